@@ -1,0 +1,13 @@
+//! The event log: who may write, in which order, and what a reader can be sure of.
+//!
+//! [`Store`] is the contract of the two backends, [`RedisStore`] and [`MemoryStore`]. On it stand [`Publisher`]
+//! (leases, terms, healing), and [`Replica`] (what a gateway reads: rings, joins, gaps). This is the only crate
+//! that knows Redis.
+
+mod store;
+
+pub use store::{
+    APP_RETENTION, Append, ChannelEnd, Claim, Ends, Entry, FEED_AGE, Feed, FeedBatch, FeedEnd, FeedEntry, FeedId,
+    FeedStart, Fence, IDEMPOTENCY_TTL, Identity, Lease, Marker, Partition, Range, Select, Store, StoreError, TERM_JUMP,
+    Unavailable, Write,
+};

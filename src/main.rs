@@ -1,0 +1,3 @@
+//! The `akis` binary: subcommands and wiring, nothing else.
+
+fn main() {}
