@@ -1,0 +1,53 @@
+//! How long to wait before trying again.
+
+use std::time::Duration;
+
+/// Exponential back-off with full jitter: each wait is uniform between nothing and a ceiling that doubles up to a cap.
+///
+/// Full jitter spreads clients that lost the same server at the same moment best.
+/// Source: <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>.
+#[derive(Debug, Clone)]
+pub struct Backoff {
+    base: Duration,
+    cap: Duration,
+    attempt: u32,
+}
+
+impl Backoff {
+    /// The first wait is at most `base`, none is longer than `cap`.
+    pub fn new(base: Duration, cap: Duration) -> Self {
+        Self { base, cap, attempt: 0 }
+    }
+
+    /// The next wait.
+    pub fn next_wait(&mut self) -> Duration {
+        self.ceiling_then_grow().mul_f64(fastrand::f64())
+    }
+
+    /// Begins anew, after a healthy spell.
+    pub fn reset(&mut self) {
+        self.attempt = 0;
+    }
+
+    fn ceiling_then_grow(&mut self) -> Duration {
+        let ceiling = self.base.saturating_mul(1 << self.attempt.min(30)).min(self.cap);
+        self.attempt = self.attempt.saturating_add(1);
+        ceiling
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ceilings_double_up_to_the_cap_and_begin_anew() {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(500));
+        let ms: Vec<u128> = (0..5).map(|_| backoff.ceiling_then_grow().as_millis()).collect();
+        assert_eq!(ms, [100, 200, 400, 500, 500]);
+        backoff.reset();
+        assert!(backoff.next_wait() <= Duration::from_millis(100));
+        backoff.attempt = u32::MAX;
+        assert!(backoff.next_wait() <= Duration::from_millis(500), "no overflow however long it goes on");
+    }
+}
