@@ -1,1 +1,18 @@
-//! Under construction.
+//! For tests: a Redis of its own per test, fault proxies, scripted clients, processes, a history checker.
+//!
+//! Everything runs on loopback ports that the system chose, and ends with the value that stands for it. Nothing
+//! here waits for a time to pass: [`wait_until`] waits for a condition, with a deadline.
+
+mod checker;
+mod live;
+mod process;
+mod proxy;
+mod redis;
+mod wait;
+
+pub use checker::{Report, check_channel};
+pub use live::{ConnectError, Envelope, LiveClient};
+pub use process::Process;
+pub use proxy::{Direction, Proxy};
+pub use redis::{RedisOptions, RedisServer};
+pub use wait::wait_until;
