@@ -4,10 +4,20 @@
 //! (leases, terms, healing), and [`Replica`] (what a gateway reads: rings, joins, gaps). This is the only crate
 //! that knows Redis.
 
+mod memory;
+mod publisher;
+mod redis;
+mod replica;
 mod store;
+mod tail;
 
+pub use memory::{MemoryStore, Snapshot};
+pub use publisher::{Event, Publisher, PublisherConfig, PublisherCounts, PublisherHandle, Role};
+pub use redis::{ConnectError, RedisStore};
+pub use replica::{From, JoinError, Joined, LogEvent, Notice, Replica, ReplicaConfig, ReplicaCounts, Sink, Upstream};
 pub use store::{
     APP_RETENTION, Append, ChannelEnd, Claim, Ends, Entry, FEED_AGE, Feed, FeedBatch, FeedEnd, FeedEntry, FeedId,
     FeedStart, Fence, IDEMPOTENCY_TTL, Identity, Lease, Marker, Partition, Range, Select, Store, StoreError, TERM_JUMP,
     Unavailable, Write,
 };
+pub use tail::links;

@@ -1,13 +1,27 @@
 //! A leased publisher: the only writer of its channels while it holds the lease.
 //!
 //! It counts positions itself, keeps what it published in the last seconds, and when the log was replaced
-//! writes what is missing again under the same positions.
+//! writes what is missing again under the same positions. One task keeps the lease, one task per partition writes;
+//! [`lane`] tells how.
+
+mod channels;
+mod lane;
+mod lease;
+mod pending;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use akis_model::{Body, Channel};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use self::lane::Lane;
+use self::lease::LeaseKeeper;
+use self::pending::Pending;
+use crate::store::{Partition, Store};
 
 /// One event to be published, in the order of its channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,8 +30,8 @@ pub struct Event {
     pub channel: Channel,
     /// What happened.
     pub body: Body,
-    /// Events of the channel that were lost right before this one, at the venue or on the way from it: their positions
-    /// are left out, so that subscribers are told `gap`.
+    /// Events of the channel that were lost right before this one, at the venue or on the way from it: their
+    /// positions are left out, so that subscribers are told `gap`.
     pub missing_before: u64,
 }
 
@@ -28,11 +42,11 @@ pub enum Role {
     Standby,
     /// Holds the lease and writes.
     Active,
-    /// Held the lease last, and the log is away: newest-wins kinds keep the newest, trades a bounded queue.
+    /// Held the lease last, and the log is away: newest-wins kinds keep the newest, the others a bounded queue.
     Away,
 }
 
-/// Bounds of a publisher. The defaults are those of the design.
+/// Bounds of a publisher.
 #[derive(Debug, Clone)]
 pub struct PublisherConfig {
     /// The publisher's name: the venue.
@@ -41,14 +55,130 @@ pub struct PublisherConfig {
     pub ttl: Duration,
     /// How long what was published is kept to heal a log that lost it.
     pub memory: Duration,
-    /// Events of one trades or application channel that wait while the log is away; the oldest are dropped and counted.
+    /// Events of one trades or application channel that wait while the log is away; the oldest are dropped, counted
+    /// and told as `gap`.
     pub queue_per_channel: usize,
-    /// Events of all channels together that wait.
-    pub queue: usize,
+}
+
+impl PublisherConfig {
+    /// The bounds of the design, for one venue.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            ttl: Duration::from_secs(5),
+            memory: Duration::from_secs(10),
+            queue_per_channel: 5000,
+        }
+    }
+}
+
+/// Counts of a publisher since its start.
+#[derive(Debug, Default)]
+pub struct PublisherCounts {
+    /// Events that the log acknowledged.
+    pub published: AtomicU64,
+    /// Events that were dropped because too many waited.
+    pub dropped: AtomicU64,
+    /// Events that were written again under the same position after the log had lost them.
+    pub healed: AtomicU64,
+    /// Calls that the log did not answer, or answered with "not now".
+    pub unavailable: AtomicU64,
 }
 
 /// Hands events to a running publisher. Cloning is cheap.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct PublisherHandle {
+    lanes: Arc<[Inbox]>,
     role: watch::Receiver<Role>,
+    counts: Arc<PublisherCounts>,
+}
+
+/// Where the events of one partition wait for its lane.
+#[derive(Clone)]
+struct Inbox {
+    pending: Arc<parking_lot::Mutex<Pending>>,
+    offered: Arc<Notify>,
+}
+
+impl PublisherHandle {
+    /// Offers an event. Never waits: a standby drops it, and what happens when too many wait is said at [`Role::Away`].
+    pub fn offer(&self, event: Event) {
+        let Some(inbox) = self.inbox(&event.channel) else { return };
+        let dropped = inbox.pending.lock().offer(event);
+        self.counts.dropped.fetch_add(dropped, Ordering::Relaxed);
+        inbox.offered.notify_one();
+    }
+
+    /// Names a channel before it has an event, so that a new term of it is announced when the lease is taken.
+    pub fn declare(&self, channel: &Channel) {
+        if let Some(inbox) = self.inbox(channel) {
+            inbox.pending.lock().declare(channel);
+            inbox.offered.notify_one();
+        }
+    }
+
+    /// The publisher's role, as it changes.
+    pub fn role(&self) -> watch::Receiver<Role> {
+        self.role.clone()
+    }
+
+    /// Counts since the start.
+    pub fn counts(&self) -> &PublisherCounts {
+        &self.counts
+    }
+
+    fn inbox(&self, channel: &Channel) -> Option<&Inbox> {
+        let partition = Partition::of(channel, self.lanes.len() as u16);
+        self.lanes.get(usize::from(partition.0))
+    }
+}
+
+/// A running publisher.
+pub struct Publisher;
+
+impl Publisher {
+    /// Starts a publisher. When `stop` is cancelled it writes what waits, gives the lease back and ends; whoever
+    /// started it waits for that on the handle given back.
+    pub fn start(
+        store: Arc<dyn Store>,
+        config: PublisherConfig,
+        stop: CancellationToken,
+    ) -> (PublisherHandle, JoinHandle<()>) {
+        let counts = Arc::new(PublisherCounts::default());
+        let lanes: Arc<[Inbox]> = Partition::all(store.partitions())
+            .map(|_| Inbox {
+                pending: Arc::new(parking_lot::Mutex::new(Pending::new(config.queue_per_channel))),
+                offered: Arc::new(Notify::new()),
+            })
+            .collect();
+        let (role, role_seen) = watch::channel(Role::Standby);
+        let handle = PublisherHandle { lanes: Arc::clone(&lanes), role: role_seen, counts: Arc::clone(&counts) };
+        let running = tokio::spawn(run(store, config, lanes, role, counts, stop));
+        (handle, running)
+    }
+}
+
+async fn run(
+    store: Arc<dyn Store>,
+    config: PublisherConfig,
+    inboxes: Arc<[Inbox]>,
+    role: watch::Sender<Role>,
+    counts: Arc<PublisherCounts>,
+    stop: CancellationToken,
+) {
+    let keeper = Arc::new(LeaseKeeper::new(Arc::clone(&store), &config));
+    let mut lanes = JoinSet::new();
+    for (partition, inbox) in Partition::all(store.partitions()).zip(inboxes.iter().cloned()) {
+        let lane =
+            Lane::new(Arc::clone(&store), partition, config.clone(), inbox, Arc::clone(&keeper), Arc::clone(&counts));
+        lanes.spawn(lane.run(stop.clone()));
+    }
+    let lanes_done = CancellationToken::new();
+    let keeping = keeper.keep(&inboxes, &role, &counts, lanes_done.clone());
+    let finishing = async {
+        stop.cancelled().await;
+        while lanes.join_next().await.is_some() {}
+        lanes_done.cancel();
+    };
+    tokio::join!(keeping, finishing);
 }

@@ -5,15 +5,35 @@
 //! registered with the sink first and then joined: [`Replica::join`] computes what lies before live and
 //! hands it over while the tail stands still, so nothing falls between the two.
 
+mod join;
+mod reader;
+
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use akis_model::{Channel, Seq};
 use bytes::Bytes;
-use tokio::sync::watch;
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
 
+use self::reader::Reader;
 use crate::store::{Append, Partition, Store, StoreError};
+use crate::tail::Tail;
+
+/// How long the log may not answer before it counts as away. Above a read's own deadline, and together with what a
+/// fresh connection takes well below the 5 s in which clients are told.
+const AWAY_AFTER: Duration = Duration::from_millis(3500);
+
+/// How often the replica says that it is alive, and for how long that holds.
+const ALIVE_EVERY: Duration = Duration::from_secs(10);
+const ALIVE_TTL: Duration = Duration::from_secs(30);
+
+/// How long a replica must be gone before its groups are removed.
+const GONE_GRACE: Duration = Duration::from_secs(600);
 
 /// One event as a replica holds it: checked once, its envelope rendered once, shared by all subscribers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,4 +174,229 @@ pub enum Upstream {
         /// When the last read succeeded.
         since: Instant,
     },
+}
+
+impl ReplicaConfig {
+    /// The bounds of the design.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            warm_up: Duration::from_secs(30),
+            ring_events: 512,
+            ring_bytes: 256 << 20,
+            join_events: 1000,
+            history_reads: 32,
+            unproven_after: Duration::from_secs(10),
+            read_wait: Duration::from_millis(500),
+        }
+    }
+}
+
+/// One partition as its reader and its joins share it.
+struct View {
+    tail: Mutex<Tail>,
+    progress: Mutex<Progress>,
+}
+
+/// How the reader of one partition gets on.
+#[derive(Debug, Clone, Copy)]
+struct Progress {
+    /// When the log last answered a read.
+    read_at: Instant,
+    /// Whether everything written before the start has been read.
+    warm: bool,
+}
+
+/// Counts of a replica since its start, by what happened.
+#[derive(Debug, Default)]
+pub struct ReplicaCounts {
+    /// Entries read from the feeds.
+    pub entries: std::sync::atomic::AtomicU64,
+    /// Entries that were no event.
+    pub malformed: std::sync::atomic::AtomicU64,
+    /// Holes in a channel that history was asked for.
+    pub repairs: std::sync::atomic::AtomicU64,
+    /// Times that a partition was compared with history.
+    pub comparisons: std::sync::atomic::AtomicU64,
+    /// Connections of readers that ended by an error.
+    pub reconnects: std::sync::atomic::AtomicU64,
+    /// Reads of history for joins.
+    pub history_reads: std::sync::atomic::AtomicU64,
+}
+
+/// A running view of the log. See the module's documentation.
+pub struct Replica {
+    store: Arc<dyn Store>,
+    config: ReplicaConfig,
+    views: Vec<Arc<View>>,
+    reads: Semaphore,
+    upstream: watch::Receiver<Upstream>,
+    counts: Arc<ReplicaCounts>,
+    running: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Replica {
+    /// Starts following the log until `stop`.
+    pub fn start(
+        store: Arc<dyn Store>,
+        config: ReplicaConfig,
+        sink: Arc<dyn Sink>,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
+        let partitions = store.partitions();
+        let progress = Progress { read_at: Instant::now(), warm: false };
+        let views: Vec<Arc<View>> = Partition::all(partitions)
+            .map(|_| {
+                let tail = Mutex::new(Tail::new(&config, partitions));
+                Arc::new(View { tail, progress: Mutex::new(progress) })
+            })
+            .collect();
+        let (upstream, upstream_seen) = watch::channel(Upstream::Up);
+        let counts = Arc::new(ReplicaCounts::default());
+        let mut readers = JoinSet::new();
+        for (partition, view) in Partition::all(partitions).zip(&views) {
+            let reader = Reader::new(
+                Arc::clone(&store),
+                partition,
+                config.clone(),
+                Arc::clone(view),
+                Arc::clone(&sink),
+                Arc::clone(&counts),
+            );
+            readers.spawn(reader.run(stop.clone()));
+        }
+        let running =
+            tokio::spawn(watch_over(Arc::clone(&store), config.name.clone(), views.clone(), upstream, readers, stop));
+        Arc::new(Self {
+            store,
+            reads: Semaphore::new(config.history_reads),
+            config,
+            views,
+            upstream: upstream_seen,
+            counts,
+            running: tokio::sync::Mutex::new(Some(running)),
+        })
+    }
+
+    /// Whether the log can be reached, as it changes.
+    pub fn upstream(&self) -> watch::Receiver<Upstream> {
+        self.upstream.clone()
+    }
+
+    /// How long ago the log last answered the reader that has waited longest. Up to [`ReplicaConfig::read_wait`] is
+    /// normal when nothing happens.
+    pub fn tail_age(&self) -> Duration {
+        self.views.iter().map(|view| view.progress.lock().read_at.elapsed()).max().unwrap_or_default()
+    }
+
+    /// Whether the rings have been filled from the feeds.
+    pub fn is_warm(&self) -> bool {
+        self.views.iter().all(|view| view.progress.lock().warm)
+    }
+
+    /// Counts since the start.
+    pub fn counts(&self) -> &ReplicaCounts {
+        &self.counts
+    }
+
+    /// Nobody on this replica subscribes to `channel` any more.
+    pub fn leave(&self, channel: &Channel) {
+        self.view(channel).tail.lock().unwatch(channel);
+    }
+
+    /// Appends events of applications. The results are in the order of the events.
+    ///
+    /// # Errors
+    ///
+    /// Each event's own. After [`StoreError::Unavailable`] the outcome is unknown: repeat with the same id.
+    pub async fn append(&self, events: Vec<Append>) -> Vec<Result<Seq, StoreError>> {
+        let mut by_partition: Vec<(Partition, Vec<usize>)> = Vec::new();
+        for (i, event) in events.iter().enumerate() {
+            let partition = Partition::of(&event.channel, self.store.partitions());
+            match by_partition.iter_mut().find(|(known, _)| *known == partition) {
+                Some((_, indices)) => indices.push(i),
+                None => by_partition.push((partition, vec![i])),
+            }
+        }
+        let mut results: Vec<Result<Seq, StoreError>> =
+            events.iter().map(|_| Err(StoreError::Broken("no answer for this event".to_owned()))).collect();
+        for (partition, indices) in by_partition {
+            let batch: Vec<Append> = indices.iter().map(|&i| events[i].clone()).collect();
+            let seen = self.views[usize::from(partition.0)].tail.lock().seen();
+            match self.store.append(partition, &batch, seen).await {
+                Ok(seqs) => indices.iter().zip(seqs).for_each(|(&i, seq)| results[i] = Ok(seq)),
+                Err(error) => indices.iter().for_each(|&i| results[i] = Err(error.clone())),
+            }
+        }
+        results
+    }
+
+    /// Waits until the readers have ended, after `stop`.
+    pub async fn stopped(&self) {
+        if let Some(running) = self.running.lock().await.take()
+            && let Err(error) = running.await
+        {
+            error!(%error, "failed to stop reading the log");
+        }
+    }
+
+    fn view(&self, channel: &Channel) -> &Arc<View> {
+        &self.views[usize::from(Partition::of(channel, self.store.partitions()).0)]
+    }
+}
+
+/// Owns the readers: tells whether the log can be reached, says that the replica is alive, and waits for the end.
+async fn watch_over(
+    store: Arc<dyn Store>,
+    name: String,
+    views: Vec<Arc<View>>,
+    upstream: watch::Sender<Upstream>,
+    mut readers: JoinSet<()>,
+    stop: CancellationToken,
+) {
+    let announcing = async {
+        let mut every = interval(ALIVE_EVERY);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            every.tick().await;
+            if let Err(error) = store.announce_replica(&name, ALIVE_TTL, GONE_GRACE).await {
+                // The readers notice a log that is away; this is only about being listed.
+                tracing::debug!(%error, "failed to announce the replica");
+            }
+        }
+    };
+    let judging = async {
+        let mut every = interval(Duration::from_millis(250));
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            every.tick().await;
+            let oldest = views.iter().map(|view| view.progress.lock().read_at).min();
+            judge_upstream(&upstream, oldest.unwrap_or_else(Instant::now));
+        }
+    };
+    tokio::select! {
+        () = async { tokio::join!(announcing, judging); } => {}
+        () = stop.cancelled() => {}
+    }
+    while readers.join_next().await.is_some() {}
+    if let Err(error) = store.forget_replica(&name).await {
+        warn!(%error, "failed to remove this replica's groups; another replica will");
+    }
+}
+
+fn judge_upstream(upstream: &watch::Sender<Upstream>, oldest_read: Instant) {
+    let away = oldest_read.elapsed() > AWAY_AFTER;
+    upstream.send_if_modified(|state| match (*state, away) {
+        (Upstream::Up, true) => {
+            error!("the log cannot be reached: clients are told, rings still serve");
+            *state = Upstream::Down { since: oldest_read };
+            true
+        }
+        (Upstream::Down { since }, false) => {
+            info!(away_ms = since.elapsed().as_millis() as u64, "the log can be reached again");
+            *state = Upstream::Up;
+            true
+        }
+        (Upstream::Up, false) | (Upstream::Down { .. }, true) => false,
+    });
 }

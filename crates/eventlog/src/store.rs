@@ -331,26 +331,21 @@ pub trait Store: Send + Sync + 'static {
     /// Reads history. Writes nothing.
     async fn range(&self, channel: &Channel, select: Select) -> Result<Range, StoreError>;
 
-    /// Takes a publisher's lease when nobody holds it, for `ttl`.
+    /// Takes a publisher's lease for `ttl` when nobody else holds it. For one `ttl` after the identity of the log became
+    /// new only the owner that the new log has recorded may take it.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Held`] when another owner has it, and for one `ttl` after the identity of the log became new.
+    /// [`StoreError::Held`].
     async fn take_lease(&self, publisher: &str, owner: &str, ttl: Duration) -> Result<Lease, StoreError>;
 
-    /// Renews a lease. `recorded` is for its holder under the identity before: within one `ttl` of a new identity
-    /// it also succeeds when the new log knows of no lease.
+    /// Renews the lease that `owner` holds by its own clock. Within one `ttl` of a new identity it also succeeds
+    /// when the new log knows of no lease: nobody can have taken it since.
     ///
     /// # Errors
     ///
     /// [`StoreError::Held`] when it is no longer this owner's.
-    async fn renew_lease(
-        &self,
-        publisher: &str,
-        owner: &str,
-        ttl: Duration,
-        recorded: bool,
-    ) -> Result<Lease, StoreError>;
+    async fn renew_lease(&self, publisher: &str, owner: &str, ttl: Duration) -> Result<Lease, StoreError>;
 
     /// Gives a lease back; nothing happens when it is not this owner's.
     async fn release_lease(&self, publisher: &str, owner: &str) -> Result<(), StoreError>;
@@ -387,9 +382,12 @@ pub enum StoreError {
     /// A term would begin below `since`. Nothing was written.
     #[error("the term begins below what another log may have had")]
     TermTooLow,
-    /// Somebody else holds the lease, or it is too early after a new identity.
+    /// The lease cannot be had.
     #[error("the lease is held by another publisher")]
-    Held,
+    Held {
+        /// Another owner has it; otherwise it is free, and only too early after a new identity, or no longer this owner's.
+        by_another: bool,
+    },
     /// No answer, or one that says "not now": whether a write was done is unknown.
     #[error("the log cannot be reached: {0}")]
     Unavailable(Unavailable),

@@ -112,7 +112,7 @@ impl FromStr for Decimal {
             return Ok(Self::ZERO);
         }
         let mut scale = behind_point - exponent;
-        while scale > 0 && mantissa % 10 == 0 {
+        while scale > 0 && mantissa.is_multiple_of(10) {
             mantissa /= 10;
             scale -= 1;
         }

@@ -1,0 +1,87 @@
+//! Leases of publishers, as the Redis scripts keep them.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::partition::Moment;
+use crate::store::{Identity, Lease, StoreError};
+
+/// The leases of one log.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Leases(HashMap<String, State>);
+
+#[derive(Debug, Clone)]
+struct State {
+    /// The log's identity when the lease was last looked at, and since when.
+    identity: Identity,
+    since_us: u64,
+    /// Number of the last lease given.
+    number: u64,
+    holder: Option<(String, u64)>,
+}
+
+impl Leases {
+    /// The state under the present identity, with an expired holder removed.
+    fn state(&mut self, moment: &Moment, publisher: &str) -> &mut State {
+        let state = self.0.entry(publisher.to_owned()).or_insert_with(|| State {
+            identity: moment.identity.clone(),
+            since_us: moment.now_us,
+            number: 0,
+            holder: None,
+        });
+        if state.identity != moment.identity {
+            state.identity = moment.identity.clone();
+            state.since_us = moment.now_us;
+        }
+        state.holder.take_if(|(_, until_us)| *until_us <= moment.now_us);
+        state
+    }
+
+    pub(super) fn take(
+        &mut self,
+        moment: &Moment,
+        publisher: &str,
+        owner: &str,
+        ttl: Duration,
+    ) -> Result<Lease, StoreError> {
+        // In Redis a log seen for the first time may be one that was emptied. Here it is known to be the first.
+        let first = !self.0.contains_key(publisher) && moment.is_first_log;
+        let state = self.state(moment, publisher);
+        match &state.holder {
+            Some((holder, _)) if holder == owner => {}
+            Some(_) => return Err(StoreError::Held { by_another: true }),
+            None if first => state.since_us = 0,
+            None if moment.now_us < state.since_us.saturating_add(ttl.as_micros() as u64) => {
+                return Err(StoreError::Held { by_another: false });
+            }
+            None => {}
+        }
+        state.number = moment.now_us.max(state.number + 1);
+        state.holder = Some((owner.to_owned(), moment.now_us + ttl.as_micros() as u64));
+        Ok(Lease { number: state.number })
+    }
+
+    pub(super) fn renew(
+        &mut self,
+        moment: &Moment,
+        publisher: &str,
+        owner: &str,
+        ttl: Duration,
+    ) -> Result<Lease, StoreError> {
+        let state = self.state(moment, publisher);
+        match &state.holder {
+            Some((holder, _)) if holder == owner => {}
+            Some(_) => return Err(StoreError::Held { by_another: true }),
+            None if moment.now_us < state.since_us.saturating_add(ttl.as_micros() as u64) => {}
+            None => return Err(StoreError::Held { by_another: false }),
+        }
+        state.holder = Some((owner.to_owned(), moment.now_us + ttl.as_micros() as u64));
+        Ok(Lease { number: state.number })
+    }
+
+    pub(super) fn release(&mut self, publisher: &str, owner: &str) {
+        if let Some(state) = self.0.get_mut(publisher) {
+            state.holder.take_if(|(holder, _)| holder == owner);
+        }
+    }
+}

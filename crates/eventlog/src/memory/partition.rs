@@ -1,0 +1,243 @@
+//! One partition as plain data, and what each call of the store does to it.
+//!
+//! The Redis scripts do the same; the contract tests run both through the same calls.
+
+use std::collections::{HashMap, VecDeque};
+
+use akis_model::{Channel, Kind, Seq};
+
+use crate::store::{
+    Append, ChannelEnd, Claim, Ends, Entry, FEED_AGE, FeedEnd, FeedEntry, FeedId, Fence, IDEMPOTENCY_TTL, Identity,
+    Marker, Range, Select, StoreError, TERM_JUMP, Write,
+};
+
+/// When a call is carried out, and by which log.
+#[derive(Debug, Clone)]
+pub(super) struct Moment {
+    /// The server's clock, microseconds since the epoch.
+    pub(super) now_us: u64,
+    pub(super) identity: Identity,
+    /// Whether this log was never replaced.
+    pub(super) is_first_log: bool,
+}
+
+/// Everything a partition's keys hold.
+#[derive(Debug, Clone, Default)]
+pub(super) struct PartitionLog {
+    histories: HashMap<Channel, VecDeque<Entry>>,
+    feed: VecDeque<FeedEntry>,
+    feed_end: FeedEnd,
+    identity: Option<Identity>,
+    since: Seq,
+    top: Seq,
+    fences: HashMap<String, Fence>,
+    proofs: HashMap<Channel, Identity>,
+    idempotency: HashMap<(Channel, String), (Seq, u64)>,
+    /// The keys of `idempotency` in the order in which they expire.
+    expiring: VecDeque<(u64, (Channel, String))>,
+}
+
+impl PartitionLog {
+    /// Records a new identity, and raises `since` above everything that anybody has seen.
+    ///
+    /// One more than just above: the log before may have had an event that nobody saw right behind the last one that
+    /// somebody did, and who waits there has to be told.
+    pub(super) fn check_identity(&mut self, moment: &Moment, seen: Seq) {
+        if self.identity.as_ref() != Some(&moment.identity) {
+            self.identity = Some(moment.identity.clone());
+            self.since = clock(moment).max(self.top.plus(2)).max(seen.plus(2));
+        } else if seen > self.top {
+            self.since = self.since.max(seen.plus(2));
+        }
+    }
+
+    pub(super) fn ends(&mut self, moment: &Moment, channels: &[Channel], publisher: Option<&str>, seen: Seq) -> Ends {
+        self.check_identity(moment, seen);
+        let end = |channel: &Channel| ChannelEnd {
+            last: self.last(channel),
+            proven: self.is_proven(moment, channel),
+            term: self.term(moment, channel),
+        };
+        Ends {
+            identity: moment.identity.clone(),
+            since: self.since,
+            top: self.top,
+            feed: self.feed_end,
+            fence: publisher.and_then(|name| self.fences.get(name).cloned()),
+            channels: channels.iter().map(end).collect(),
+        }
+    }
+
+    pub(super) fn set_fence(
+        &mut self,
+        moment: &Moment,
+        publisher: &str,
+        expected: Option<&Fence>,
+        fence: &Fence,
+        seen: Seq,
+    ) -> Result<(), StoreError> {
+        self.check_identity(moment, seen);
+        if self.fences.get(publisher) != expected {
+            return Err(StoreError::Fenced);
+        }
+        self.fences.insert(publisher.to_owned(), fence.clone());
+        Ok(())
+    }
+
+    pub(super) fn publish(&mut self, moment: &Moment, claim: &Claim, writes: &[Write]) -> Result<(), StoreError> {
+        self.check_claim(moment, claim)?;
+        for write in writes {
+            if self.last(&write.channel).is_none_or(|last| write.seq > last) {
+                self.write(moment, &write.channel, write.seq, write.previous, write.body.clone());
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn mark(&mut self, moment: &Moment, claim: &Claim, markers: &[Marker]) -> Result<(), StoreError> {
+        self.check_claim(moment, claim)?;
+        if markers.iter().any(|marker| marker.seq.next() < self.since) {
+            return Err(StoreError::TermTooLow);
+        }
+        for marker in markers {
+            if marker
+                .previous
+                .is_some_and(|previous| previous > Seq::ZERO && self.last(&marker.channel) == Some(previous))
+            {
+                self.proofs.insert(marker.channel.clone(), moment.identity.clone());
+            }
+            self.top = self.top.max(marker.seq);
+            self.feed(moment, &marker.channel, marker.seq, marker.previous, None);
+        }
+        Ok(())
+    }
+
+    pub(super) fn append(&mut self, moment: &Moment, events: &[Append], seen: Seq) -> Vec<Seq> {
+        self.check_identity(moment, seen);
+        self.forget_expired(moment);
+        events.iter().map(|event| self.append_one(moment, event)).collect()
+    }
+
+    fn append_one(&mut self, moment: &Moment, event: &Append) -> Seq {
+        let key = event.id.as_ref().map(|id| (event.channel.clone(), id.clone()));
+        if let Some((seq, _)) = key.as_ref().and_then(|key| self.idempotency.get(key)) {
+            return *seq;
+        }
+        let (seq, previous) = match self.last(&event.channel) {
+            None => (self.term(moment, &event.channel), Some(Seq::ZERO)),
+            Some(last) if self.is_proven(moment, &event.channel) => (last.next(), None),
+            Some(_) => (self.term(moment, &event.channel), None),
+        };
+        self.write(moment, &event.channel, seq, previous, event.body.clone());
+        self.proofs.insert(event.channel.clone(), moment.identity.clone());
+        if let Some(key) = key {
+            let expires_us = moment.now_us + IDEMPOTENCY_TTL.as_micros() as u64;
+            self.idempotency.insert(key.clone(), (seq, expires_us));
+            self.expiring.push_back((expires_us, key));
+        }
+        seq
+    }
+
+    pub(super) fn range(&self, moment: &Moment, channel: &Channel, select: Select) -> Range {
+        let empty = VecDeque::new();
+        let history = self.histories.get(channel).unwrap_or(&empty);
+        let entries = match select {
+            Select::Above { after, limit } => {
+                let from = history.partition_point(|entry| entry.seq <= after);
+                history.range(from..).take(limit).cloned().collect()
+            }
+            Select::Newest { limit } => history.range(history.len().saturating_sub(limit)..).cloned().collect(),
+            Select::At(seq) => history.iter().filter(|entry| entry.seq == seq).cloned().collect(),
+        };
+        Range {
+            entries,
+            first: history.front().map(|entry| entry.seq),
+            last: self.last(channel),
+            proven: self.is_proven(moment, channel),
+            since: self.since,
+        }
+    }
+
+    /// The end of the feed.
+    pub(super) fn feed_end(&self) -> FeedEnd {
+        self.feed_end
+    }
+
+    /// The oldest `count` entries of the feed behind an id.
+    pub(super) fn feed_after(&self, behind: FeedId, count: usize) -> Vec<FeedEntry> {
+        let from = self.feed.partition_point(|entry| entry.id <= behind);
+        self.feed.range(from..).take(count).cloned().collect()
+    }
+
+    fn check_claim(&mut self, moment: &Moment, claim: &Claim) -> Result<(), StoreError> {
+        self.check_identity(moment, claim.seen);
+        if claim.identity != moment.identity {
+            return Err(StoreError::Changed);
+        }
+        if self.fences.get(&*claim.publisher) != Some(&claim.fence) {
+            return Err(StoreError::Fenced);
+        }
+        Ok(())
+    }
+
+    fn last(&self, channel: &Channel) -> Option<Seq> {
+        self.histories.get(channel)?.back().map(|entry| entry.seq)
+    }
+
+    fn is_proven(&self, moment: &Moment, channel: &Channel) -> bool {
+        self.identity.as_ref() == Some(&moment.identity)
+            && (self.last(channel).is_some_and(|last| last >= self.since)
+                || self.proofs.get(channel) == Some(&moment.identity))
+    }
+
+    /// Where a term that begins now has its first event.
+    fn term(&self, moment: &Moment, channel: &Channel) -> Seq {
+        let behind_last = self.last(channel).map_or(Seq::ZERO, |last| last.plus(TERM_JUMP));
+        let lowest = clock(moment).max(behind_last).max(self.since).max(self.top.next());
+        lowest.plus(fastrand::u64(..TERM_JUMP))
+    }
+
+    fn write(&mut self, moment: &Moment, channel: &Channel, seq: Seq, previous: Option<Seq>, body: bytes::Bytes) {
+        let kind: Kind = channel.kind();
+        let history = self.histories.entry(channel.clone()).or_default();
+        history.push_back(Entry { seq, previous, body: body.clone() });
+        if history.len() > kind.history_len() {
+            history.pop_front();
+        }
+        self.top = self.top.max(seq);
+        self.feed(moment, channel, seq, previous, Some(body));
+    }
+
+    fn feed(
+        &mut self,
+        moment: &Moment,
+        channel: &Channel,
+        seq: Seq,
+        previous: Option<Seq>,
+        body: Option<bytes::Bytes>,
+    ) {
+        let now_ms = moment.now_us / 1000;
+        let last = self.feed_end.id;
+        let id = if now_ms > last.ms { FeedId { ms: now_ms, n: 0 } } else { FeedId { ms: last.ms, n: last.n + 1 } };
+        self.feed_end = FeedEnd { id, number: self.feed_end.number + 1 };
+        let number = self.feed_end.number;
+        self.feed.push_back(FeedEntry { id, number, channel: Some(channel.clone()), seq, previous, body });
+        let oldest_ms = now_ms.saturating_sub(FEED_AGE.as_millis() as u64);
+        while self.feed.front().is_some_and(|entry| entry.id.ms < oldest_ms) {
+            self.feed.pop_front();
+        }
+    }
+
+    fn forget_expired(&mut self, moment: &Moment) {
+        while self.expiring.front().is_some_and(|(expires_us, _)| *expires_us <= moment.now_us) {
+            if let Some((_, key)) = self.expiring.pop_front() {
+                self.idempotency.remove(&key);
+            }
+        }
+    }
+}
+
+/// The clock as a position.
+fn clock(moment: &Moment) -> Seq {
+    Seq::ZERO.plus(moment.now_us)
+}

@@ -1,0 +1,247 @@
+//! The channels of one publisher in one partition: positions, terms, and the memory that heals a log.
+//!
+//! Plain data: what to write comes out, what the log says goes in. One value lives as long as one reign
+//! (an unbroken lease): what was written before it proves nothing.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use akis_model::{Channel, Seq};
+use bytes::Bytes;
+
+use super::Event;
+use crate::store::{ChannelEnd, Marker, TERM_JUMP, Write};
+
+/// Longest step by which the memory's clock advances between two acknowledgements: while the log is away it stands.
+const CLOCK_STEP: Duration = Duration::from_secs(1);
+
+/// Most bytes remembered in one partition.
+const MEMORY_BYTES: usize = 16 << 20;
+
+/// The channels that one reign has opened.
+#[derive(Debug, Default)]
+pub(super) struct Channels {
+    owned: HashMap<Channel, Owned>,
+    /// What was published lately, in flight included, the oldest first.
+    memory: VecDeque<Remembered>,
+    memory_bytes: usize,
+    clock: Duration,
+    /// The highest position that the log is known to have had.
+    seen: Seq,
+}
+
+#[derive(Debug)]
+struct Owned {
+    /// The position that the next event follows.
+    last: Seq,
+    /// The last position that this reign gave to an event.
+    mine: Option<Seq>,
+    /// A term that was announced and has no event yet, with its proof.
+    term: Option<Option<Seq>>,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    at: Duration,
+    write: Write,
+}
+
+impl Channels {
+    /// Starts a reign. `seen` is the highest position known from before.
+    pub(super) fn new(seen: Seq) -> Self {
+        Self { seen, ..Self::default() }
+    }
+
+    /// The highest position that the log is known to have had. Not what is in flight: a position above everything that the log
+    /// has says that it lost something.
+    pub(super) fn seen(&self) -> Seq {
+        self.seen
+    }
+
+    /// The channels that are open.
+    pub(super) fn open(&self) -> Vec<Channel> {
+        self.owned.keys().cloned().collect()
+    }
+
+    /// Whether a channel is open.
+    pub(super) fn is_open(&self, channel: &Channel) -> bool {
+        self.owned.contains_key(channel)
+    }
+
+    /// Forgets channels whose term could not be announced.
+    pub(super) fn close(&mut self, channels: &[Channel]) {
+        self.owned.retain(|channel, _| !channels.contains(channel));
+    }
+
+    /// Begins a term in each channel where the log says it may begin. `replaced`: the identity of the log is new.
+    ///
+    /// The proof is the publisher's own last position, whatever the log still has; else, for a channel that this reign
+    /// has not written to, the end of the channel where that is proven, and 0 for a new one.
+    pub(super) fn begin_terms(&mut self, channels: &[Channel], ends: &[ChannelEnd], replaced: bool) {
+        for (channel, end) in channels.iter().zip(ends) {
+            let before = self.owned.get(channel);
+            let previous = match before {
+                Some(Owned { mine: Some(mine), .. }) => Some(*mine),
+                Some(Owned { term: Some(previous), .. }) if !replaced || end.last.is_some() => *previous,
+                Some(_) => None,
+                None => match end.last {
+                    None => Some(Seq::ZERO),
+                    Some(last) if end.proven => Some(last),
+                    Some(_) => None,
+                },
+            };
+            let behind_own = before.map_or(Seq::ZERO, |owned| owned.last.plus(TERM_JUMP));
+            let first = end.term.max(behind_own);
+            let mine = before.and_then(|owned| owned.mine);
+            self.owned.insert(channel.clone(), Owned { last: first.before(), mine, term: Some(previous) });
+            self.seen = self.seen.max(end.last.unwrap_or_default());
+        }
+    }
+
+    /// The markers that announce the terms of `channels`.
+    pub(super) fn markers(&self, channels: &[Channel]) -> Vec<Marker> {
+        let marker = |channel: &Channel| {
+            let owned = self.owned.get(channel)?;
+            Some(Marker { channel: channel.clone(), seq: owned.last, previous: owned.term? })
+        };
+        channels.iter().filter_map(marker).collect()
+    }
+
+    /// Gives each event its position and remembers it. All channels are open.
+    pub(super) fn assign(&mut self, events: Vec<Event>) -> Vec<Write> {
+        let writes: Vec<Write> = events.into_iter().filter_map(|event| self.assign_one(event)).collect();
+        for write in &writes {
+            self.memory_bytes += write.body.len();
+            self.memory.push_back(Remembered { at: self.clock, write: write.clone() });
+        }
+        writes
+    }
+
+    fn assign_one(&mut self, event: Event) -> Option<Write> {
+        let owned = self.owned.get_mut(&event.channel)?;
+        let seq = owned.last.plus(1 + event.missing_before);
+        // A hole is proof of nothing: what is left out is told as a gap.
+        let previous = owned.term.take().flatten().filter(|_| event.missing_before == 0);
+        owned.last = seq;
+        owned.mine = Some(seq);
+        let body: Bytes = event.body.text().clone();
+        Some(Write { channel: event.channel, seq, previous, body })
+    }
+
+    /// Takes note that the log has this position.
+    pub(super) fn note_seen(&mut self, seq: Seq) {
+        self.seen = self.seen.max(seq);
+    }
+
+    /// Takes note that the log has acknowledged a batch, `since_last` after the one before, and forgets what is older
+    /// than `keep`.
+    pub(super) fn acknowledged(&mut self, since_last: Duration, keep: Duration) {
+        self.clock += since_last.min(CLOCK_STEP);
+        while self
+            .memory
+            .front()
+            .is_some_and(|oldest| oldest.at + keep < self.clock || self.memory_bytes > MEMORY_BYTES)
+        {
+            if let Some(oldest) = self.memory.pop_front() {
+                self.memory_bytes -= oldest.write.body.len();
+            }
+        }
+    }
+
+    /// What a log that replaced the one written to has lost, as far as it is remembered: to be written again under the
+    /// same positions.
+    pub(super) fn missing(&self, channels: &[Channel], ends: &[ChannelEnd]) -> Vec<Write> {
+        let last: HashMap<&Channel, Option<Seq>> = channels.iter().zip(ends.iter().map(|end| end.last)).collect();
+        let is_missing =
+            |write: &&Write| last.get(&write.channel).is_some_and(|last| last.is_none_or(|last| write.seq > last));
+        self.memory.iter().map(|remembered| &remembered.write).filter(is_missing).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use akis_model::{Body, Outcome};
+    use serde_json::json;
+
+    use super::*;
+
+    fn channel() -> Channel {
+        Channel::parse("v:S:trades").unwrap()
+    }
+
+    fn seq(n: u64) -> Seq {
+        Seq::new(n).unwrap()
+    }
+
+    fn event(missing_before: u64) -> Event {
+        let body = Body::render(0, "e", &channel(), Outcome::Ok, &json!({})).unwrap();
+        Event { channel: channel(), body, missing_before }
+    }
+
+    fn end(last: Option<u64>, proven: bool, term: u64) -> ChannelEnd {
+        ChannelEnd { last: last.map(seq), proven, term: seq(term) }
+    }
+
+    fn begun(last: Option<u64>, proven: bool) -> Channels {
+        let mut channels = Channels::new(Seq::ZERO);
+        channels.begin_terms(&[channel()], &[end(last, proven, 100)], false);
+        channels
+    }
+
+    #[test]
+    fn a_term_begins_with_the_proof_that_its_writer_has() {
+        for (last, proven, previous) in [(None, false, Some(0)), (Some(7), true, Some(7)), (Some(7), false, None)] {
+            let mut channels = begun(last, proven);
+            let previous = previous.map(seq);
+            assert_eq!(channels.markers(&[channel()]).first().map(|m| (m.seq, m.previous)), Some((seq(99), previous)));
+            let writes = channels.assign(vec![event(0), event(0)]);
+            assert_eq!(
+                writes.iter().map(|w| (w.seq, w.previous)).collect::<Vec<_>>(),
+                [(seq(100), previous), (seq(101), None)]
+            );
+        }
+    }
+
+    #[test]
+    fn a_hole_leaves_positions_out_and_proves_nothing() {
+        let writes = begun(Some(7), true).assign(vec![event(3), event(0), event(2)]);
+        assert_eq!(
+            writes.iter().map(|w| (w.seq, w.previous)).collect::<Vec<_>>(),
+            [(seq(103), None), (seq(104), None), (seq(107), None)]
+        );
+    }
+
+    #[test]
+    fn a_new_identity_is_healed_and_linked_by_the_publishers_own_last_position() {
+        let mut channels = begun(None, false);
+        let written = channels.assign(vec![event(0), event(0), event(0)]);
+        let ends = [end(Some(100), false, 50)];
+        assert_eq!(channels.missing(&[channel()], &ends), written[1..]);
+        assert_eq!(channels.missing(&[channel()], &[end(None, false, 50)]), written);
+        channels.begin_terms(&[channel()], &ends, true);
+        let marker = channels.markers(&[channel()]).remove(0);
+        assert_eq!((marker.previous, marker.seq), (Some(seq(102)), seq(102 + TERM_JUMP - 1)));
+    }
+
+    #[test]
+    fn an_announced_term_keeps_its_proof_only_while_the_log_has_the_channel() {
+        let mut channels = begun(Some(7), true);
+        channels.begin_terms(&[channel()], &[end(Some(7), false, 500)], true);
+        assert_eq!(channels.markers(&[channel()])[0].previous, Some(seq(7)));
+        channels.begin_terms(&[channel()], &[end(None, false, 500)], true);
+        assert_eq!(channels.markers(&[channel()])[0].previous, None);
+    }
+
+    #[test]
+    fn memory_is_forgotten_by_a_clock_that_stands_while_nothing_is_acknowledged() {
+        let mut channels = begun(None, false);
+        let written = channels.assign(vec![event(0)]);
+        let gone = [end(None, false, 1)];
+        channels.acknowledged(Duration::from_secs(3600), Duration::from_secs(10));
+        assert_eq!(channels.missing(&[channel()], &gone), written, "an hour without the log counts as a second");
+        for _ in 0..11 {
+            channels.acknowledged(Duration::from_secs(1), Duration::from_secs(10));
+        }
+        assert_eq!(channels.missing(&[channel()], &gone), []);
+    }
+}

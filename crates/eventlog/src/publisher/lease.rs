@@ -1,0 +1,185 @@
+//! Keeping a publisher's lease: taking it, renewing it, and knowing by its own clock when it has run out.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{Inbox, PublisherConfig, PublisherCounts, Role};
+use crate::store::{Store, StoreError};
+
+/// The lease, as its holder sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Held {
+    /// Tells one reign from the next.
+    pub(super) number: u64,
+    /// By this moment it has run out, whatever the store says: measured from before the call that gave it.
+    pub(super) until: Instant,
+}
+
+impl Held {
+    /// Whether it still runs, with nothing to spare.
+    pub(super) fn is_valid(&self) -> bool {
+        Instant::now() < self.until
+    }
+}
+
+/// Takes and renews one publisher's lease.
+pub(super) struct LeaseKeeper {
+    store: Arc<dyn Store>,
+    publisher: Arc<str>,
+    owner: String,
+    ttl: Duration,
+    held: watch::Sender<Option<Held>>,
+    /// One call at a time, so that an older answer never overwrites a newer one.
+    calling: tokio::sync::Mutex<()>,
+}
+
+/// The lease ended, or is about to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lost;
+
+impl LeaseKeeper {
+    pub(super) fn new(store: Arc<dyn Store>, config: &PublisherConfig) -> Self {
+        Self {
+            store,
+            publisher: Arc::clone(&config.name),
+            owner: format!("{:016x}", fastrand::u64(..)),
+            ttl: config.ttl,
+            held: watch::Sender::new(None),
+            calling: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// Who this process is, as leases and fences name it.
+    pub(super) fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    /// The lease as it changes: `None` while it is not held.
+    pub(super) fn held(&self) -> watch::Receiver<Option<Held>> {
+        self.held.subscribe()
+    }
+
+    /// Renews the lease now, and gives its new end.
+    ///
+    /// # Errors
+    ///
+    /// [`Lost`] when it is not this publisher's any more; `Ok(None)` when the store did not answer.
+    pub(super) async fn renew(&self, number: u64) -> Result<Option<Held>, Lost> {
+        let _calling = self.calling.lock().await;
+        let current = (*self.held.borrow()).filter(|held| held.number == number && held.is_valid()).ok_or(Lost)?;
+        let sent = Instant::now();
+        match self.store.renew_lease(&self.publisher, &self.owner, self.ttl).await {
+            // An answer that came after the end is no proof that nobody else had it in between.
+            Ok(_) if current.is_valid() => {
+                let held = Held { number, until: sent + self.ttl };
+                self.held.send_replace(Some(held));
+                Ok(Some(held))
+            }
+            Ok(_) | Err(StoreError::Held { .. }) => {
+                self.held.send_replace(None);
+                Err(Lost)
+            }
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Ends a reign that the log has ended: another publisher has set its fence.
+    pub(super) fn give_up(&self, number: u64) {
+        self.held.send_if_modified(|held| held.take_if(|held| held.number == number).is_some());
+    }
+
+    /// Takes the lease whenever it can be had and renews it, until `done`; then gives it back.
+    pub(super) async fn keep(
+        &self,
+        inboxes: &[Inbox],
+        role: &watch::Sender<Role>,
+        counts: &PublisherCounts,
+        done: CancellationToken,
+    ) {
+        loop {
+            let step = async {
+                let held = *self.held.borrow();
+                match held {
+                    Some(held) => self.hold(held).await,
+                    None => self.seek(inboxes, role, counts).await,
+                }
+            };
+            tokio::select! {
+                () = step => {}
+                () = done.cancelled() => break,
+            }
+            self.tell(role);
+        }
+        let _ = self.store.release_lease(&self.publisher, &self.owner).await;
+        self.held.send_replace(None);
+    }
+
+    /// Waits for the next renewal, renews, and notices the end.
+    async fn hold(&self, held: Held) {
+        let next = (held.until - self.ttl) + self.ttl / 3;
+        let mut changes = self.held.subscribe();
+        tokio::select! {
+            () = sleep_until(next.max(Instant::now())) => {}
+            _ = changes.wait_for(|now| *now != Some(held)) => return,
+        }
+        match self.renew(held.number).await {
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                // No answer. Try again soon; at the end of the lease it is over.
+                let soon = Instant::now() + self.ttl / 10;
+                sleep_until(soon.min(held.until)).await;
+                if !held.is_valid() {
+                    self.give_up(held.number);
+                }
+            }
+            Err(Lost) => self.give_up(held.number),
+        }
+    }
+
+    /// Tries once to take the lease, and waits a little when it cannot be had.
+    async fn seek(&self, inboxes: &[Inbox], role: &watch::Sender<Role>, counts: &PublisherCounts) {
+        let sent = Instant::now();
+        let taken = self.store.take_lease(&self.publisher, &self.owner, self.ttl).await;
+        match taken {
+            Ok(lease) => {
+                for inbox in inboxes {
+                    inbox.pending.lock().open();
+                }
+                self.held.send_replace(Some(Held { number: lease.number, until: sent + self.ttl }));
+                return;
+            }
+            Err(StoreError::Held { by_another: true }) => {
+                let dropped: u64 = inboxes.iter().map(|inbox| inbox.pending.lock().close()).sum();
+                counts.dropped.fetch_add(dropped, Ordering::Relaxed);
+                if role.send_if_modified(|role| std::mem::replace(role, Role::Standby) != Role::Standby) {
+                    warn!(publisher = %self.publisher, dropped, "another publisher has the lease: standing by");
+                }
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(self.ttl / 20).await;
+    }
+
+    fn tell(&self, role: &watch::Sender<Role>) {
+        let held = self.held.borrow().is_some();
+        let changed = role.send_if_modified(|role| {
+            let next = match (held, *role) {
+                (true, _) => Role::Active,
+                (false, Role::Active) => Role::Away,
+                (false, before) => before,
+            };
+            std::mem::replace(role, next) != next
+        });
+        if changed && held {
+            info!(publisher = %self.publisher, "lease taken: publishing");
+        } else if changed {
+            warn!(publisher = %self.publisher, "lease lost: not publishing until it can be taken again");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! What waits to be published in one partition.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use akis_model::{Body, Channel};
+
+use super::Event;
+
+/// Most positions that one hole leaves out.
+const MAX_HOLE: u64 = 1 << 16;
+
+/// A bounded queue for each channel: newest-wins kinds hold one event, the others lose their oldest.
+pub(super) struct Pending {
+    queue_per_channel: usize,
+    queues: HashMap<Channel, Queue>,
+    /// Channels with something waiting, the longest waiting first.
+    order: VecDeque<Channel>,
+    /// Every channel ever offered or declared.
+    known: HashSet<Channel>,
+    /// Known channels that the lane has not asked for yet.
+    declared: Vec<Channel>,
+    /// Whether events are kept at all: not on standby.
+    open: bool,
+}
+
+#[derive(Default)]
+struct Queue {
+    events: VecDeque<(u64, Body)>,
+    /// Events lost behind the newest one that waits.
+    missing: u64,
+}
+
+impl Pending {
+    pub(super) fn new(queue_per_channel: usize) -> Self {
+        Self {
+            queue_per_channel,
+            queues: HashMap::new(),
+            order: VecDeque::new(),
+            known: HashSet::new(),
+            declared: Vec::new(),
+            open: false,
+        }
+    }
+
+    /// Takes an event in. Returns how many events that must not be replaced were dropped for it.
+    pub(super) fn offer(&mut self, event: Event) -> u64 {
+        self.declare(&event.channel);
+        if !self.open {
+            return 0;
+        }
+        let newest_wins = event.channel.kind().is_newest_wins();
+        let queue = self.queues.entry(event.channel.clone()).or_default();
+        let missing = queue.missing + event.missing_before;
+        queue.missing = 0;
+        if queue.events.is_empty() {
+            self.order.push_back(event.channel);
+        }
+        if newest_wins {
+            let replaced = queue.events.pop_back().map_or(0, |(missing, _)| missing);
+            queue.events.push_back((missing + replaced, event.body));
+            return 0;
+        }
+        queue.events.push_back((missing, event.body));
+        if queue.events.len() <= self.queue_per_channel {
+            return 0;
+        }
+        let lost = queue.events.pop_front().map_or(0, |(missing, _)| missing + 1);
+        if let Some((missing, _)) = queue.events.front_mut() {
+            *missing += lost;
+        }
+        1
+    }
+
+    pub(super) fn declare(&mut self, channel: &Channel) {
+        if !self.known.contains(channel) {
+            self.known.insert(channel.clone());
+            self.declared.push(channel.clone());
+        }
+    }
+
+    /// Names a channel again that was taken and could not be opened.
+    pub(super) fn redeclare(&mut self, channel: &Channel) {
+        self.declared.push(channel.clone());
+    }
+
+    /// The channels that were named since the last call.
+    pub(super) fn take_declared(&mut self) -> Vec<Channel> {
+        std::mem::take(&mut self.declared)
+    }
+
+    /// Every channel ever named; [`Pending::take_declared`] then starts anew.
+    pub(super) fn known(&mut self) -> Vec<Channel> {
+        self.declared.clear();
+        self.known.iter().cloned().collect()
+    }
+
+    /// Takes up to `max` events out, each channel's in order.
+    pub(super) fn take(&mut self, max: usize) -> Vec<Event> {
+        let mut taken = Vec::new();
+        while taken.len() < max {
+            let Some(channel) = self.order.pop_front() else { break };
+            let Some(queue) = self.queues.get_mut(&channel) else { continue };
+            while taken.len() < max {
+                let Some((missing, body)) = queue.events.pop_front() else { break };
+                taken.push(Event { channel: channel.clone(), body, missing_before: missing.min(MAX_HOLE) });
+            }
+            if !queue.events.is_empty() {
+                self.order.push_front(channel);
+            }
+        }
+        taken
+    }
+
+    /// Puts events back in front of everything that waits: they were taken, and are known not to be in the log.
+    pub(super) fn put_back(&mut self, events: Vec<Event>) {
+        for event in events.into_iter().rev() {
+            let queue = self.queues.entry(event.channel.clone()).or_default();
+            if queue.events.is_empty() {
+                self.order.push_front(event.channel.clone());
+            } else if event.channel.kind().is_newest_wins() {
+                continue;
+            }
+            queue.events.push_front((event.missing_before, event.body));
+        }
+    }
+
+    /// Keeps what is offered from now on.
+    pub(super) fn open(&mut self) {
+        self.open = true;
+    }
+
+    /// Drops everything and keeps nothing more: another publisher has the channels. Returns how many trades and
+    /// application events were dropped; should this publisher write again, it leaves their positions out.
+    pub(super) fn close(&mut self) -> u64 {
+        self.open = false;
+        self.order.clear();
+        let mut dropped = 0;
+        for (channel, queue) in &mut self.queues {
+            if !channel.kind().is_newest_wins() {
+                dropped += queue.events.len() as u64;
+                queue.missing += queue.events.iter().map(|(missing, _)| missing + 1).sum::<u64>();
+            }
+            queue.events.clear();
+        }
+        dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use akis_model::Outcome;
+    use serde_json::json;
+
+    use super::*;
+
+    fn event(channel: &str, n: i64) -> Event {
+        let channel = Channel::parse(channel).unwrap();
+        let body = Body::render(n, "e", &channel, Outcome::Ok, &json!({})).unwrap();
+        Event { channel, body, missing_before: 0 }
+    }
+
+    fn drained(pending: &mut Pending) -> Vec<(String, i64, u64)> {
+        let taken = pending.take(100);
+        taken.into_iter().map(|e| (e.channel.to_string(), e.body.ts_ms(), e.missing_before)).collect()
+    }
+
+    #[test]
+    fn newest_wins_kinds_keep_the_newest_and_others_lose_their_oldest() {
+        let mut pending = Pending::new(2);
+        pending.open();
+        for n in 1..=4 {
+            pending.offer(event("v:S:ticker", n));
+            pending.offer(event("v:S:trades", n));
+        }
+        assert_eq!(
+            drained(&mut pending),
+            [("v:S:ticker".into(), 4, 0), ("v:S:trades".into(), 3, 2), ("v:S:trades".into(), 4, 0)]
+        );
+        assert_eq!(pending.take_declared().len(), 2);
+    }
+
+    #[test]
+    fn what_is_put_back_comes_first() {
+        let mut pending = Pending::new(10);
+        pending.open();
+        for n in 1..=3 {
+            pending.offer(event("v:S:trades", n));
+        }
+        let taken = pending.take(2);
+        pending.put_back(taken);
+        assert_eq!(drained(&mut pending).iter().map(|e| e.1).collect::<Vec<_>>(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn standby_keeps_nothing_and_tells_later_what_it_had_to_drop() {
+        let mut pending = Pending::new(10);
+        pending.offer(event("v:S:trades", 1));
+        assert_eq!(drained(&mut pending), [], "nothing is kept on standby");
+        pending.open();
+        pending.offer(event("v:S:trades", 2));
+        pending.offer(event("v:S:trades", 3));
+        assert_eq!(pending.close(), 2);
+        pending.open();
+        pending.offer(event("v:S:trades", 4));
+        assert_eq!(drained(&mut pending), [("v:S:trades".into(), 4, 2)]);
+    }
+}

@@ -1,0 +1,42 @@
+-- Appends events of applications, which have many writers and no memory: the position is chosen here.
+-- KEYS: term, feed; for each event: its history, the key of its idempotency id (its history again without one).
+-- ARGV: seen, feed age in ms, jump, lifetime of idempotency ids in ms; for each event: channel, length and retention
+-- (ms, or 0) of its history, 1 with an idempotency id, a random number, body.
+local log = identify(KEYS[1], KEYS[2], tonumber(ARGV[1]))
+redis.call('XLEN', log.feed)
+for i = 3, #KEYS, 2 do
+  redis.call('XLEN', KEYS[i])
+end
+local positions = {}
+for i = 3, #KEYS, 2 do
+  local history, at = KEYS[i], 3 * i - 4
+  local channel, has_id = ARGV[at], ARGV[at + 3] == '1'
+  local done = has_id and redis.call('GET', KEYS[i + 1])
+  local seq = done and tonumber(done)
+  if not seq then
+    local last = last_of(history)
+    local first = begin(log, last, tonumber(ARGV[3]), tonumber(ARGV[at + 4]))
+    local length, retention, body = ARGV[at + 1], ARGV[at + 2], ARGV[at + 5]
+    local previous = ''
+    if last and proven(log, channel, last) then
+      seq = last + 1
+    else
+      seq = first
+      if not last then
+        previous = '0'
+      end
+    end
+    if not write(log, history, channel, length, retention, text(seq), previous, body) then
+      -- Somebody has deleted the newest entries: their positions stay taken.
+      seq = first
+      write(log, history, channel, length, retention, text(seq), '', body)
+    end
+    redis.call('HSET', log.term, 'proof:' .. channel, log.identity)
+    if has_id then
+      redis.call('SET', KEYS[i + 1], text(seq), 'PX', ARGV[4])
+    end
+  end
+  positions[#positions + 1] = seq
+end
+finish(log, ARGV[2])
+return positions

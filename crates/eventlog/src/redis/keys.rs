@@ -1,0 +1,81 @@
+//! The names of the log's keys. The hash tag keeps all keys of a partition in one slot.
+
+use akis_model::Channel;
+
+use crate::store::Partition;
+
+/// Makes key names under one prefix.
+#[derive(Debug, Clone)]
+pub(super) struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    /// `prefix` is `akis` unless several logs share a Redis.
+    pub(super) fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned() }
+    }
+
+    /// Stream: every event of a partition, in order.
+    pub(super) fn feed(&self, partition: Partition) -> String {
+        format!("{}:{{{partition}}}:feed", self.prefix)
+    }
+
+    /// Hash: what the scripts check.
+    pub(super) fn term(&self, partition: Partition) -> String {
+        format!("{}:{{{partition}}}:term", self.prefix)
+    }
+
+    /// Stream: the history of a channel.
+    pub(super) fn history(&self, partition: Partition, channel: &Channel) -> String {
+        format!("{}:{{{partition}}}:ch:{channel}", self.prefix)
+    }
+
+    /// String: the position that an idempotency id was given.
+    pub(super) fn idempotency(&self, partition: Partition, channel: &Channel, id: &str) -> String {
+        format!("{}:{{{partition}}}:idem:{channel}:{id}", self.prefix)
+    }
+
+    /// String: who publishes now.
+    pub(super) fn lease(&self, publisher: &str) -> String {
+        format!("{}:lease:{publisher}", self.prefix)
+    }
+
+    /// Hash: what is remembered of a lease, in the slot of [`Keys::lease`].
+    pub(super) fn lease_term(&self, publisher: &str) -> String {
+        format!("{{{}:lease:{publisher}}}:term", self.prefix)
+    }
+
+    /// String: a replica is alive.
+    pub(super) fn replica(&self, replica: &str) -> String {
+        format!("{}:replica:{replica}", self.prefix)
+    }
+
+    /// String: how many partitions the log has.
+    pub(super) fn partitions(&self) -> String {
+        format!("{}:partitions", self.prefix)
+    }
+
+    /// String that is written to find out whether the log can be.
+    pub(super) fn ping(&self) -> String {
+        format!("{}:ping", self.prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_a_partition_share_a_hash_tag() {
+        let keys = Keys::new("akis");
+        let channel = Channel::parse("job:1").unwrap();
+        let partition = Partition(7);
+        assert_eq!(keys.feed(partition), "akis:{p07}:feed");
+        assert_eq!(keys.term(partition), "akis:{p07}:term");
+        assert_eq!(keys.history(partition, &channel), "akis:{p07}:ch:job:1");
+        assert_eq!(keys.idempotency(partition, &channel, "x"), "akis:{p07}:idem:job:1:x");
+        let (lease, companion) = (keys.lease("binance"), keys.lease_term("binance"));
+        assert_eq!(fred::util::redis_keyslot(lease.as_bytes()), fred::util::redis_keyslot(companion.as_bytes()));
+    }
+}

@@ -1,0 +1,26 @@
+-- Writes markers to the feed, and records as proof those whose previous position is the last entry.
+-- KEYS: term, feed, the history of each marker's channel.
+-- ARGV: publisher, fence, identity, seen, feed age in ms; for each marker: channel, seq, previous or ''.
+local log = identify(KEYS[1], KEYS[2], tonumber(ARGV[4]))
+if log.identity ~= ARGV[3] then
+  return 'CHANGED'
+end
+if redis.call('HGET', log.term, 'fence:' .. ARGV[1]) ~= ARGV[2] then
+  return 'FENCED'
+end
+check_streams(2)
+for i = 6, #ARGV, 3 do
+  if tonumber(ARGV[i + 1]) + 1 < log.since then
+    return 'LOW'
+  end
+end
+for i = 6, #ARGV, 3 do
+  local channel, seq, previous = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local proof = tonumber(previous)
+  if proof and proof > 0 and proof == last_of(KEYS[1 + i / 3]) then
+    redis.call('HSET', log.term, 'proof:' .. channel, log.identity)
+  end
+  tell(log, channel, seq, previous, nil)
+end
+finish(log, ARGV[5])
+return 'OK'

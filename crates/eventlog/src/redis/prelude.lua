@@ -1,0 +1,128 @@
+-- Put in front of every script. Numbers are positions, microseconds and counters below 2^53, which Lua holds exactly;
+-- they become text only through `text`, because Lua's own conversion keeps 14 digits.
+
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+-- The server's clock in microseconds.
+local function clock()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000000 + tonumber(time[2])
+end
+
+-- The identity of this server's data, read at every call: connections survive a promotion.
+local function replid()
+  return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+end
+
+-- The id of the newest entry ever written to a stream.
+local function end_of(stream)
+  if redis.call('EXISTS', stream) == 0 then
+    return '0-0'
+  end
+  local info = redis.call('XINFO', 'STREAM', stream)
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then
+      return info[i + 1]
+    end
+  end
+  return '0-0'
+end
+
+-- The position of the newest entry of a history, or nil.
+local function last_of(history)
+  local entry = redis.call('XREVRANGE', history, '+', '-', 'COUNT', 1)[1]
+  return entry and tonumber(string.match(entry[1], '^%d+'))
+end
+
+-- Checks the identity of a partition and gives its state. What lies below `since` was written to another log, which may
+-- have had an event that nobody saw right behind the last one that somebody did: hence two above, so that whoever waits
+-- there is told.
+local function identify(term, feed, seen)
+  local stored = redis.call('HMGET', term, 'identity', 'since', 'top', 'n')
+  local log = {
+    term = term,
+    feed = feed,
+    identity = replid(),
+    since = tonumber(stored[2]) or 0,
+    top = tonumber(stored[3]) or 0,
+    n = tonumber(stored[4]) or 0,
+  }
+  if stored[1] ~= log.identity then
+    log.since = math.max(clock(), log.top + 2, seen + 2)
+    redis.call('HSET', term, 'identity', log.identity, 'since', text(log.since))
+  elseif seen > log.top and seen + 2 > log.since then
+    log.since = seen + 2
+    redis.call('HSET', term, 'since', text(log.since))
+  end
+  return log
+end
+
+-- Whether the end of a channel is proven under the identity of `log`.
+local function proven(log, channel, last)
+  if last and last >= log.since then
+    return true
+  end
+  return redis.call('HGET', log.term, 'proof:' .. channel) == log.identity
+end
+
+-- Where a term that begins now has its first event.
+local function begin(log, last, jump, random)
+  local first = math.max(clock(), log.since, log.top + 1)
+  if last then
+    first = math.max(first, last + jump)
+  end
+  return first + random
+end
+
+-- Raises an error for a key of another type, before the first write of a batch.
+local function check_streams(first)
+  for i = first, #KEYS do
+    redis.call('XLEN', KEYS[i])
+  end
+end
+
+-- Adds an entry to the feed; one without a body is a marker. `seq` and `previous` are text, no `previous` is ''.
+local function tell(log, channel, seq, previous, body)
+  log.n = log.n + 1
+  log.top = math.max(log.top, tonumber(seq))
+  local entry = { 'XADD', log.feed, '*', 'n', text(log.n), 'c', channel, 's', seq }
+  if body then
+    entry[#entry + 1] = 'd'
+    entry[#entry + 1] = body
+  end
+  if previous ~= '' then
+    entry[#entry + 1] = 'p'
+    entry[#entry + 1] = previous
+  end
+  redis.call(unpack(entry))
+end
+
+-- Adds an event to history and feed, unless its position has been reached already; gives whether it did.
+local function write(log, history, channel, length, retention, seq, previous, body)
+  local entry = { 'XADD', history, 'MAXLEN', '~', length, seq .. '-0', 'd', body }
+  if previous ~= '' then
+    entry[#entry + 1] = 'p'
+    entry[#entry + 1] = previous
+  end
+  local reply = redis.pcall(unpack(entry))
+  if type(reply) == 'table' and reply.err then
+    if string.find(reply.err, 'equal or smaller', 1, true) then
+      return false
+    end
+    error(reply)
+  end
+  if retention ~= '0' then
+    redis.call('PEXPIRE', history, retention)
+  end
+  tell(log, channel, seq, previous, body)
+  return true
+end
+
+-- Stores what the batch has changed, and trims the feed once per call.
+local function finish(log, feed_age_ms)
+  redis.call('HSET', log.term, 'n', text(log.n), 'top', text(log.top))
+  local oldest = math.floor(clock() / 1000) - tonumber(feed_age_ms)
+  redis.call('XTRIM', log.feed, 'MINID', '~', text(oldest))
+end

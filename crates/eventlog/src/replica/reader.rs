@@ -1,0 +1,297 @@
+//! Follows the feed of one partition.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use akis_model::{Channel, Seq};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::{Notice, ReplicaConfig, ReplicaCounts, Sink, View};
+use crate::store::{
+    Ends, Feed, FeedBatch, FeedEnd, FeedEntry, FeedStart, Identity, Partition, Select, Store, StoreError,
+};
+use crate::tail::{Ring, Verdict};
+
+/// Channels compared by one call.
+const LOOKUP: usize = 500;
+
+/// Entries of history read by one call of a repair.
+const REPAIR: usize = 1000;
+
+/// Between two connections: short, because a promoted replica is there at once.
+const RECONNECT: Duration = Duration::from_millis(200);
+
+/// See the module's documentation.
+pub(super) struct Reader {
+    store: Arc<dyn Store>,
+    partition: Partition,
+    config: ReplicaConfig,
+    view: Arc<View>,
+    sink: Arc<dyn Sink>,
+    counts: Arc<ReplicaCounts>,
+    /// Tells this connection's group from those before it, also across restarts under the same name.
+    generation: u64,
+    /// The end of the feed at an idle read that did not fit the cursor.
+    doubted: Option<FeedEnd>,
+    /// The end of the feed at the start: having read up to here is being warm.
+    warm_at: Option<FeedEnd>,
+}
+
+impl Reader {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        partition: Partition,
+        config: ReplicaConfig,
+        view: Arc<View>,
+        sink: Arc<dyn Sink>,
+        counts: Arc<ReplicaCounts>,
+    ) -> Self {
+        let generation = fastrand::u64(..1 << 40) << 20;
+        Self { store, partition, config, view, sink, counts, generation, doubted: None, warm_at: None }
+    }
+
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let ended = tokio::select! {
+                ended = self.connection() => ended,
+                () = stop.cancelled() => return,
+            };
+            if let Err(error) = ended {
+                self.counts.reconnects.fetch_add(1, Ordering::Relaxed);
+                debug!(partition = %self.partition, %error, "reader's connection ended");
+            }
+            tokio::select! {
+                () = sleep(RECONNECT) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// One connection: finds its place, then reads until something is wrong.
+    async fn connection(&mut self) -> Result<(), StoreError> {
+        let ends = self.look(&[]).await?;
+        let known = self.view.tail.lock().identity().cloned();
+        let start = match known {
+            None => {
+                self.view.tail.lock().set_identity(ends.identity, ends.since);
+                self.warm_at = Some(ends.feed);
+                FeedStart::Back(self.config.warm_up)
+            }
+            Some(known) if known != ends.identity => {
+                info!(partition = %self.partition, "the log was replaced: comparing with history");
+                FeedStart::Behind(self.compare().await?.id)
+            }
+            Some(_) => {
+                let cursor = self.view.tail.lock().cursor();
+                cursor.map_or(FeedStart::Back(self.config.warm_up), |cursor| FeedStart::Behind(cursor.id))
+            }
+        };
+        self.generation += 1;
+        let mut feed = self.store.open_feed(self.partition, &self.config.name, self.generation, start).await?;
+        self.doubted = None;
+        self.read(&mut *feed).await
+    }
+
+    /// Reads until the log turns out to be another one, or the place in it is lost.
+    async fn read(&mut self, feed: &mut dyn Feed) -> Result<(), StoreError> {
+        loop {
+            let batch = feed.next(self.config.read_wait).await?;
+            self.view.progress.lock().read_at = Instant::now();
+            if let Some((identity, _)) = &batch.check
+                && self.is_new(identity)
+            {
+                return Ok(());
+            }
+            if self.is_misplaced(&batch) {
+                warn!(partition = %self.partition, "entries of the feed were missed: comparing with history");
+                self.compare().await?;
+                return Ok(());
+            }
+            self.counts.entries.fetch_add(batch.entries.len() as u64, Ordering::Relaxed);
+            self.take(&batch.entries).await?;
+            self.note_warm(&batch);
+            self.tell_overdue().await?;
+        }
+    }
+
+    fn is_new(&self, identity: &Identity) -> bool {
+        self.view.tail.lock().identity() != Some(identity)
+    }
+
+    /// Whether the batch does not continue where the last one ended: a hole in its numbers, or twice the same end of
+    /// the feed that an idle read has not reached.
+    fn is_misplaced(&mut self, batch: &FeedBatch) -> bool {
+        let tail = self.view.tail.lock();
+        if let Some(first) = batch.entries.first() {
+            self.doubted = None;
+            return tail.is_hole(first) || batch.entries.windows(2).any(|pair| pair[1].number != pair[0].number + 1);
+        }
+        let Some((_, end)) = &batch.check else { return false };
+        match tail.cursor() {
+            Some(cursor) if cursor.id != end.id => self.doubted.replace(*end) == Some(*end),
+            Some(_) => {
+                self.doubted = None;
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// Takes entries in, and tells subscribers what came of it, also when the log stops answering half-way.
+    async fn take(&mut self, entries: &[FeedEntry]) -> Result<(), StoreError> {
+        let mut notices = Vec::with_capacity(entries.len());
+        let taken = self.take_all(entries, &mut notices).await;
+        self.deliver(&mut notices);
+        taken
+    }
+
+    /// Takes entries in, repairing from history what they do not follow. An error leaves the cursor before the entry
+    /// that it came with, so that it is read again.
+    async fn take_all(&mut self, entries: &[FeedEntry], notices: &mut Vec<Notice>) -> Result<(), StoreError> {
+        for entry in entries {
+            if let Some(channel) = &entry.channel {
+                let verdict = self.view.tail.lock().verdict(channel, entry);
+                match verdict {
+                    Verdict::Skip => {}
+                    Verdict::Take => self.take_one(channel, entry, notices),
+                    Verdict::Repair { after, before } => {
+                        self.repair(channel, after, Some(before), notices).await?;
+                        self.take_one(channel, entry, notices);
+                    }
+                    Verdict::Below => self.take_below(channel, entry, notices).await?,
+                }
+            } else {
+                self.counts.malformed.fetch_add(1, Ordering::Relaxed);
+            }
+            self.view.tail.lock().set_cursor(FeedEnd { id: entry.id, number: entry.number });
+        }
+        Ok(())
+    }
+
+    fn take_one(&self, channel: &Channel, entry: &FeedEntry, notices: &mut Vec<Notice>) {
+        let notice = self.view.tail.lock().take(channel, entry);
+        if matches!(notice, Some(Notice::Malformed { .. })) {
+            self.counts.malformed.fetch_add(1, Ordering::Relaxed);
+            warn!(%channel, seq = entry.seq.get(), "an entry of the log is no event");
+        }
+        notices.extend(notice);
+    }
+
+    /// An entry below what is here: unless history still reaches the end that is here, the log went back.
+    async fn take_below(
+        &self,
+        channel: &Channel,
+        entry: &FeedEntry,
+        notices: &mut Vec<Notice>,
+    ) -> Result<(), StoreError> {
+        let last = self.store.range(channel, Select::Newest { limit: 1 }).await?.last;
+        let mut tail = self.view.tail.lock();
+        if tail.ring(channel).is_some_and(|ring| last.is_none_or(|last| last < ring.last())) {
+            warn!(%channel, seq = entry.seq.get(), "the log ends below what was delivered: beginning anew");
+            notices.push(tail.rewind(channel, entry.seq));
+            notices.extend(tail.take(channel, entry));
+        }
+        Ok(())
+    }
+
+    /// Takes in what history has above `after`, and below `before` where that is given.
+    async fn repair(
+        &self,
+        channel: &Channel,
+        mut after: Seq,
+        before: Option<Seq>,
+        notices: &mut Vec<Notice>,
+    ) -> Result<(), StoreError> {
+        self.counts.repairs.fetch_add(1, Ordering::Relaxed);
+        loop {
+            let range = self.store.range(channel, Select::Above { after, limit: REPAIR }).await?;
+            notices.extend(self.view.tail.lock().repair(channel, &range.entries, before));
+            let Some(last) = range.entries.last() else { return Ok(()) };
+            after = last.seq;
+            if range.entries.len() < REPAIR || before.is_some_and(|before| after >= before) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Compares every channel that is held here with history, repairs what is missing, and continues from the end that
+    /// the feed had when the comparison began.
+    async fn compare(&mut self) -> Result<FeedEnd, StoreError> {
+        self.counts.comparisons.fetch_add(1, Ordering::Relaxed);
+        let channels = self.view.tail.lock().held();
+        let first = self.look(&[]).await?;
+        self.view.tail.lock().set_identity(first.identity.clone(), first.since);
+        let mut notices = Vec::new();
+        for channels in channels.chunks(LOOKUP) {
+            let ends = self.look(channels).await?;
+            for (channel, end) in channels.iter().zip(&ends.channels) {
+                let here = self.view.tail.lock().ring(channel).map(Ring::last).unwrap_or_default();
+                // A channel without a ring is known to its subscribers alone: the end of history puts them right.
+                if end.last.is_some_and(|last| last > here) {
+                    self.repair(channel, here, None, &mut notices).await?;
+                    self.deliver(&mut notices);
+                }
+                self.view.tail.lock().judge(channel, *end);
+            }
+        }
+        self.view.tail.lock().set_cursor(first.feed);
+        self.view.progress.lock().read_at = Instant::now();
+        Ok(first.feed)
+    }
+
+    /// Tells subscribers of channels that nobody has proven in time.
+    async fn tell_overdue(&self) -> Result<(), StoreError> {
+        let due = self.view.tail.lock().overdue();
+        if due.is_empty() {
+            return Ok(());
+        }
+        let ends = match self.look(&due).await {
+            Ok(ends) => ends,
+            Err(error) => {
+                let mut tail = self.view.tail.lock();
+                due.iter().for_each(|channel| tail.doubt(channel));
+                return Err(error);
+            }
+        };
+        let mut notices = Vec::new();
+        for (channel, end) in due.into_iter().zip(&ends.channels) {
+            if end.proven {
+                self.view.tail.lock().judge(&channel, *end);
+            } else {
+                notices.push(Notice::Unproven { channel, since: ends.since });
+            }
+        }
+        self.deliver(&mut notices);
+        Ok(())
+    }
+
+    async fn look(&self, channels: &[Channel]) -> Result<Ends, StoreError> {
+        let seen = self.view.tail.lock().seen();
+        self.store.ends(self.partition, channels, None, seen).await
+    }
+
+    fn note_warm(&self, batch: &FeedBatch) {
+        if let (true, Some((_, end))) = (batch.entries.is_empty(), &batch.check) {
+            let mut tail = self.view.tail.lock();
+            // Nothing came since the start: the end of then is the place.
+            if tail.cursor().is_none() && Some(*end) == self.warm_at {
+                tail.set_cursor(*end);
+            }
+        }
+        let reached = batch.entries.is_empty()
+            || self.view.tail.lock().cursor().zip(self.warm_at).is_some_and(|(at, end)| at.number >= end.number);
+        if reached {
+            self.view.progress.lock().warm = true;
+        }
+    }
+
+    fn deliver(&self, notices: &mut Vec<Notice>) {
+        if !notices.is_empty() {
+            self.sink.deliver(self.partition, notices);
+            notices.clear();
+        }
+    }
+}

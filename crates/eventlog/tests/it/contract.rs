@@ -1,0 +1,297 @@
+//! What both stores promise. Each test runs against both.
+
+use std::time::Duration;
+
+use akis_eventlog::{FeedId, FeedStart, Select, StoreError, TERM_JUMP};
+use akis_model::{Kind, Seq};
+use akis_testkit::wait_until;
+
+use crate::log::{Log, P, append, channel, claim, feed, fence, history, marker, positions, seq, term, writes};
+
+const SECONDS: Duration = Duration::from_secs(5);
+
+macro_rules! on_both_stores {
+    ($($name:ident)*) => {
+        mod memory {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::Log::memory()).await;
+            })*
+        }
+
+        mod redis {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::Log::redis().await).await;
+            })*
+        }
+    };
+}
+
+on_both_stores! {
+    a_batch_is_in_history_and_feed_in_order
+    a_repeated_batch_adds_nothing
+    another_fence_or_identity_is_refused_and_nothing_is_written
+    a_fence_is_set_only_over_the_one_expected
+    a_term_begins_above_everything_known
+    markers_prove_only_what_they_know
+    appended_events_are_counted_on_and_not_repeated
+    a_position_seen_elsewhere_makes_ends_unproven
+    ranges_are_what_was_asked_for
+    history_keeps_what_its_kind_asks_for
+    a_lease_has_one_holder
+    a_feed_begins_where_it_is_told
+    an_idle_feed_says_where_it_ends
+}
+
+async fn a_batch_is_in_history_and_feed_in_order(log: Log) {
+    let store = &*log.store;
+    let claim = claim(store, "venue").await;
+    let (a, b) = (term(store, "v:a:trades").await, term(store, "v:b:trades").await);
+    let mut batch = writes("v:a:trades", a, Some(0), 2);
+    batch.extend(writes("v:b:trades", b, None, 1));
+    batch.extend(writes("v:a:trades", a.plus(2), None, 1));
+    store.publish(P, &claim, &batch).await.unwrap();
+
+    let range = history(store, "v:a:trades").await;
+    assert_eq!(positions(&range.entries), vec![a.get(), a.get() + 1, a.get() + 2]);
+    assert_eq!(range.entries[0].previous, Some(Seq::ZERO));
+    assert_eq!(range.entries[1].previous, None);
+    assert_eq!(range.entries[1].body, batch[1].body);
+    assert!(range.proven, "written to this very log");
+
+    let entries = feed(store).await;
+    assert_eq!(entries.len(), 4);
+    for (number, (entry, write)) in entries.iter().zip(&batch).enumerate() {
+        assert_eq!(entry.number, number as u64 + 1, "numbers are dense");
+        assert_eq!(entry.channel.as_ref(), Some(&write.channel));
+        assert_eq!((entry.seq, entry.previous), (write.seq, write.previous));
+        assert_eq!(entry.body.as_ref(), Some(&write.body));
+    }
+    assert!(entries.is_sorted_by_key(|entry| entry.id));
+    let ends = store.ends(P, &[channel("v:a:trades")], Some("venue"), Seq::ZERO).await.unwrap();
+    assert_eq!(ends.channels[0].last, Some(a.plus(2)));
+    assert_eq!((ends.feed.id, ends.feed.number), (entries[3].id, 4));
+    assert_eq!(ends.top, a.plus(2).max(b));
+    assert_eq!(ends.fence, Some(claim.fence));
+}
+
+async fn a_repeated_batch_adds_nothing(log: Log) {
+    let store = &*log.store;
+    let claim = claim(store, "venue").await;
+    let first = term(store, "v:a:trades").await;
+    let batch = writes("v:a:trades", first, Some(0), 3);
+    store.publish(P, &claim, &batch).await.unwrap();
+    store.publish(P, &claim, &batch).await.unwrap();
+    let more = writes("v:a:trades", first.plus(2), None, 2);
+    store.publish(P, &claim, &more).await.unwrap();
+    store.publish(P, &claim, &batch).await.unwrap();
+    assert_eq!(history(store, "v:a:trades").await.entries.len(), 4);
+    assert_eq!(feed(store).await.len(), 4, "what is done already is not told again");
+}
+
+async fn another_fence_or_identity_is_refused_and_nothing_is_written(log: Log) {
+    let store = &*log.store;
+    let good = claim(store, "venue").await;
+    let batch = writes("v:a:trades", term(store, "v:a:trades").await, Some(0), 1);
+    let markers = [marker("v:a:trades", batch[0].seq, None)];
+    for number in [0, 2] {
+        let bad = akis_eventlog::Claim { fence: fence(number), ..good.clone() };
+        assert_eq!(store.publish(P, &bad, &batch).await, Err(StoreError::Fenced), "a fence fits exactly or not");
+        assert_eq!(store.mark(P, &bad, &markers).await, Err(StoreError::Fenced));
+    }
+    let other_name = akis_eventlog::Claim { publisher: "other".into(), ..good.clone() };
+    assert_eq!(store.publish(P, &other_name, &batch).await, Err(StoreError::Fenced));
+    let other_log = akis_eventlog::Claim { identity: akis_eventlog::Identity("0".repeat(40).into()), ..good.clone() };
+    assert_eq!(store.publish(P, &other_log, &batch).await, Err(StoreError::Changed));
+    assert_eq!(store.mark(P, &other_log, &markers).await, Err(StoreError::Changed));
+    assert_eq!(history(store, "v:a:trades").await.last, None);
+    assert!(feed(store).await.is_empty());
+    store.publish(P, &good, &batch).await.unwrap();
+}
+
+async fn a_fence_is_set_only_over_the_one_expected(log: Log) {
+    let store = &*log.store;
+    store.set_fence(P, "venue", None, &fence(5), Seq::ZERO).await.unwrap();
+    let refused = store.set_fence(P, "venue", None, &fence(6), Seq::ZERO).await;
+    assert_eq!(refused, Err(StoreError::Fenced));
+    let refused = store.set_fence(P, "venue", Some(&fence(4)), &fence(6), Seq::ZERO).await;
+    assert_eq!(refused, Err(StoreError::Fenced));
+    store.set_fence(P, "venue", Some(&fence(5)), &fence(6), Seq::ZERO).await.unwrap();
+    let ends = store.ends(P, &[], Some("venue"), Seq::ZERO).await.unwrap();
+    assert_eq!(ends.fence, Some(fence(6)));
+    assert_eq!(store.ends(P, &[], Some("other"), Seq::ZERO).await.unwrap().fence, None);
+}
+
+async fn a_term_begins_above_everything_known(log: Log) {
+    let store = &*log.store;
+    let claim = claim(store, "venue").await;
+    let far = term(store, "v:a:trades").await.plus(1 << 40);
+    store.publish(P, &claim, &writes("v:a:trades", far, Some(0), 1)).await.unwrap();
+    let asked = [channel("v:a:trades"), channel("v:b:trades")];
+    let ends = store.ends(P, &asked, None, Seq::ZERO).await.unwrap();
+    assert!(ends.channels[0].term >= far.plus(TERM_JUMP), "a jump above the channel's own end");
+    assert!(ends.channels[1].term > far, "above the partition's top");
+    let again = store.ends(P, &asked, None, Seq::ZERO).await.unwrap();
+    assert_ne!(ends.channels[0].term, again.channels[0].term, "by a random number");
+    let seen = far.plus(1 << 41);
+    let ends = store.ends(P, &asked, None, seen).await.unwrap();
+    assert_eq!(ends.since, seen.next());
+    assert!(ends.channels.iter().all(|end| end.term > seen));
+}
+
+async fn markers_prove_only_what_they_know(log: Log) {
+    let store = &*log.store;
+    let claim = claim(store, "venue").await;
+    let name = "v:a:trades";
+    let first = term(store, name).await;
+    store.publish(P, &claim, &writes(name, first, Some(0), 2)).await.unwrap();
+    let last = first.plus(1);
+    // Somebody has seen more than this log holds: what it holds may be less than there was.
+    let ends = store.ends(P, &[channel(name)], None, last.plus(1000)).await.unwrap();
+    assert!(!ends.channels[0].proven);
+    let begin = ends.channels[0].term.before();
+
+    let low = marker(name, seq(ends.since.get() - 2), Some(last));
+    assert_eq!(store.mark(P, &claim, &[low]).await, Err(StoreError::TermTooLow));
+    for not_a_proof in [None, Some(Seq::ZERO), Some(first)] {
+        store.mark(P, &claim, &[marker(name, begin, not_a_proof)]).await.unwrap();
+        assert!(!history(store, name).await.proven, "{not_a_proof:?}");
+    }
+    store.mark(P, &claim, &[marker(name, begin, Some(last))]).await.unwrap();
+    assert!(history(store, name).await.proven);
+    let told = feed(store).await;
+    let told = told.last().unwrap();
+    assert_eq!((told.body.as_ref(), told.seq, told.previous), (None, begin, Some(last)));
+    assert_eq!(store.ends(P, &[], None, Seq::ZERO).await.unwrap().top, begin);
+}
+
+async fn appended_events_are_counted_on_and_not_repeated(log: Log) {
+    let store = &*log.store;
+    let batch = [append("job:1", Some("x"), "one"), append("job:1", None, "two"), append("job:1", Some("x"), "again")];
+    let given = store.append(P, &batch, Seq::ZERO).await.unwrap();
+    assert_eq!(given, vec![given[0], given[0].next(), given[0]], "one call sees its own events");
+    let more = [append("job:1", Some("x"), "again"), append("job:2", Some("x"), "other channel, other id")];
+    let later = store.append(P, &more, Seq::ZERO).await.unwrap();
+    assert_eq!(later[0], given[0]);
+    let range = history(store, "job:1").await;
+    assert_eq!(positions(&range.entries), vec![given[0].get(), given[1].get()]);
+    assert_eq!(range.entries[0].previous, Some(Seq::ZERO), "a new channel");
+    assert_eq!(range.entries[1].previous, None);
+    assert!(range.proven);
+    assert_eq!(feed(store).await.len(), 3);
+}
+
+async fn a_position_seen_elsewhere_makes_ends_unproven(log: Log) {
+    let store = &*log.store;
+    let claim = claim(store, "venue").await;
+    let first = term(store, "job:1").await;
+    store.publish(P, &claim, &writes("job:1", first, Some(0), 1)).await.unwrap();
+    let seen = first.plus(500);
+    let appended = store.append(P, &[append("job:1", None, "x")], seen).await.unwrap();
+    assert!(appended[0] > seen, "a term of its own");
+    let range = history(store, "job:1").await;
+    assert_eq!(range.entries[1].previous, None, "nobody knows what lies before it");
+    assert!(range.proven, "it was written to this very log");
+    assert_eq!(range.since, seen.next());
+}
+
+async fn ranges_are_what_was_asked_for(log: Log) {
+    let store = &*log.store;
+    let claim = claim(store, "venue").await;
+    let name = "v:a:trades";
+    let empty = store.range(&channel(name), Select::Newest { limit: 3 }).await.unwrap();
+    assert_eq!((empty.entries.len(), empty.first, empty.last, empty.proven), (0, None, None, false));
+    let first = term(store, name).await;
+    store.publish(P, &claim, &writes(name, first, Some(0), 10)).await.unwrap();
+    let at = |n: u64| first.plus(n).get();
+    for (select, expected) in [
+        (Select::Above { after: Seq::ZERO, limit: 2 }, vec![at(0), at(1)]),
+        (Select::Above { after: first.plus(7), limit: 100 }, vec![at(8), at(9)]),
+        (Select::Above { after: first.plus(9), limit: 100 }, vec![]),
+        (Select::Newest { limit: 3 }, vec![at(7), at(8), at(9)]),
+        (Select::Newest { limit: 0 }, vec![]),
+        (Select::At(first.plus(4)), vec![at(4)]),
+        (Select::At(first.plus(10)), vec![]),
+    ] {
+        let range = store.range(&channel(name), select).await.unwrap();
+        assert_eq!(positions(&range.entries), expected, "{select:?}");
+        assert_eq!((range.first, range.last), (Some(first), Some(first.plus(9))), "{select:?}");
+    }
+}
+
+async fn history_keeps_what_its_kind_asks_for(log: Log) {
+    let store = &*log.store;
+    let claim = claim(store, "venue").await;
+    let first = term(store, "v:a:book").await;
+    let keep = Kind::Book.history_len();
+    for batch in writes("v:a:book", first, Some(0), 3 * keep as u64).chunks(100) {
+        store.publish(P, &claim, batch).await.unwrap();
+    }
+    let range = history(store, "v:a:book").await;
+    assert!(range.entries.len() >= keep && range.entries.len() < 2 * keep, "{} entries", range.entries.len());
+    assert_eq!(range.first, range.entries.first().map(|entry| entry.seq));
+}
+
+async fn a_lease_has_one_holder(log: Log) {
+    let store = &*log.store;
+    let ttl = Duration::from_millis(300);
+    let mut number = 0;
+    // A log seen for the first time may have had a holder.
+    wait_until(SECONDS, "the lease is taken", async || match store.take_lease("venue", "a", ttl).await {
+        Ok(lease) => {
+            number = lease.number;
+            true
+        }
+        Err(error) => {
+            assert_eq!(error, StoreError::Held { by_another: false });
+            false
+        }
+    })
+    .await
+    .unwrap();
+    let held = Err(StoreError::Held { by_another: true });
+    assert_eq!(store.take_lease("venue", "b", ttl).await, held);
+    assert_eq!(store.renew_lease("venue", "b", ttl).await, held);
+    store.release_lease("venue", "b").await.unwrap();
+    assert_eq!(store.renew_lease("venue", "a", ttl).await.unwrap().number, number);
+    store.release_lease("venue", "a").await.unwrap();
+    let free = Err(StoreError::Held { by_another: false });
+    assert_eq!(store.renew_lease("venue", "a", ttl).await, free, "given back");
+    let next = store.take_lease("venue", "b", ttl).await.unwrap();
+    assert!(next.number > number);
+    wait_until(SECONDS, "the lease runs out", async || store.take_lease("venue", "a", ttl).await.is_ok())
+        .await
+        .unwrap();
+}
+
+async fn a_feed_begins_where_it_is_told(log: Log) {
+    let store = &*log.store;
+    for n in 0..4 {
+        store.append(P, &[append("job:1", None, &n.to_string())], Seq::ZERO).await.unwrap();
+    }
+    let all = feed(store).await;
+    let wait = Duration::from_millis(50);
+    let mut behind = store.open_feed(P, "gw", 1, FeedStart::Behind(all[1].id)).await.unwrap();
+    assert_eq!(behind.next(wait).await.unwrap().entries, all[2..]);
+    let mut back = store.open_feed(P, "gw", 2, FeedStart::Back(Duration::from_secs(60))).await.unwrap();
+    assert_eq!(back.next(wait).await.unwrap().entries, all);
+    let mut future = store.open_feed(P, "gw2", 1, FeedStart::Behind(FeedId { ms: u64::MAX >> 1, n: 0 })).await.unwrap();
+    let batch = future.next(wait).await.unwrap();
+    assert!(batch.entries.is_empty());
+    assert_eq!(batch.check.unwrap().1.id, all[3].id, "the end shows that the reader is ahead of it");
+}
+
+async fn an_idle_feed_says_where_it_ends(log: Log) {
+    let store = &*log.store;
+    let mut reader = store.open_feed(P, "gw", 1, FeedStart::Behind(FeedId::default())).await.unwrap();
+    let wait = Duration::from_millis(10);
+    let (identity, end) = reader.next(wait).await.unwrap().check.unwrap();
+    assert_eq!((end.id, end.number), (FeedId::default(), 0));
+    assert_eq!(store.ends(P, &[], None, Seq::ZERO).await.unwrap().identity, identity);
+    let events = [append("job:1", None, "x")];
+    let (batch, written) = tokio::join!(reader.next(SECONDS), store.append(P, &events, Seq::ZERO));
+    assert_eq!(batch.unwrap().entries[0].seq, written.unwrap()[0], "a waiting reader is woken");
+    let (_, end) = reader.next(wait).await.unwrap().check.unwrap();
+    assert_eq!(end.number, 1);
+}

@@ -1,0 +1,289 @@
+//! A publisher and replicas together, over the in-memory log and with the clock paused.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use akis_eventlog::{
+    Event, From, Joined, MemoryStore, Notice, Partition, Publisher, PublisherConfig, PublisherHandle, Replica,
+    ReplicaConfig, Role, Sink, Store, links,
+};
+use akis_model::{Body, Channel, Outcome, Seq};
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// What one subscriber was told, by the rules at [`Notice`].
+#[derive(Debug, Default)]
+struct Seen {
+    position: Option<Seq>,
+    epoch: u64,
+    told: Vec<String>,
+    events: Vec<(u64, i64)>,
+}
+
+/// A sink with one subscriber a channel.
+#[derive(Default)]
+struct Subscriber {
+    channels: Mutex<std::collections::HashMap<Channel, Seen>>,
+}
+
+impl Subscriber {
+    fn activate(&self, channel: &Channel, joined: Joined) {
+        let mut channels = self.channels.lock();
+        let seen = channels.entry(channel.clone()).or_default();
+        seen.told.push(format!("subscribed recovered={}", joined.recovered));
+        seen.position = Some(joined.position);
+        seen.epoch = joined.epoch;
+        for event in &joined.events {
+            seen.follow(event.seq, event.previous, Some(event.ts_ms));
+        }
+    }
+
+    fn told(&self, channel: &Channel) -> Vec<String> {
+        self.channels.lock().get(channel).map(|seen| seen.told.clone()).unwrap_or_default()
+    }
+
+    /// The contents of the events seen, in order.
+    fn contents(&self, channel: &Channel) -> Vec<i64> {
+        self.channels.lock().get(channel).map(|seen| seen.events.iter().map(|e| e.1).collect()).unwrap_or_default()
+    }
+
+    fn position(&self, channel: &Channel) -> Seq {
+        self.channels.lock().get(channel).and_then(|seen| seen.position).unwrap_or_default()
+    }
+}
+
+impl Seen {
+    fn follow(&mut self, seq: Seq, previous: Option<Seq>, content: Option<i64>) {
+        let Some(position) = self.position else { return };
+        let end = if content.is_some() { seq.before() } else { seq };
+        if seq <= position {
+            return;
+        }
+        if end > position {
+            let word = if links(position, seq, previous) && seq != position.next() { "term" } else { "gap" };
+            self.told.push(word.to_owned());
+        }
+        self.position = Some(seq);
+        if let Some(content) = content {
+            self.events.push((seq.get(), content));
+        }
+    }
+}
+
+impl Sink for Subscriber {
+    fn deliver(&self, _partition: Partition, notices: &[Notice]) {
+        let mut channels = self.channels.lock();
+        for notice in notices {
+            match notice {
+                Notice::Event(event) => {
+                    if let Some(seen) = channels.get_mut(&event.channel) {
+                        seen.follow(event.seq, event.previous, Some(event.ts_ms));
+                    }
+                }
+                Notice::Marker { channel, seq, previous } => {
+                    if let Some(seen) = channels.get_mut(channel) {
+                        seen.follow(*seq, *previous, None);
+                    }
+                }
+                Notice::Unproven { channel, since } => {
+                    if let Some(seen) = channels.get_mut(channel)
+                        && seen.position.is_some_and(|position| position < since.before())
+                    {
+                        seen.told.push("gap unproven".to_owned());
+                        seen.position = Some(since.before());
+                    }
+                }
+                Notice::Rewound { channel, seq, epoch } => {
+                    if let Some(seen) = channels.get_mut(channel)
+                        && seen.epoch < *epoch
+                        && seen.position.is_some_and(|position| position >= *seq)
+                    {
+                        seen.told.push("subscribed anew".to_owned());
+                        seen.position = Some(seq.before());
+                    }
+                }
+                Notice::Malformed { .. } => {}
+            }
+        }
+    }
+}
+
+struct World {
+    store: Arc<MemoryStore>,
+    channel: Channel,
+    stop: CancellationToken,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            store: MemoryStore::new(4),
+            channel: Channel::parse("v:S:trades").unwrap(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    fn publisher(&self, stop: &CancellationToken) -> (PublisherHandle, JoinHandle<()>) {
+        let store: Arc<dyn Store> = Arc::<MemoryStore>::clone(&self.store);
+        Publisher::start(store, PublisherConfig::new("v"), stop.clone())
+    }
+
+    fn replica(&self) -> (Arc<Replica>, Arc<Subscriber>) {
+        let subscriber = Arc::new(Subscriber::default());
+        let store: Arc<dyn Store> = Arc::<MemoryStore>::clone(&self.store);
+        let sink: Arc<dyn Sink> = Arc::<Subscriber>::clone(&subscriber);
+        (Replica::start(store, ReplicaConfig::new("g"), sink, self.stop.clone()), subscriber)
+    }
+
+    fn offer(&self, handle: &PublisherHandle, contents: std::ops::Range<i64>) {
+        for n in contents {
+            let body = Body::render(n, "trade", &self.channel, Outcome::Ok, &json!({})).unwrap();
+            handle.offer(Event { channel: self.channel.clone(), body, missing_before: 0 });
+        }
+    }
+
+    async fn join(&self, replica: &Replica, subscriber: &Arc<Subscriber>, from: From) {
+        let (subscriber, channel) = (Arc::clone(subscriber), self.channel.clone());
+        replica.join(&self.channel, from, move |joined| subscriber.activate(&channel, joined)).await.unwrap();
+    }
+}
+
+/// Lets virtual time pass until `condition` holds.
+#[track_caller]
+fn eventually(mut condition: impl FnMut() -> bool) -> impl Future<Output = ()> {
+    let caller = std::panic::Location::caller();
+    async move {
+        for _ in 0..3000 {
+            if condition() {
+                return;
+            }
+            tokio::time::advance(Duration::from_millis(10)).await;
+            tokio::task::yield_now().await;
+        }
+        panic!("never came true: {caller}");
+    }
+}
+
+async fn active(handle: &PublisherHandle) {
+    let mut role = handle.role();
+    role.wait_for(|role| *role == Role::Active).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_reach_a_subscriber_dense_and_in_order() {
+    let world = World::new();
+    let (handle, running) = world.publisher(&world.stop);
+    let (replica, subscriber) = world.replica();
+    active(&handle).await;
+    world.join(&replica, &subscriber, From::Live { snapshot: true }).await;
+    world.offer(&handle, 0..300);
+    eventually(|| subscriber.contents(&world.channel).len() == 300).await;
+    assert_eq!(subscriber.contents(&world.channel), (0..300).collect::<Vec<_>>());
+    assert_eq!(subscriber.told(&world.channel), ["subscribed recovered=false", "term"]);
+
+    let (late, late_subscriber) = world.replica();
+    let from = subscriber.channels.lock()[&world.channel].events[99].0;
+    world.join(&late, &late_subscriber, From::After(Seq::new(from).unwrap())).await;
+    assert_eq!(late_subscriber.contents(&world.channel), (100..300).collect::<Vec<_>>());
+    assert_eq!(late_subscriber.told(&world.channel), ["subscribed recovered=true"]);
+    world.stop.cancel();
+    running.await.unwrap();
+    replica.stopped().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_orderly_hand_over_raises_no_gap() {
+    let world = World::new();
+    let first_stop = CancellationToken::new();
+    let (first, first_running) = world.publisher(&first_stop);
+    active(&first).await;
+    let (replica, subscriber) = world.replica();
+    world.join(&replica, &subscriber, From::Live { snapshot: true }).await;
+    world.offer(&first, 0..10);
+    let (second, second_running) = world.publisher(&world.stop);
+    first_stop.cancel();
+    first_running.await.unwrap();
+    active(&second).await;
+    world.offer(&second, 10..20);
+    eventually(|| subscriber.contents(&world.channel).len() == 20).await;
+    assert_eq!(subscriber.contents(&world.channel), (0..20).collect::<Vec<_>>());
+    assert_eq!(subscriber.told(&world.channel), ["subscribed recovered=false", "term", "term"]);
+    world.stop.cancel();
+    second_running.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_tail_is_written_again_under_the_same_positions() {
+    let world = World::new();
+    let (handle, running) = world.publisher(&world.stop);
+    active(&handle).await;
+    let (replica, subscriber) = world.replica();
+    world.join(&replica, &subscriber, From::Live { snapshot: true }).await;
+    world.offer(&handle, 0..10);
+    eventually(|| subscriber.contents(&world.channel).len() == 10).await;
+    let replica_behind = world.store.snapshot();
+    world.offer(&handle, 10..20);
+    eventually(|| subscriber.contents(&world.channel).len() == 20).await;
+    let position = subscriber.position(&world.channel);
+    for offset in [0, -150_000_000, 150_000_000] {
+        world.store.fail_over(Some(replica_behind.clone()), offset);
+        let published = subscriber.contents(&world.channel).len() as i64;
+        world.offer(&handle, published..published + 5);
+        eventually(|| subscriber.contents(&world.channel).len() as i64 == published + 5).await;
+    }
+    assert_eq!(subscriber.contents(&world.channel), (0..35).collect::<Vec<_>>());
+    assert!(!subscriber.told(&world.channel).iter().any(|told| told.contains("gap") || told.contains("anew")));
+
+    let (late, late_subscriber) = world.replica();
+    world.join(&late, &late_subscriber, From::After(position)).await;
+    assert_eq!(late_subscriber.contents(&world.channel), (20..35).collect::<Vec<_>>());
+    assert_eq!(late_subscriber.told(&world.channel)[0], "subscribed recovered=true");
+    world.stop.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_the_publisher_gone_idle_subscribers_are_told_and_nobody_is_recovered() {
+    let world = World::new();
+    let dead = CancellationToken::new();
+    let (handle, running) = world.publisher(&dead);
+    active(&handle).await;
+    let (replica, subscriber) = world.replica();
+    world.join(&replica, &subscriber, From::Live { snapshot: true }).await;
+    world.offer(&handle, 0..10);
+    eventually(|| subscriber.contents(&world.channel).len() == 10).await;
+    let behind = world.store.snapshot();
+    world.offer(&handle, 10..20);
+    eventually(|| subscriber.contents(&world.channel).len() == 20).await;
+    running.abort();
+    let position = subscriber.position(&world.channel);
+    world.store.fail_over(Some(behind), 0);
+    eventually(|| subscriber.told(&world.channel).contains(&"gap unproven".to_owned())).await;
+
+    let (late, late_subscriber) = world.replica();
+    world.join(&late, &late_subscriber, From::After(position)).await;
+    assert_eq!(late_subscriber.told(&world.channel)[0], "subscribed recovered=false");
+    world.stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_whose_lease_ran_out_adds_nothing() {
+    let world = World::new();
+    let (first, first_running) = world.publisher(&world.stop);
+    active(&first).await;
+    world.offer(&first, 0..3);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // Gone without a word: the lease has to run out.
+    first_running.abort();
+    let (second, second_running) = world.publisher(&world.stop);
+    active(&second).await;
+    world.offer(&second, 3..6);
+    let (replica, subscriber) = world.replica();
+    world.join(&replica, &subscriber, From::After(Seq::ZERO)).await;
+    eventually(|| subscriber.contents(&world.channel).len() == 6).await;
+    assert_eq!(subscriber.contents(&world.channel), (0..6).collect::<Vec<_>>());
+    world.stop.cancel();
+    second_running.await.unwrap();
+}
