@@ -1,8 +1,20 @@
 //! Sessions with venues: sockets, subscriptions, heartbeats, limits. Knows no events and no log.
 //!
 //! A session yields [`RawFrame`]s and takes requests for books; what the frames mean is the normalizer's.
+//! A venue is its own files (`binance.rs` and the folder beside it), one line in [`VENUES`], and its fixtures;
+//! connecting, coming back and watching over silence are shared.
 
+mod backoff;
+pub mod binance;
+mod connection;
+mod dialog;
 mod frame;
+mod outlet;
+mod ports;
 pub mod recording;
+mod registry;
+mod session;
 
 pub use frame::{Content, RawFrame};
+pub use ports::{Count, Ports, Request, Stats};
+pub use registry::{Session, Settings, StartError, VENUES, Venue, venue};

@@ -1,1 +1,22 @@
-//! Under construction.
+//! Raw venue frames in, events out, published under a lease.
+//!
+//! A [`Mapper`] per venue turns frames into updates, plain and synchronous, so that a recording replays without
+//! a socket. Around it stand throttles and the watch over the venue, the same for all venues; [`run`] does it live,
+//! [`replay`] from recordings.
+
+mod binance;
+mod book;
+mod feed;
+mod mapper;
+mod metrics;
+mod pipeline;
+mod replay;
+mod run;
+mod throttle;
+mod update;
+
+pub use mapper::{Mapper, Output, Reason, Resync, mapper};
+pub use metrics::Metrics;
+pub use replay::{ReplayError, Summary, replay};
+pub use run::{RunError, run};
+pub use update::{Payload, Update};

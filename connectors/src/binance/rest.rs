@@ -1,0 +1,229 @@
+//! REST: books when they are asked for, and once at the start what the symbols are made of.
+//!
+//! Requests are made one after the other and paced by the weight that the venue says is used.
+//! Source: <https://developers.binance.com/docs/binance-spot-api-docs/rest-api/limits>.
+
+mod weight;
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use reqwest::{Response, StatusCode, header};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use super::config::Config;
+use crate::backoff::Backoff;
+use crate::frame::Content;
+use crate::outlet::{Outlet, Stopped, now_ms};
+use crate::ports::Request;
+use weight::Weight;
+
+/// A request that takes longer is made again.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The largest body taken: every symbol of the venue in one `exchangeInfo` stays below it.
+const MAX_BODY_BYTES: usize = 32 << 20;
+
+/// The most that one request may name, so that the address stays short.
+const SYMBOLS_PER_INFO: usize = 100;
+
+const BOOK_WEIGHT: u32 = 50;
+const INFO_WEIGHT: u32 = 20;
+
+/// How long to wait when the venue says 429 or 418 and not how long.
+const HOLD: Duration = Duration::from_secs(60);
+const HOLD_WHEN_BANNED: Duration = Duration::from_secs(120);
+
+/// The client for all calls. It takes no proxy from the environment, for the streams could not either.
+pub(super) fn client() -> Result<reqwest::Client, reqwest::Error> {
+    reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build()
+}
+
+/// The calls that wait to be made.
+pub(super) struct Calls {
+    client: reqwest::Client,
+    base: String,
+    queue: VecDeque<Call>,
+    weight: Weight,
+    backoff: Backoff,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Call {
+    /// Path and query.
+    target: String,
+    weight: u32,
+}
+
+/// What the answer to a call means for the queue.
+enum Outcome {
+    /// It has been answered for good.
+    Done(Content),
+    /// Nothing is asked for so long, then the same again.
+    Again(Duration),
+}
+
+impl Calls {
+    pub(super) fn new(client: reqwest::Client, config: &Config) -> Self {
+        let queue = config.symbols.chunks(SYMBOLS_PER_INFO).map(Call::info).collect();
+        let base = config.rest_url.clone();
+        Self { client, base, queue, weight: Weight::default(), backoff: Backoff::default() }
+    }
+
+    /// Makes the calls and hands on the answers, until the session stops or nobody can ask any more.
+    pub(super) async fn serve(mut self, mut requests: mpsc::Receiver<Request>, outlet: &Outlet) {
+        loop {
+            while let Ok(request) = requests.try_recv() {
+                self.enqueue(&request);
+            }
+            if self.queue.is_empty() {
+                match outlet.unless_stopped(requests.recv()).await {
+                    Ok(Some(request)) => self.enqueue(&request),
+                    Ok(None) | Err(Stopped) => return,
+                }
+            } else if outlet.unless_stopped(self.make_first(outlet)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn enqueue(&mut self, request: &Request) {
+        let call = match request {
+            Request::Book { symbol } => Call::book(symbol),
+        };
+        if !self.queue.contains(&call) {
+            self.queue.push_back(call);
+        }
+    }
+
+    async fn make_first(&mut self, outlet: &Outlet) {
+        let Some(call) = self.queue.front().cloned() else { return };
+        sleep(self.weight.wait(now_ms(), call.weight)).await;
+        outlet.stats().requests.add(1);
+        match self.make(&call).await {
+            Outcome::Done(reply) => {
+                self.queue.pop_front();
+                self.backoff.reset();
+                // The caller sees by itself that the session has stopped.
+                let _ = outlet.send(reply).await;
+            }
+            Outcome::Again(after) => {
+                outlet.stats().refused.add(1);
+                sleep(after).await;
+            }
+        }
+    }
+
+    async fn make(&mut self, call: &Call) -> Outcome {
+        self.weight.spend(now_ms(), call.weight);
+        let response = match self.client.get(format!("{}{}", self.base, call.target)).send().await {
+            Ok(response) => response,
+            Err(error) => return self.again(&call.target, &error),
+        };
+        if let Some(used) = number(&response, "x-mbx-used-weight-1m") {
+            self.weight.told(now_ms(), u32::try_from(used).unwrap_or(u32::MAX));
+        }
+        let status = response.status();
+        if let Some(hold) = hold(&response) {
+            warn!(
+                venue = "binance",
+                status = status.as_u16(),
+                hold_s = hold.as_secs(),
+                "too many requests, holding all"
+            );
+            return Outcome::Again(hold);
+        }
+        // 400 and 404 are about what was asked for and stay so; everything else may pass.
+        if !(status.is_success() || status == StatusCode::BAD_REQUEST || status == StatusCode::NOT_FOUND) {
+            return self.again(&call.target, &status);
+        }
+        match body(response).await {
+            Ok(body) => Outcome::Done(Content::Reply { target: call.target.clone(), status: status.as_u16(), body }),
+            Err(error) => self.again(&call.target, &error),
+        }
+    }
+
+    fn again(&mut self, target: &str, reason: &dyn std::fmt::Display) -> Outcome {
+        if self.backoff.is_fresh() {
+            info!(venue = "binance", target, %reason, "request failed, trying again");
+        }
+        Outcome::Again(self.backoff.fail())
+    }
+}
+
+impl Call {
+    fn book(symbol: &str) -> Self {
+        let target = format!("/api/v3/depth?symbol={}&limit=1000", encode(symbol));
+        Self { target, weight: BOOK_WEIGHT }
+    }
+
+    fn info(symbols: &[String]) -> Self {
+        let list = symbols.iter().map(|symbol| format!("\"{symbol}\"")).collect::<Vec<_>>().join(",");
+        Self { target: format!("/api/v3/exchangeInfo?symbols={}", encode(&format!("[{list}]"))), weight: INFO_WEIGHT }
+    }
+}
+
+/// How long the venue wants no requests at all, when it says so.
+fn hold(response: &Response) -> Option<Duration> {
+    let default = match response.status().as_u16() {
+        429 => HOLD,
+        418 => HOLD_WHEN_BANNED,
+        _ => return None,
+    };
+    Some(number(response, header::RETRY_AFTER.as_str()).map_or(default, Duration::from_secs))
+}
+
+fn number(response: &Response, name: &str) -> Option<u64> {
+    response.headers().get(name)?.to_str().ok()?.trim().parse().ok()
+}
+
+#[derive(Debug, thiserror::Error)]
+enum BodyError {
+    #[error("{0}")]
+    Http(#[from] reqwest::Error),
+    #[error("the body has more than {MAX_BODY_BYTES} bytes")]
+    TooLarge,
+    #[error("the body is not UTF-8")]
+    NotText,
+}
+
+async fn body(mut response: Response) -> Result<String, BodyError> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if bytes.len() + chunk.len() > MAX_BODY_BYTES {
+            return Err(BodyError::TooLarge);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    String::from_utf8(bytes).map_err(|_| BodyError::NotText)
+}
+
+/// Percent-encodes a value of a query. Source: RFC 3986 section 2.3.
+fn encode(value: &str) -> String {
+    let mut encoded = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_what_the_venue_expects() {
+        assert_eq!(Call::book("BTCUSDT").target, "/api/v3/depth?symbol=BTCUSDT&limit=1000");
+        assert_eq!(Call::book("币USDT").target, "/api/v3/depth?symbol=%E5%B8%81USDT&limit=1000");
+        let symbols = ["BTCUSDT", "ETHTRY"].map(str::to_owned);
+        assert_eq!(Call::info(&symbols).target, "/api/v3/exchangeInfo?symbols=%5B%22BTCUSDT%22%2C%22ETHTRY%22%5D");
+    }
+}

@@ -1,0 +1,65 @@
+//! How much of the venue's request weight is used, and when there is room again.
+
+use std::time::Duration;
+
+/// What is used of the 6,000 that the venue allows an address each minute: others may share the address.
+const LIMIT: u32 = 5_000;
+
+const MINUTE_MS: i64 = 60_000;
+
+/// The weight used in one minute. The venue's window is the minute of the UTC clock.
+#[derive(Debug, Default)]
+pub(super) struct Weight {
+    minute: i64,
+    used: u32,
+}
+
+impl Weight {
+    /// How long to wait before a request of `cost`.
+    pub(super) fn wait(&self, now_ms: i64, cost: u32) -> Duration {
+        let minute = now_ms.div_euclid(MINUTE_MS);
+        if minute > self.minute || self.used.saturating_add(cost) <= LIMIT {
+            return Duration::ZERO;
+        }
+        let next = (self.minute + 1) * MINUTE_MS;
+        Duration::from_millis(u64::try_from(next - now_ms).unwrap_or(0))
+    }
+
+    /// Counts a request that is being sent.
+    pub(super) fn spend(&mut self, now_ms: i64, cost: u32) {
+        self.turn(now_ms);
+        self.used = self.used.saturating_add(cost);
+    }
+
+    /// Takes over what the venue says is used, by everybody at this address.
+    pub(super) fn told(&mut self, now_ms: i64, used: u32) {
+        self.turn(now_ms);
+        self.used = used;
+    }
+
+    fn turn(&mut self, now_ms: i64) {
+        let minute = now_ms.div_euclid(MINUTE_MS);
+        if minute > self.minute {
+            (self.minute, self.used) = (minute, 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_for_the_next_minute_when_it_is_used_up() {
+        let mut weight = Weight::default();
+        let now = 100 * MINUTE_MS + 20_000;
+        weight.spend(now, 50);
+        assert_eq!(weight.wait(now, 50), Duration::ZERO);
+        weight.told(now, LIMIT - 49);
+        assert_eq!(weight.wait(now, 50), Duration::from_secs(40));
+        assert_eq!(weight.wait(now, 49), Duration::ZERO);
+        assert_eq!(weight.wait(now + 40_000, 50), Duration::ZERO);
+        weight.spend(now + 40_000, 50);
+        assert_eq!(weight.used, 50);
+    }
+}

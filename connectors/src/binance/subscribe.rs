@@ -1,0 +1,139 @@
+//! Which streams are asked for, over how many connections and in how many messages.
+
+use std::time::Duration;
+
+use akis_model::Kind;
+
+use super::config::Config;
+use crate::dialog::{Dialog, Reading};
+
+/// The venue closes a connection that asks for more.
+const STREAMS_PER_CONNECTION: usize = 1024;
+
+/// So many names in one message have been seen to be accepted.
+const NAMES_PER_MESSAGE: usize = 200;
+
+/// The venue allows 5 messages a second, pongs included; one every 250 ms has been seen to be cut off.
+const PACE: Duration = Duration::from_millis(500);
+
+/// The venue pings every 20 s: three of them are missing.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// The venue closes connections after 24 hours.
+const LIFETIME: Duration = Duration::from_secs(23 * 3600);
+
+/// An acknowledgement proves nothing: a name that does not exist is acknowledged and silent.
+const FIRST_DATA: Duration = Duration::from_secs(30);
+
+/// The dialog of each connection that `config` needs.
+pub(super) fn dialogs(config: &Config) -> Vec<Dialog> {
+    let streams: Vec<String> = config.symbols.iter().flat_map(|symbol| streams(symbol, &config.kinds)).collect();
+    streams
+        .chunks(STREAMS_PER_CONNECTION)
+        .map(|streams| Dialog {
+            venue: "binance",
+            url: format!("{}/stream", config.ws_url),
+            messages: streams.chunks(NAMES_PER_MESSAGE).zip(1..).map(|(names, id)| subscribe(names, id)).collect(),
+            pace: PACE,
+            streams: streams.to_vec(),
+            first_data: FIRST_DATA,
+            silence: SILENCE,
+            lifetime: LIFETIME,
+            read,
+        })
+        .collect()
+}
+
+/// The streams of one symbol, which stand in their names with small ASCII letters.
+fn streams(symbol: &str, kinds: &[Kind]) -> Vec<String> {
+    let name = symbol.to_ascii_lowercase();
+    kinds
+        .iter()
+        .flat_map(|kind| match kind {
+            Kind::Ticker => ["bookTicker", "ticker"].as_slice(),
+            Kind::Trades => &["aggTrade"],
+            Kind::Book => &["depth@100ms"],
+            Kind::Candles => &["kline_1m"],
+            Kind::Session | Kind::App => &[],
+        })
+        .map(|stream| format!("{name}@{stream}"))
+        .collect()
+}
+
+fn subscribe(names: &[String], id: u64) -> String {
+    serde_json::json!({ "method": "SUBSCRIBE", "params": names, "id": id }).to_string()
+}
+
+/// `{"stream":"btcusdt@aggTrade","data":{…}}` is data; replies are bare objects, also on combined connections.
+fn read(text: &str) -> Reading<'_> {
+    const SHUTDOWN: &str = "\"serverShutdown\"";
+    if let Some((stream, rest)) = text.strip_prefix("{\"stream\":\"").and_then(|rest| rest.split_once('"')) {
+        return if stream == "!serverShutdown" || rest.starts_with(",\"data\":{\"e\":\"serverShutdown\"") {
+            Reading::Leaving
+        } else {
+            Reading::Data(stream)
+        };
+    }
+    if text.starts_with("{\"e\":") && text.contains(SHUTDOWN) {
+        Reading::Leaving
+    } else if text.contains("\"code\":") || text.contains("\"error\":") {
+        Reading::Refusal
+    } else {
+        Reading::Other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::binance::REST_URL;
+    use crate::registry::Settings;
+
+    fn config(symbols: usize, kinds: &[Kind]) -> Config {
+        let symbols = (0..symbols).map(|i| format!("S{i}USDT")).collect();
+        Config::from(&Settings { symbols, kinds: kinds.to_vec(), ..Settings::default() })
+    }
+
+    #[test]
+    fn a_symbol_has_the_streams_of_its_kinds() {
+        assert_eq!(
+            streams("BTCUSDT", &config(1, &[]).kinds),
+            ["btcusdt@bookTicker", "btcusdt@ticker", "btcusdt@aggTrade", "btcusdt@depth@100ms", "btcusdt@kline_1m"]
+        );
+        assert_eq!(streams("币安人生USDT", &[Kind::Trades]), ["币安人生usdt@aggTrade"]);
+        assert!(streams("BTCUSDT", &[Kind::Session]).is_empty());
+    }
+
+    #[test]
+    fn many_symbols_are_spread_over_connections_and_messages() {
+        let dialogs = dialogs(&config(450, &[]));
+        assert_eq!(dialogs.iter().map(|dialog| dialog.streams.len()).collect::<Vec<_>>(), [1024, 1024, 202]);
+        assert_eq!(dialogs.iter().map(|dialog| dialog.messages.len()).collect::<Vec<_>>(), [6, 6, 2]);
+        assert!(dialogs[0].messages[0].contains("\"method\":\"SUBSCRIBE\""));
+    }
+
+    #[test]
+    fn symbols_are_taken_once_and_in_upper_case() {
+        let symbols = ["btcusdt", "BTCUSDT", "币安人生usdt"].map(str::to_owned).to_vec();
+        let settings = Settings { symbols, ws_url: Some("ws://127.0.0.1:1/".into()), ..Settings::default() };
+        let config = Config::from(&settings);
+        assert_eq!(config.symbols, ["BTCUSDT", "币安人生USDT"]);
+        assert_eq!((config.ws_url.as_str(), config.rest_url.as_str()), ("ws://127.0.0.1:1", REST_URL));
+    }
+
+    #[test]
+    fn frames_are_told_apart() {
+        for (text, reading) in [
+            (r#"{"stream":"btcusdt@aggTrade","data":{"e":"aggTrade"}}"#, Reading::Data("btcusdt@aggTrade")),
+            (r#"{"result":null,"id":1}"#, Reading::Other),
+            (r#"{"code":2,"msg":"Invalid request"}"#, Reading::Refusal),
+            (r#"{"error":{"code":4,"msg":"Too many subscriptions"}}"#, Reading::Refusal),
+            (r#"{"e":"serverShutdown","E":1770123456789}"#, Reading::Leaving),
+            (r#"{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1770123456789}}"#, Reading::Leaving),
+            ("", Reading::Other),
+            (r#"{"stream":"btcusdt"#, Reading::Other),
+        ] {
+            assert_eq!(read(text), reading, "{text}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! How a session is connected to whoever reads it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::mpsc;
+
+use crate::frame::RawFrame;
+
+/// Something that the reader of a session wants from the venue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// The whole book of a symbol, in the venue's spelling. The answer is a [`crate::Content::Reply`].
+    Book {
+        /// The symbol.
+        symbol: String,
+    },
+}
+
+/// What goes into a session and what comes out.
+#[derive(Debug)]
+pub struct Ports {
+    /// Takes everything that comes in. When it is full the session waits, and reads its sockets slower.
+    pub frames: mpsc::Sender<RawFrame>,
+    /// Gives requests. They are queued and paced; one for a symbol that is already waiting is dropped.
+    pub requests: mpsc::Receiver<Request>,
+    /// Counts what happens.
+    pub stats: Arc<Stats>,
+}
+
+/// What a session counts. Read by the metrics of whoever runs it.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Connections that are open now.
+    pub open: Count,
+    /// Connections that were opened.
+    pub opened: Count,
+    /// Connections that ended without being asked to.
+    pub lost: Count,
+    /// Streams that were asked for and from which nothing had come when the time for it was over.
+    pub silent_streams: Count,
+    /// REST requests that were made.
+    pub requests: Count,
+    /// REST requests that were refused or not answered.
+    pub refused: Count,
+}
+
+/// A number that several tasks count in.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// The number now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn less(&self, n: u64) {
+        self.0.fetch_sub(n, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,124 @@
+//! Keeps one connection to a venue open: comes back with growing waits, and changes over without a hole.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::{self, JoinSet};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::backoff::Backoff;
+use crate::connection::{Life, News, drive};
+use crate::dialog::Dialog;
+use crate::outlet::Outlet;
+
+/// Data must have flowed for so long before the failures are forgotten. A venue that accepts, speaks and
+/// closes at once would otherwise be called several times a second, and Binance bans addresses for that.
+const HEALTHY: Duration = Duration::from_secs(5);
+
+/// A connection tells at most two things, and there are at most two connections.
+const NEWS: usize = 4;
+
+/// Speaks `dialog` until `cancel`.
+pub(crate) async fn keep(dialog: Arc<Dialog>, outlet: Arc<Outlet>, cancel: CancellationToken) {
+    let (news, mut heard) = mpsc::channel(NEWS);
+    let mut session = Session {
+        dialog,
+        outlet,
+        news,
+        cancel: cancel.clone(),
+        tasks: JoinSet::new(),
+        open: Vec::new(),
+        backoff: Backoff::default(),
+        connect_at: Instant::now(),
+    };
+    while !cancel.is_cancelled() {
+        tokio::select! {
+            () = cancel.cancelled() => break,
+            () = sleep_until(session.connect_at), if session.wants_another() => session.connect(),
+            Some(news) = heard.recv() => session.on_news(&news),
+            Some(ended) = session.tasks.join_next_with_id() => match ended {
+                Ok((id, life)) => session.on_end(id, Some(life)),
+                Err(error) => session.on_end(error.id(), None),
+            },
+        }
+    }
+    while session.tasks.join_next().await.is_some() {}
+}
+
+struct Session {
+    dialog: Arc<Dialog>,
+    outlet: Arc<Outlet>,
+    news: mpsc::Sender<News>,
+    cancel: CancellationToken,
+    tasks: JoinSet<Life>,
+    /// The oldest first; never more than two.
+    open: Vec<Open>,
+    backoff: Backoff,
+    connect_at: Instant,
+}
+
+struct Open {
+    task: task::Id,
+    number: u32,
+    stop: CancellationToken,
+    leaving: bool,
+}
+
+impl Session {
+    fn wants_another(&self) -> bool {
+        match self.open.as_slice() {
+            [] => true,
+            [only] => only.leaving,
+            _ => false,
+        }
+    }
+
+    fn connect(&mut self) {
+        let number = self.outlet.next_connection();
+        let stop = self.cancel.child_token();
+        let (dialog, outlet, news) = (Arc::clone(&self.dialog), Arc::clone(&self.outlet), self.news.clone());
+        let stopped = stop.clone();
+        let task = self.tasks.spawn(async move { drive(&dialog, number, &outlet, &news, &stopped).await });
+        self.open.push(Open { task: task.id(), number, stop, leaving: false });
+    }
+
+    fn on_news(&mut self, news: &News) {
+        match *news {
+            // Both carry everything now, so nothing is lost between them.
+            News::Ready(number) => {
+                self.open.iter().filter(|open| open.number < number).for_each(|old| old.stop.cancel())
+            }
+            News::Leaving(number) => {
+                self.open.iter_mut().filter(|open| open.number == number).for_each(|open| open.leaving = true);
+            }
+        }
+    }
+
+    fn on_end(&mut self, task: task::Id, life: Option<Life>) {
+        let stopped = self.open.iter().any(|open| open.task == task && open.stop.is_cancelled());
+        self.open.retain(|open| open.task != task);
+        if stopped {
+            return;
+        }
+        self.outlet.stats().lost.add(1);
+        let (flowed, reason) = match life {
+            Some(life) => (life.flowed, life.end.to_string()),
+            None => (None, "the task failed".to_owned()),
+        };
+        if flowed.is_some_and(|flowed| flowed >= HEALTHY) {
+            self.backoff.reset();
+        }
+        let first = self.backoff.is_fresh();
+        let wait = self.backoff.fail();
+        self.connect_at = Instant::now() + wait;
+        let (venue, retry_in_ms) = (self.dialog.venue, wait.as_millis());
+        if first {
+            warn!(venue, reason, retry_in_ms, "connection lost, trying again");
+        } else {
+            debug!(venue, reason, retry_in_ms, "connection failed again");
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Binance spot: what its frames mean.
+//!
+//! | stream | event |
+//! |---|---|
+//! | `bookTicker`, `ticker` | `price_tick`: the latest of both in one state |
+//! | `aggTrade`, or `trade` where that is taken instead | `trade` |
+//! | `depth@100ms` with `GET /api/v3/depth` | `orderbook` |
+//! | `kline_<interval>` | `candle_update` |
+
+mod depth;
+mod instrument;
+mod names;
+mod series;
+mod wire;
+
+use std::collections::{BTreeMap, HashMap};
+
+use akis_connectors::{Content, RawFrame, Request};
+use akis_model::{Channel, Kind};
+
+use self::depth::{Diff, Snapshot};
+use self::instrument::{Instrument, Origin};
+use self::names::{asked_symbol, guess_common};
+use self::series::Tape;
+use crate::mapper::{Mapper, Output, Reason};
+
+/// The first segment of the channels.
+const SOURCE: &str = "binance";
+
+/// The candles asked for.
+const SUBSCRIBED_INTERVAL: &str = "1m";
+
+/// The mapper of Binance spot.
+#[derive(Default)]
+pub(crate) struct Spot {
+    /// Every symbol that comes is let in.
+    any: bool,
+    /// In order, so that what ticks say comes in the same order on every run.
+    instruments: BTreeMap<String, Instrument>,
+    /// Common forms that `exchangeInfo` told.
+    common: HashMap<String, String>,
+    declared: Vec<Channel>,
+}
+
+impl Mapper for Spot {
+    fn admit(&mut self, symbols: Option<&[String]>, kinds: &[Kind]) {
+        let Some(symbols) = symbols else {
+            self.any = true;
+            return;
+        };
+        for symbol in symbols.iter().map(|symbol| symbol.to_ascii_uppercase()) {
+            if self.instruments.contains_key(&symbol) {
+                continue;
+            }
+            let Some(mut instrument) = Instrument::new(&symbol, self.common_form(&symbol)) else { continue };
+            instrument.asks_for_books = kinds.contains(&Kind::Book);
+            self.declared.extend(kinds.iter().filter_map(|&kind| instrument.channel(kind, SUBSCRIBED_INTERVAL)));
+            self.instruments.insert(symbol, instrument);
+        }
+    }
+
+    fn channels(&self) -> Vec<Channel> {
+        self.declared.clone()
+    }
+
+    fn on_frame(&mut self, frame: &RawFrame, out: &mut Output) {
+        let taken = match &frame.content {
+            Content::Text { connection, text } => {
+                self.on_text(text, Origin { connection: *connection, received_at: frame.received_at }, out)
+            }
+            Content::Binary { .. } => Err(Reason::NotText),
+            Content::Reply { target, status, body } => self.on_reply(target, *status, body, frame.received_at, out),
+            Content::Closed { connection, .. } => {
+                for instrument in self.instruments.values_mut() {
+                    instrument.on_closed(*connection, frame.received_at, out);
+                }
+                Ok(())
+            }
+        };
+        if let Err(reason) = taken {
+            out.skipped.push(reason);
+        }
+    }
+
+    fn on_tick(&mut self, now_ms: i64, out: &mut Output) {
+        for (symbol, instrument) in &mut self.instruments {
+            if instrument.on_tick(now_ms, out) {
+                out.requests.push(Request::Book { symbol: symbol.clone() });
+            }
+        }
+    }
+}
+
+impl Spot {
+    fn on_text(&mut self, text: &str, origin: Origin, out: &mut Output) -> Result<(), Reason> {
+        let envelope: wire::Envelope<'_> = wire::parse(text)?;
+        let (name, data) = match (&envelope.stream, envelope.data, &envelope.event) {
+            (Some(stream), Some(data), _) => (stream_kind(stream), data.get()),
+            (None, None, Some(event)) => (event_kind(event), text),
+            (Some(_), None, _) => return Err(Reason::BadShape),
+            (None, _, _) => return control(text),
+        };
+        match name {
+            StreamKind::Trade(tape) => self.on_trade(wire::parse(data)?, tape, origin, out),
+            StreamKind::BookTicker => {
+                let ticker: wire::BookTicker<'_> = wire::parse(data)?;
+                self.instrument(&ticker.symbol)?.on_book_ticker(&ticker, origin, out)
+            }
+            StreamKind::Ticker => {
+                let ticker: wire::Ticker<'_> = wire::parse(data)?;
+                self.instrument(&ticker.symbol)?.on_ticker(&ticker, origin, out)
+            }
+            StreamKind::Depth => self.on_depth(wire::parse(data)?, origin, out),
+            StreamKind::Kline => {
+                let event: wire::KlineEvent<'_> = wire::parse(data)?;
+                self.instrument(&event.symbol)?.on_kline(&event, origin, out)
+            }
+            StreamKind::Notice => Ok(()),
+            StreamKind::Unknown => Err(Reason::UnknownEvent),
+        }
+    }
+
+    fn on_trade(&mut self, trade: wire::Trade<'_>, tape: Tape, origin: Origin, out: &mut Output) -> Result<(), Reason> {
+        let id = match tape {
+            Tape::Aggregate => trade.aggregate_id,
+            Tape::Single => trade.id,
+        };
+        self.instrument(&trade.symbol)?.on_trade(&trade, tape, id.ok_or(Reason::BadShape)?, origin, out)
+    }
+
+    fn on_depth(&mut self, update: wire::DepthUpdate<'_>, origin: Origin, out: &mut Output) -> Result<(), Reason> {
+        let diff = Diff {
+            first_id: update.first_id,
+            last_id: update.last_id,
+            event_time: update.event_time,
+            received_at: origin.received_at,
+            bids: update.bids.parse()?,
+            asks: update.asks.parse()?,
+        };
+        self.instrument(&update.symbol)?.on_diff(diff, origin, out)
+    }
+
+    fn on_reply(
+        &mut self,
+        target: &str,
+        status: u16,
+        body: &str,
+        received_at: i64,
+        out: &mut Output,
+    ) -> Result<(), Reason> {
+        let path = target.split('?').next().unwrap_or_default();
+        match path {
+            _ if status != 200 => Err(Reason::Refused),
+            "/api/v3/depth" => {
+                let symbol = asked_symbol(target).ok_or(Reason::UnknownSymbol)?;
+                let reply: wire::DepthReply<'_> = wire::parse(body)?;
+                let (bids, asks) = (reply.bids.parse()?, reply.asks.parse()?);
+                let snapshot = Snapshot { last_id: reply.last_update_id, received_at, bids, asks };
+                self.instrument(&symbol)?.on_snapshot(&snapshot, out)
+            }
+            "/api/v3/exchangeInfo" => {
+                let info: wire::ExchangeInfo<'_> = wire::parse(body)?;
+                for symbol in info.symbols {
+                    let common = format!("{}/{}", symbol.base_asset, symbol.quote_asset);
+                    if let Some(instrument) = self.instruments.get_mut(&*symbol.symbol) {
+                        instrument.common = common;
+                    } else if self.any {
+                        self.common.insert(symbol.symbol.into_owned(), common);
+                    }
+                }
+                Ok(())
+            }
+            _ => Err(Reason::UnknownEvent),
+        }
+    }
+
+    fn instrument(&mut self, symbol: &str) -> Result<&mut Instrument, Reason> {
+        if self.any && !self.instruments.contains_key(symbol) {
+            let common = self.common_form(symbol);
+            let mut instrument = Instrument::new(symbol, common).ok_or(Reason::UnknownSymbol)?;
+            instrument.asks_for_books = true;
+            self.instruments.insert(symbol.to_owned(), instrument);
+        }
+        self.instruments.get_mut(symbol).ok_or(Reason::UnknownSymbol)
+    }
+
+    fn common_form(&self, symbol: &str) -> String {
+        self.common.get(symbol).cloned().unwrap_or_else(|| guess_common(symbol))
+    }
+}
+
+enum StreamKind {
+    Trade(Tape),
+    BookTicker,
+    Ticker,
+    Depth,
+    Kline,
+    /// About the connection: the connector's business.
+    Notice,
+    Unknown,
+}
+
+/// What a stream holds, by its name: `btcusdt@depth@100ms`.
+fn stream_kind(stream: &str) -> StreamKind {
+    let Some((_, rest)) = stream.split_once('@') else {
+        return if stream == "!serverShutdown" { StreamKind::Notice } else { StreamKind::Unknown };
+    };
+    match rest {
+        "aggTrade" => StreamKind::Trade(Tape::Aggregate),
+        "trade" => StreamKind::Trade(Tape::Single),
+        "bookTicker" => StreamKind::BookTicker,
+        "ticker" => StreamKind::Ticker,
+        "depth" | "depth@100ms" => StreamKind::Depth,
+        // `kline_1d@+08:00` is cut at other hours and has no channel.
+        _ if rest.starts_with("kline_") && !rest.contains('@') => StreamKind::Kline,
+        _ => StreamKind::Unknown,
+    }
+}
+
+/// What an event of a raw connection is, by its `e`. (`bookTicker` has none and needs the combined form.)
+fn event_kind(event: &str) -> StreamKind {
+    match event {
+        "aggTrade" => StreamKind::Trade(Tape::Aggregate),
+        "trade" => StreamKind::Trade(Tape::Single),
+        "24hrTicker" => StreamKind::Ticker,
+        "depthUpdate" => StreamKind::Depth,
+        "kline" => StreamKind::Kline,
+        "serverShutdown" => StreamKind::Notice,
+        _ => StreamKind::Unknown,
+    }
+}
+
+/// A reply to a request of the connector's: `{"result":null,"id":1}`, or an error, flat or nested.
+fn control(text: &str) -> Result<(), Reason> {
+    if text.contains("\"code\"") {
+        Err(Reason::Refused)
+    } else if text.contains("\"result\"") {
+        Ok(())
+    } else {
+        Err(Reason::BadShape)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,257 @@
+//! The local book of one symbol, joined from a snapshot and diffs by the venue's numbered steps.
+//!
+//! Source: "How to manage a local order book correctly",
+//! <https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams>:
+//!
+//! 1. Buffer the events of the stream. Note the first event's `U`.
+//! 2. Get a snapshot.
+//! 3. If its `lastUpdateId` is below that `U`, get another one.
+//! 4. Drop buffered events with `u` at or below `lastUpdateId`.
+//! 5. The first one kept has `U` <= `lastUpdateId` + 1 <= `u`.
+//! 6. The book is the snapshot; apply the events: one that ends at or below the book's id is ignored, one that begins
+//!    above its id + 1 is a gap: start over.
+//! 7. Afterwards the `U` of each event is the `u` before it + 1.
+
+use std::collections::VecDeque;
+
+use akis_model::Level;
+
+use crate::book::Sides;
+use crate::mapper::{Reason, Resync};
+
+/// Diffs kept while a snapshot is awaited: a quarter of an hour of a busy symbol.
+const MAX_BUFFERED: usize = 10_000;
+
+/// How long to wait for a first diff before a snapshot is asked for without one: the book of a quiet symbol.
+const QUIET_MS: i64 = 3_000;
+
+/// After so long a snapshot is asked for again; the connector drops the request while the first one waits.
+const ASK_AGAIN_MS: i64 = 30_000;
+
+/// How long to wait before another snapshot when one was too old.
+const TOO_OLD_MS: i64 = 250;
+
+/// After so many snapshots in a row that are too old it is the buffered diffs that are wrong.
+const MAX_TOO_OLD: u32 = 5;
+
+/// A change of the book.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Diff {
+    /// `U`.
+    pub(super) first_id: u64,
+    /// `u`.
+    pub(super) last_id: u64,
+    /// `E`.
+    pub(super) event_time: i64,
+    pub(super) received_at: i64,
+    pub(super) bids: Vec<Level>,
+    pub(super) asks: Vec<Level>,
+}
+
+/// A whole book.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Snapshot {
+    /// `lastUpdateId`.
+    pub(super) last_id: u64,
+    pub(super) received_at: i64,
+    pub(super) bids: Vec<Level>,
+    pub(super) asks: Vec<Level>,
+}
+
+/// A state of the book that can be published.
+#[derive(Debug)]
+pub(super) struct Shown<'a> {
+    pub(super) sides: &'a Sides,
+    /// `u` of the last diff, or `lastUpdateId`.
+    pub(super) id: u64,
+    /// `E` of the last diff; `None` when it is the snapshot.
+    pub(super) event_time: Option<i64>,
+    pub(super) received_at: i64,
+}
+
+/// What did not go straight on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hitch {
+    /// What came is of no use; the book stays as it is.
+    Skipped(Reason),
+    /// The book could no longer be trusted and is being built anew.
+    Resync(Resync),
+}
+
+#[derive(Debug)]
+enum Phase {
+    Buffering(VecDeque<Diff>),
+    Live { id: u64 },
+}
+
+/// The book of one symbol.
+#[derive(Debug)]
+pub(super) struct DepthBook {
+    phase: Phase,
+    sides: Sides,
+    /// The id of the last state shown.
+    shown: u64,
+    /// The newest connection that a diff came from.
+    connection: u32,
+    /// When to ask for a snapshot next, and whether one has been asked for.
+    ask_at: Option<i64>,
+    asked: bool,
+    too_old: u32,
+    /// Since when, and why, a book that was live has not been.
+    lost: Option<(i64, Resync)>,
+}
+
+impl Default for DepthBook {
+    fn default() -> Self {
+        Self {
+            phase: Phase::Buffering(VecDeque::new()),
+            sides: Sides::default(),
+            shown: 0,
+            connection: 0,
+            ask_at: None,
+            asked: false,
+            too_old: 0,
+            lost: None,
+        }
+    }
+}
+
+impl DepthBook {
+    /// Since when, and why, a book that was live has not been.
+    pub(super) fn lost(&self) -> Option<(i64, Resync)> {
+        self.lost
+    }
+
+    /// Whether a snapshot is to be asked for now.
+    pub(super) fn asks(&mut self, now_ms: i64) -> bool {
+        let Phase::Buffering(_) = self.phase else { return false };
+        let due = now_ms >= *self.ask_at.get_or_insert(now_ms.saturating_add(QUIET_MS));
+        if due {
+            self.ask_at = Some(now_ms.saturating_add(ASK_AGAIN_MS));
+            self.asked = true;
+        }
+        due
+    }
+
+    /// Takes a diff; `show` is called with the state after it.
+    pub(super) fn on_diff(
+        &mut self,
+        diff: Diff,
+        connection: u32,
+        show: &mut dyn FnMut(Shown<'_>),
+    ) -> Result<(), Hitch> {
+        if diff.first_id > diff.last_id {
+            return Err(Hitch::Skipped(Reason::OutOfRange));
+        }
+        self.connection = self.connection.max(connection);
+        match &self.phase {
+            Phase::Buffering(_) => self.buffer(diff),
+            // Step 6.
+            Phase::Live { id } if diff.last_id <= *id => Err(Hitch::Skipped(Reason::Duplicate)),
+            Phase::Live { id } if diff.first_id > id.saturating_add(1) => {
+                self.start_over(Resync::Gap, diff.received_at);
+                self.buffer(diff)?;
+                Err(Hitch::Resync(Resync::Gap))
+            }
+            Phase::Live { .. } => self.apply(&diff, show),
+        }
+    }
+
+    /// Takes a snapshot; `show` is called with it and with the state after each diff that was buffered.
+    pub(super) fn on_snapshot(&mut self, snapshot: &Snapshot, show: &mut dyn FnMut(Shown<'_>)) -> Result<(), Hitch> {
+        let Phase::Buffering(diffs) = &mut self.phase else {
+            return Err(Hitch::Skipped(Reason::UnusedSnapshot));
+        };
+        // Step 3. Without a diff to compare with, the book at least never goes back.
+        if snapshot.last_id < diffs.front().map_or(self.shown, |first| first.first_id) {
+            self.too_old += 1;
+            if self.too_old >= MAX_TOO_OLD {
+                diffs.clear();
+                self.too_old = 0;
+            }
+            self.ask_at = Some(snapshot.received_at.saturating_add(TOO_OLD_MS));
+            return Err(Hitch::Skipped(Reason::UnusedSnapshot));
+        }
+        let sides = Sides::new(&snapshot.bids, &snapshot.asks);
+        if sides.is_crossed() {
+            self.ask_at = Some(snapshot.received_at.saturating_add(TOO_OLD_MS));
+            return Err(Hitch::Skipped(Reason::Crossed));
+        }
+        // Steps 4 to 6. The buffer has no holes, so step 5 holds when step 3 does.
+        let diffs = std::mem::take(diffs);
+        self.sides = sides;
+        self.phase = Phase::Live { id: snapshot.last_id };
+        (self.ask_at, self.asked, self.too_old, self.lost) = (None, false, 0, None);
+        self.shown = snapshot.last_id;
+        let (id, received_at) = (snapshot.last_id, snapshot.received_at);
+        show(Shown { sides: &self.sides, id, event_time: None, received_at });
+        for diff in diffs.iter().filter(|diff| diff.last_id > snapshot.last_id) {
+            self.apply(diff, show)?;
+        }
+        Ok(())
+    }
+
+    /// The connection ended: diffs may be missing from now on, and on a quiet symbol nothing would tell.
+    pub(super) fn on_closed(&mut self, connection: u32, now_ms: i64) -> Result<(), Hitch> {
+        if self.connection != connection {
+            return Ok(());
+        }
+        match self.phase {
+            Phase::Buffering(ref mut diffs) => {
+                diffs.clear();
+                Ok(())
+            }
+            Phase::Live { .. } => {
+                self.start_over(Resync::Connection, now_ms);
+                // Asking makes sense once diffs come again.
+                self.ask_at = None;
+                Err(Hitch::Resync(Resync::Connection))
+            }
+        }
+    }
+
+    fn apply(&mut self, diff: &Diff, show: &mut dyn FnMut(Shown<'_>)) -> Result<(), Hitch> {
+        self.sides.set(&diff.bids, &diff.asks);
+        if self.sides.is_crossed() {
+            self.start_over(Resync::Crossed, diff.received_at);
+            return Err(Hitch::Resync(Resync::Crossed));
+        }
+        let id = diff.last_id;
+        self.phase = Phase::Live { id };
+        self.shown = id;
+        let (event_time, received_at) = (Some(diff.event_time), diff.received_at);
+        show(Shown { sides: &self.sides, id, event_time, received_at });
+        Ok(())
+    }
+
+    /// Step 1. The buffer never has a hole: what lies before one is dropped.
+    fn buffer(&mut self, diff: Diff) -> Result<(), Hitch> {
+        let Phase::Buffering(diffs) = &mut self.phase else { return Ok(()) };
+        let mut hitch = Ok(());
+        match diffs.back().map(|last| last.last_id) {
+            Some(last) if diff.last_id <= last => return Err(Hitch::Skipped(Reason::Duplicate)),
+            Some(last) if diff.first_id > last.saturating_add(1) => {
+                diffs.clear();
+                hitch = Err(Hitch::Resync(Resync::Gap));
+            }
+            Some(_) if diffs.len() >= MAX_BUFFERED => {
+                diffs.clear();
+                self.asked = false;
+                hitch = Err(Hitch::Resync(Resync::Overflow));
+            }
+            _ => {}
+        }
+        if !self.asked {
+            self.ask_at = Some(diff.received_at);
+        }
+        diffs.push_back(diff);
+        hitch
+    }
+
+    fn start_over(&mut self, why: Resync, now_ms: i64) {
+        self.phase = Phase::Buffering(VecDeque::new());
+        self.sides = Sides::default();
+        (self.ask_at, self.asked, self.too_old) = (Some(now_ms), false, 0);
+        self.lost = Some((now_ms, why));
+    }
+}

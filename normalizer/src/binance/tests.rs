@@ -1,0 +1,362 @@
+use akis_model::{ChannelState, Level, Side, TimeSource};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::mapper::Resync;
+use crate::update::{Payload, Update};
+
+/// A mapper of BTCUSDT and what it said.
+struct Harness {
+    spot: Spot,
+    now: i64,
+    out: Output,
+}
+
+impl Harness {
+    fn new() -> Self {
+        let mut spot = Spot::default();
+        spot.admit(Some(&["btcusdt".to_owned()]), &[Kind::Ticker, Kind::Trades, Kind::Book, Kind::Candles]);
+        Self { spot, now: 1_000, out: Output::default() }
+    }
+
+    fn content(&mut self, content: Content) -> Output {
+        self.spot.on_frame(&RawFrame { received_at: self.now, content }, &mut self.out);
+        std::mem::take(&mut self.out)
+    }
+
+    fn text(&mut self, text: &str) -> Output {
+        self.content(Content::Text { connection: 1, text: text.into() })
+    }
+
+    fn stream(&mut self, stream: &str, data: &Value) -> Output {
+        self.text(&json!({ "stream": format!("btcusdt@{stream}"), "data": data }).to_string())
+    }
+
+    fn depth(&mut self, first: u64, last: u64, bids: Value, asks: Value) -> Output {
+        let data = json!({"e":"depthUpdate","E":900,"s":"BTCUSDT","U":first,"u":last,"b":bids,"a":asks});
+        self.stream("depth@100ms", &data)
+    }
+
+    fn snapshot(&mut self, last: u64, bids: Value, asks: Value) -> Output {
+        let body = json!({"lastUpdateId":last,"bids":bids,"asks":asks}).to_string();
+        let target = "/api/v3/depth?symbol=BTCUSDT&limit=1000".to_owned();
+        self.content(Content::Reply { target, status: 200, body })
+    }
+
+    fn tick(&mut self, later_ms: i64) -> Output {
+        self.now += later_ms;
+        self.spot.on_tick(self.now, &mut self.out);
+        std::mem::take(&mut self.out)
+    }
+
+    /// A book of one bid at 10 and one ask at 11, at id 100.
+    fn live() -> Self {
+        let mut harness = Self::new();
+        assert_eq!(seqs(&harness.snapshot(100, json!([["10", "1"]]), json!([["11", "1"]]))), ["100"]);
+        harness
+    }
+}
+
+fn seqs(out: &Output) -> Vec<&str> {
+    out.updates
+        .iter()
+        .filter_map(|update| match &update.payload {
+            Payload::Book(book) => Some(book.venue_seq.as_str()),
+            _ => None,
+        })
+        .collect()
+}
+
+fn states(out: &Output) -> Vec<ChannelState> {
+    out.updates
+        .iter()
+        .filter_map(|update| match &update.payload {
+            Payload::Status(status) => Some(status.state),
+            _ => None,
+        })
+        .collect()
+}
+
+fn rendered(update: Update) -> Value {
+    let event = update.into_event().unwrap();
+    serde_json::from_str(&event.body.envelope(akis_model::Seq::ZERO)).unwrap()
+}
+
+fn trade(id: u64) -> Value {
+    json!({"e":"aggTrade","E":5,"s":"BTCUSDT","a":id,"p":"67000.50","q":"0.100","f":1,"l":2,"T":4,"m":true,"M":true})
+}
+
+#[test]
+fn a_trade_becomes_an_event() {
+    let mut out = Harness::new().stream("aggTrade", &trade(7));
+    assert_eq!(
+        rendered(out.updates.remove(0)),
+        json!({"v":1,"seq":0,"ts":4,"event":"trade","channel":"binance:BTCUSDT:trades","ok":true,"data":{
+            "symbol":"BTC/USDT","id":"7","price":"67000.5","qty":"0.1","side":"sell","tsSource":"venue","receivedAt":1000}})
+    );
+}
+
+#[test]
+fn trades_are_told_once_and_holes_are_marked() {
+    let mut harness = Harness::new();
+    let mut seen = Vec::new();
+    for id in [5, 6, 6, 5, 9, 10] {
+        let out = harness.stream("aggTrade", &trade(id));
+        seen.extend(out.updates.iter().map(|update| (id, update.missing_before)));
+    }
+    assert_eq!(seen, [(5, 0), (6, 0), (9, 2), (10, 0)]);
+    let other = json!({"e":"trade","E":5,"s":"BTCUSDT","t":11,"p":"1","q":"1","T":4,"m":false,"M":true});
+    assert_eq!(harness.stream("trade", &other).skipped, [Reason::UnknownEvent], "never both series");
+}
+
+#[test]
+fn a_tape_of_single_trades_is_taken_too() {
+    let data = json!({"e":"trade","E":5,"s":"BTCUSDT","t":11,"p":"1","q":"1","T":4,"m":false,"M":true});
+    let out = Harness::new().stream("trade", &data);
+    assert!(
+        matches!(&out.updates[0].payload, Payload::Trade(trade) if trade.id == "11" && trade.side == Some(Side::Buy))
+    );
+}
+
+#[test]
+fn a_price_tick_merges_quote_and_statistics() {
+    let mut harness = Harness::new();
+    let quote = |u: u64, bid: &str| json!({"u":u,"s":"BTCUSDT","b":bid,"B":"1.0","a":"11.0","A":"2"});
+    let mut out = harness.stream("bookTicker", &quote(5, "10.50"));
+    assert_eq!(
+        rendered(out.updates.remove(0))["data"],
+        json!({"symbol":"BTC/USDT","bid":"10.5","bidQty":"1","ask":"11","askQty":"2","tsSource":"received","receivedAt":1000})
+    );
+    let statistics = json!({"e":"24hrTicker","E":77,"s":"BTCUSDT","p":"1","P":"-0.50","w":"1","c":"10.70","Q":"1",
+        "b":"1","B":"1","a":"2","A":"1","o":"10","h":"12","l":"9","v":"100.0","q":"1000","O":0,"C":1,"F":0,"L":1,"n":2});
+    let mut out = harness.stream("ticker", &statistics);
+    assert_eq!(
+        rendered(out.updates.remove(0)),
+        json!({"v":1,"seq":0,"ts":77,"event":"price_tick","channel":"binance:BTCUSDT:ticker","ok":true,"data":{
+            "symbol":"BTC/USDT","last":"10.7","bid":"10.5","bidQty":"1","ask":"11","askQty":"2","open24h":"10",
+            "high24h":"12","low24h":"9","volume24h":"100","quoteVolume24h":"1000","change24hPct":"-0.5",
+            "tsSource":"venue","receivedAt":1000}})
+    );
+    assert_eq!(harness.stream("bookTicker", &quote(4, "10.6")).skipped, [Reason::Stale]);
+    assert_eq!(harness.stream("bookTicker", &quote(6, "11")).skipped, [Reason::Crossed]);
+    let mut out = harness.stream("bookTicker", &quote(6, "0.00000000"));
+    assert_eq!(rendered(out.updates.remove(0))["data"].get("bid"), None, "an empty side is absent");
+}
+
+#[test]
+fn a_candle_becomes_an_event() {
+    let kline = |interval: &str| {
+        json!({"e":"kline","E":61000,"s":"BTCUSDT","k":{"t":0,"T":59999,"s":"BTCUSDT","i":interval,"f":1,"L":2,"o":"1.0",
+            "c":"2.0","h":"2.5","l":"0.5","v":"10.0","n":3,"x":true,"q":"1","V":"5","Q":"1","B":"0"}})
+    };
+    let mut harness = Harness::new();
+    let mut out = harness.stream("kline_1m", &kline("1m"));
+    assert_eq!(
+        rendered(out.updates.remove(0)),
+        json!({"v":1,"seq":0,"ts":61000,"event":"candle_update","channel":"binance:BTCUSDT:1m","ok":true,"data":{
+            "symbol":"BTC/USDT","interval":"1m","openTime":0,"closeTime":59999,"open":"1","high":"2.5","low":"0.5",
+            "close":"2","volume":"10","trades":3,"closed":true,"tsSource":"venue","receivedAt":1000}})
+    );
+    assert_eq!(harness.stream("kline_1m", &kline("1m")).skipped, [Reason::Stale], "closed is the last word");
+    assert_eq!(harness.stream("kline_3m", &kline("3m")).skipped, [Reason::UnknownEvent]);
+    assert_eq!(harness.stream("kline_1d@+08:00", &kline("1d")).skipped, [Reason::UnknownEvent]);
+}
+
+#[test]
+fn a_book_is_joined_by_the_numbered_steps() {
+    let mut harness = Harness::new();
+    assert_eq!(harness.depth(101, 103, json!([["10", "5"]]), json!([])), data());
+    assert_eq!(harness.depth(104, 106, json!([]), json!([["11", "0"], ["12", "1"]])), data());
+    let requests = harness.tick(50).requests;
+    assert_eq!(requests, [Request::Book { symbol: "BTCUSDT".into() }]);
+    assert_eq!(harness.tick(50).requests, [], "asked once");
+    let out = harness.snapshot(100, json!([["10", "1"]]), json!([["11", "1"]]));
+    assert_eq!((seqs(&out), &out.skipped[..]), (vec![], &[Reason::UnusedSnapshot][..]), "step 3");
+    assert_eq!(harness.tick(250).requests.len(), 1, "another one is asked for");
+    let out = harness.snapshot(104, json!([["10", "5"]]), json!([["11", "1"], ["13", "2"]]));
+    assert_eq!(seqs(&out), ["104", "106"], "the snapshot, then the buffered diff behind it");
+    let [first, second] = &out.updates[..] else { panic!("two updates") };
+    let (Payload::Book(shown), Payload::Book(next)) = (&first.payload, &second.payload) else { panic!("books") };
+    assert_eq!((shown.provenance.ts_source, first.ts), (TimeSource::Received, 1_350));
+    assert_eq!((next.provenance.ts_source, second.ts), (TimeSource::Venue, 900));
+    let level = |price: &str, qty: &str| Level(price.parse().unwrap(), qty.parse().unwrap());
+    assert_eq!(next.asks, [level("12", "1"), level("13", "2")]);
+    assert_eq!(seqs(&harness.depth(107, 107, json!([["9", "1"]]), json!([["99", "0"]]))), ["107"], "step 7");
+}
+
+fn data() -> Output {
+    Output { data: true, ..Output::default() }
+}
+
+#[test]
+fn a_quiet_symbol_gets_its_book_without_a_diff() {
+    let mut harness = Harness::new();
+    assert_eq!(harness.tick(0).requests, []);
+    assert_eq!(harness.tick(3_000).requests.len(), 1);
+    assert_eq!(seqs(&harness.snapshot(100, json!([]), json!([["11", "1"]]))), ["100"]);
+    assert_eq!(seqs(&harness.depth(90, 100, json!([["10", "1"]]), json!([]))), [""; 0], "what the snapshot holds");
+    assert_eq!(seqs(&harness.depth(95, 101, json!([["10", "1"]]), json!([]))), ["101"]);
+}
+
+#[test]
+fn a_gap_builds_the_book_anew_and_says_so_when_it_lasts() {
+    let mut harness = Harness::live();
+    let out = harness.depth(102, 103, json!([["10", "5"]]), json!([]));
+    assert_eq!((seqs(&out), &out.resyncs[..]), (vec![], &[Resync::Gap][..]));
+    let out = harness.tick(0);
+    assert_eq!((out.requests.len(), states(&out)), (1, vec![]));
+    assert_eq!(states(&harness.tick(1_001)), [ChannelState::Resyncing]);
+    assert_eq!(states(&harness.tick(1_001)), [], "once");
+    let out = harness.snapshot(103, json!([["10", "5"]]), json!([["11", "1"]]));
+    assert_eq!((states(&out), seqs(&out)), (vec![ChannelState::Up], vec!["103"]));
+}
+
+#[test]
+fn a_crossed_book_is_not_published() {
+    let mut harness = Harness::live();
+    let out = harness.depth(101, 101, json!([["11", "5"]]), json!([]));
+    assert_eq!((seqs(&out), &out.resyncs[..]), (vec![], &[Resync::Crossed][..]));
+    let out = harness.snapshot(101, json!([["11", "1"]]), json!([["11", "1"]]));
+    assert_eq!((seqs(&out), &out.skipped[..]), (vec![], &[Reason::Crossed][..]), "nor a crossed snapshot");
+    assert_eq!(seqs(&harness.snapshot(102, json!([["11", "1"]]), json!([["12", "1"]]))), ["102"]);
+}
+
+#[test]
+fn a_lost_connection_builds_its_books_anew() {
+    let mut harness = Harness::live();
+    harness.depth(101, 101, json!([]), json!([]));
+    let closed = |connection| Content::Closed { connection, code: 1006 };
+    assert_eq!(harness.content(closed(2)).resyncs, [], "no diff came from it");
+    assert_eq!(harness.content(closed(1)).resyncs, [Resync::Connection]);
+    assert_eq!(seqs(&harness.snapshot(90, json!([]), json!([["11", "1"]]))), [""; 0], "the book never goes back");
+}
+
+#[test]
+fn two_connections_at_once_make_one_book() {
+    let mut harness = Harness::live();
+    let mut shown = Vec::new();
+    for (connection, first, last) in [(1, 101, 101), (2, 101, 101), (2, 102, 103), (1, 102, 103), (1, 104, 104)] {
+        let data = json!({"e":"depthUpdate","E":1,"s":"BTCUSDT","U":first,"u":last,"b":[],"a":[]});
+        let text = json!({"stream":"btcusdt@depth@100ms","data":data}).to_string();
+        let out = harness.content(Content::Text { connection, text });
+        shown.extend(seqs(&out).into_iter().map(str::to_owned));
+    }
+    assert_eq!(shown, ["101", "103", "104"]);
+}
+
+#[test]
+fn bad_frames_are_skipped_by_reason_and_the_book_goes_on() {
+    let mut harness = Harness::live();
+    let depth = |bids: Value| json!({"e":"depthUpdate","E":1,"s":"BTCUSDT","U":101,"u":101,"b":bids,"a":[]});
+    let framed = |data: Value| json!({"stream":"btcusdt@depth@100ms","data":data}).to_string();
+    let agg = |field: &str, value: Value| {
+        let mut data = trade(1);
+        data[field] = value;
+        json!({"stream":"btcusdt@aggTrade","data":data}).to_string()
+    };
+    let big = r#"{"stream":"btcusdt@aggTrade","data":{"s":"BTCUSDT","a":1,"p":1e400,"q":"1","T":4,"m":true}}"#;
+    for (text, reason) in [
+        (String::new(), Reason::NotJson),
+        ("nonsense".into(), Reason::NotJson),
+        (framed(depth(json!([])))[..40].to_owned(), Reason::NotJson),
+        ("[1]".into(), Reason::BadShape),
+        ("7".into(), Reason::BadShape),
+        ("{}".into(), Reason::BadShape),
+        (r#"{"stream":"btcusdt@depth@100ms"}"#.into(), Reason::BadShape),
+        (r#"{"stream":"btcusdt@depth@100ms","data":{"s":"BTCUSDT","u":1}}"#.into(), Reason::BadShape),
+        (framed(depth(json!([["10"]]))), Reason::BadShape),
+        (framed(depth(json!([["abc", "1"]]))), Reason::BadNumber),
+        (framed(depth(json!([["1e400", "1"]]))), Reason::BadNumber),
+        (framed(depth(json!([[null, "1"]]))), Reason::BadNumber),
+        (framed(depth(json!([["10", "-1"]]))), Reason::OutOfRange),
+        (framed(depth(json!([["-10", "1"]]))), Reason::OutOfRange),
+        (framed(depth(json!([["0", "1"]]))), Reason::OutOfRange),
+        (agg("p", json!("abc")), Reason::BadNumber),
+        (agg("q", json!("-1")), Reason::OutOfRange),
+        (agg("q", json!("0")), Reason::OutOfRange),
+        (agg("a", json!(-1)), Reason::BadShape),
+        (agg("a", json!(null)), Reason::BadShape),
+        (agg("s", json!("DOGEUSDT")), Reason::UnknownSymbol),
+        (big.into(), Reason::BadNumber),
+        (r#"{"stream":"btcusdt@somethingNew","data":{}}"#.into(), Reason::UnknownEvent),
+        (r#"{"stream":"!ticker@arr","data":[]}"#.into(), Reason::UnknownEvent),
+        (r#"{"code":2,"msg":"Invalid request"}"#.into(), Reason::Refused),
+        (r#"{"error":{"code":4,"msg":"Too many subscriptions"}}"#.into(), Reason::Refused),
+    ] {
+        let out = harness.text(&text);
+        assert_eq!((&out.updates[..], &out.skipped[..]), (&[][..], &[reason][..]), "{text}");
+    }
+    let refused = Content::Reply { target: "/api/v3/depth?symbol=BTCUSDT".into(), status: 400, body: "{}".into() };
+    assert_eq!(harness.content(refused).skipped, [Reason::Refused]);
+    assert_eq!(harness.content(Content::Binary { connection: 1, bytes: vec![1] }).skipped, [Reason::NotText]);
+    for fine in [r#"{"result":null,"id":1}"#, r#"{"e":"serverShutdown","E":1}"#] {
+        assert_eq!(harness.text(fine), Output::default(), "{fine}");
+    }
+    let out = harness.depth(101, 101, json!([["10", 2.5], ["9.5", "1"]]), json!([]));
+    assert_eq!(seqs(&out), ["101"], "nothing of them touched the book");
+}
+
+#[test]
+fn foreign_letters_are_encoded_in_the_channel_and_kept_in_the_payload() {
+    let mut harness = Harness::new();
+    harness.spot.admit(None, &[]);
+    let mut data = trade(1);
+    data["s"] = json!("币安USDT");
+    let out = harness.stream("aggTrade", &data);
+    let Payload::Trade(trade) = &out.updates[0].payload else { panic!("a trade") };
+    assert_eq!(out.updates[0].channel.as_str(), "binance:.E5.B8.81.E5.AE.89USDT:trades");
+    assert_eq!(trade.symbol, "币安/USDT");
+}
+
+#[test]
+fn exchange_info_names_the_assets() {
+    let mut harness = Harness::new();
+    let body = json!({"symbols":[{"symbol":"BTCUSDT","status":"TRADING","baseAsset":"BT","quoteAsset":"CUSDT"}]});
+    let target = "/api/v3/exchangeInfo?symbols=x".to_owned();
+    harness.content(Content::Reply { target, status: 200, body: body.to_string() });
+    let out = harness.stream("aggTrade", &trade(1));
+    assert!(matches!(&out.updates[0].payload, Payload::Trade(trade) if trade.symbol == "BT/CUSDT"));
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_survived(text in "\\PC{0,80}", stream in "[a-z]{0,6}@(aggTrade|depth|ticker|kline_1m|bookTicker)?", data in "[\\[\\]{}\",:a-zA-Z0-9.-]{0,60}") {
+        let mut harness = Harness::live();
+        harness.text(&text);
+        harness.text(&format!(r#"{{"stream":"{stream}","data":{data}}}"#));
+        harness.content(Content::Reply { target: text.clone(), status: 200, body: data.clone() });
+        harness.content(Content::Reply { target: format!("/api/v3/depth?symbol={text}"), status: 200, body: data });
+    }
+
+    #[test]
+    fn what_is_shown_is_sorted_positive_and_not_crossed(
+        steps in prop::collection::vec((0u64..3, 1u64..3, 0u8..6, -1i32..30, 0i32..4, any::<bool>()), 1..80)
+    ) {
+        let mut harness = Harness::live();
+        let mut id = 100;
+        for (skip, span, what, price, qty, bid) in steps {
+            let level = json!([[price.to_string(), qty.to_string()]]);
+            let (bids, asks) = if bid { (level, json!([])) } else { (json!([]), level) };
+            let out = match what {
+                0 => harness.snapshot(id, json!([["10", "1"]]), json!([["11", "1"], [price.to_string(), "1"]])),
+                1 => harness.content(Content::Closed { connection: 1, code: 1006 }),
+                _ => {
+                    let first = if skip == 2 { id + 2 } else { id + 1 };
+                    id = first + span - 1;
+                    harness.depth(first, id, bids, asks)
+                }
+            };
+            for update in out.updates {
+                let Payload::Book(book) = update.payload else { continue };
+                prop_assert!(book.bids.windows(2).all(|w| w[0].0 > w[1].0));
+                prop_assert!(book.asks.windows(2).all(|w| w[0].0 < w[1].0));
+                prop_assert!(book.bids.iter().chain(&book.asks).all(|l| !l.0.is_negative() && !l.1.is_negative() && !l.1.is_zero()));
+                if let (Some(bid), Some(ask)) = (book.bids.first(), book.asks.first()) {
+                    prop_assert!(bid.0 < ask.0);
+                }
+                prop_assert!(book.bids.len() <= 20 && book.asks.len() <= 20);
+            }
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Binance's frames and replies, borrowed from their text.
+//!
+//! Source: <https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams>. Fields that are not
+//! mapped are left out; the venue adds new ones without notice.
+
+use std::borrow::Cow;
+
+use akis_model::{Decimal, Level};
+use serde::Deserialize;
+use serde_json::error::Category;
+use serde_json::value::RawValue;
+
+use crate::mapper::Reason;
+
+/// A price or quantity: a string, or a number where the venue should ever write one; never parsed as a float.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Number<'a>(#[serde(borrow)] &'a RawValue);
+
+impl Number<'_> {
+    /// Any number.
+    pub(super) fn signed(self) -> Result<Decimal, Reason> {
+        let raw = self.0.get();
+        let text = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(raw);
+        text.parse().map_err(|_| Reason::BadNumber)
+    }
+
+    /// Zero or above.
+    pub(super) fn unsigned(self) -> Result<Decimal, Reason> {
+        self.signed().and_then(|value| if value.is_negative() { Err(Reason::OutOfRange) } else { Ok(value) })
+    }
+
+    /// Above zero.
+    pub(super) fn positive(self) -> Result<Decimal, Reason> {
+        self.unsigned().and_then(|value| if value.is_zero() { Err(Reason::OutOfRange) } else { Ok(value) })
+    }
+}
+
+/// `{"stream":"btcusdt@aggTrade","data":{…}}`. Without `stream` it is an event of a raw connection, or a reply.
+#[derive(Debug, Deserialize)]
+pub(super) struct Envelope<'a> {
+    #[serde(borrow)]
+    pub(super) stream: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub(super) data: Option<&'a RawValue>,
+    #[serde(borrow, rename = "e")]
+    pub(super) event: Option<Cow<'a, str>>,
+}
+
+/// `<symbol>@aggTrade`, and `<symbol>@trade`, which has `t` instead of `a`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Trade<'a> {
+    #[serde(borrow, rename = "s")]
+    pub(super) symbol: Cow<'a, str>,
+    #[serde(rename = "a")]
+    pub(super) aggregate_id: Option<u64>,
+    #[serde(rename = "t")]
+    pub(super) id: Option<u64>,
+    #[serde(borrow, rename = "p")]
+    pub(super) price: Number<'a>,
+    #[serde(borrow, rename = "q")]
+    pub(super) qty: Number<'a>,
+    #[serde(rename = "T")]
+    pub(super) time: i64,
+    #[serde(rename = "m")]
+    pub(super) buyer_is_maker: bool,
+}
+
+/// `<symbol>@bookTicker`. Has no time.
+#[derive(Debug, Deserialize)]
+pub(super) struct BookTicker<'a> {
+    #[serde(borrow, rename = "s")]
+    pub(super) symbol: Cow<'a, str>,
+    #[serde(rename = "u")]
+    pub(super) update_id: u64,
+    #[serde(borrow, rename = "b")]
+    pub(super) bid: Number<'a>,
+    #[serde(borrow, rename = "B")]
+    pub(super) bid_qty: Number<'a>,
+    #[serde(borrow, rename = "a")]
+    pub(super) ask: Number<'a>,
+    #[serde(borrow, rename = "A")]
+    pub(super) ask_qty: Number<'a>,
+}
+
+/// `<symbol>@ticker`: the rolling 24 hours.
+#[derive(Debug, Deserialize)]
+pub(super) struct Ticker<'a> {
+    #[serde(borrow, rename = "s")]
+    pub(super) symbol: Cow<'a, str>,
+    #[serde(rename = "E")]
+    pub(super) event_time: i64,
+    #[serde(borrow, rename = "c")]
+    pub(super) last: Number<'a>,
+    #[serde(borrow, rename = "o")]
+    pub(super) open: Number<'a>,
+    #[serde(borrow, rename = "h")]
+    pub(super) high: Number<'a>,
+    #[serde(borrow, rename = "l")]
+    pub(super) low: Number<'a>,
+    #[serde(borrow, rename = "v")]
+    pub(super) volume: Number<'a>,
+    #[serde(borrow, rename = "q")]
+    pub(super) quote_volume: Number<'a>,
+    #[serde(borrow, rename = "P")]
+    pub(super) change_pct: Number<'a>,
+}
+
+/// `<symbol>@kline_<interval>`.
+#[derive(Debug, Deserialize)]
+pub(super) struct KlineEvent<'a> {
+    #[serde(borrow, rename = "s")]
+    pub(super) symbol: Cow<'a, str>,
+    #[serde(rename = "E")]
+    pub(super) event_time: i64,
+    #[serde(borrow, rename = "k")]
+    pub(super) kline: Kline<'a>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Kline<'a> {
+    #[serde(rename = "t")]
+    pub(super) open_time: i64,
+    #[serde(rename = "T")]
+    pub(super) close_time: i64,
+    #[serde(borrow, rename = "i")]
+    pub(super) interval: Cow<'a, str>,
+    #[serde(borrow, rename = "o")]
+    pub(super) open: Number<'a>,
+    #[serde(borrow, rename = "c")]
+    pub(super) close: Number<'a>,
+    #[serde(borrow, rename = "h")]
+    pub(super) high: Number<'a>,
+    #[serde(borrow, rename = "l")]
+    pub(super) low: Number<'a>,
+    #[serde(borrow, rename = "v")]
+    pub(super) volume: Number<'a>,
+    #[serde(rename = "n")]
+    pub(super) trades: u64,
+    #[serde(rename = "x")]
+    pub(super) closed: bool,
+}
+
+/// `<symbol>@depth@100ms`: what changed in the book.
+#[derive(Debug, Deserialize)]
+pub(super) struct DepthUpdate<'a> {
+    #[serde(borrow, rename = "s")]
+    pub(super) symbol: Cow<'a, str>,
+    #[serde(rename = "E")]
+    pub(super) event_time: i64,
+    #[serde(rename = "U")]
+    pub(super) first_id: u64,
+    #[serde(rename = "u")]
+    pub(super) last_id: u64,
+    #[serde(borrow, rename = "b")]
+    pub(super) bids: Levels<'a>,
+    #[serde(borrow, rename = "a")]
+    pub(super) asks: Levels<'a>,
+}
+
+/// The reply to `GET /api/v3/depth`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DepthReply<'a> {
+    pub(super) last_update_id: u64,
+    #[serde(borrow)]
+    pub(super) bids: Levels<'a>,
+    #[serde(borrow)]
+    pub(super) asks: Levels<'a>,
+}
+
+/// The reply to `GET /api/v3/exchangeInfo`.
+#[derive(Debug, Deserialize)]
+pub(super) struct ExchangeInfo<'a> {
+    #[serde(borrow)]
+    pub(super) symbols: Vec<SymbolInfo<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SymbolInfo<'a> {
+    #[serde(borrow)]
+    pub(super) symbol: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) base_asset: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) quote_asset: Cow<'a, str>,
+}
+
+/// Levels as `["price","quantity"]`.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Levels<'a>(#[serde(borrow)] Vec<(Number<'a>, Number<'a>)>);
+
+impl Levels<'_> {
+    /// The levels, each with a price above zero.
+    pub(super) fn parse(&self) -> Result<Vec<Level>, Reason> {
+        self.0.iter().map(|(price, qty)| Ok(Level(price.positive()?, qty.unsigned()?))).collect()
+    }
+}
+
+/// Parses one of these.
+pub(super) fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Reason> {
+    serde_json::from_str(text).map_err(|error| match error.classify() {
+        Category::Syntax | Category::Eof | Category::Io => Reason::NotJson,
+        Category::Data => Reason::BadShape,
+    })
+}

@@ -1,0 +1,149 @@
+//! What every venue's mapper is: frames in, updates out, with no I/O and no clock of its own.
+
+use akis_connectors::{RawFrame, Request};
+use akis_model::{Channel, Kind};
+
+use crate::binance;
+use crate::update::Update;
+
+/// Turns the frames of one venue into updates.
+///
+/// Pure: the same frames and ticks give the same output. Time is only what frames and ticks say. Nothing that
+/// comes in makes it fail; what cannot be used is skipped with a reason.
+pub trait Mapper: Send {
+    /// Lets in the symbols that were asked for, in the venue's spelling; `None`: every symbol that comes.
+    fn admit(&mut self, symbols: Option<&[String]>, kinds: &[Kind]);
+
+    /// The channels of the symbols that were let in by name.
+    fn channels(&self) -> Vec<Channel>;
+
+    /// Takes a frame.
+    fn on_frame(&mut self, frame: &RawFrame, out: &mut Output);
+
+    /// Takes note of the time, milliseconds since the epoch; never before the last frame's.
+    fn on_tick(&mut self, now_ms: i64, out: &mut Output);
+}
+
+/// What a mapper says. Emptied by whoever takes it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Output {
+    /// In the order of their channels.
+    pub updates: Vec<Update>,
+    /// What is wanted from the venue.
+    pub requests: Vec<Request>,
+    /// Why something was skipped.
+    pub skipped: Vec<Reason>,
+    /// Why a book is being built anew.
+    pub resyncs: Vec<Resync>,
+    /// Trades that are known to be lost.
+    pub lost_trades: u64,
+    /// Whether market data came, of use or not: the venue is there.
+    pub data: bool,
+}
+
+/// Why something that came in was not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// A line of a recording that is none.
+    BadLine,
+    /// A binary frame where the venue sends text.
+    NotText,
+    /// Cut or broken JSON.
+    NotJson,
+    /// A field is missing or has the wrong type.
+    BadShape,
+    /// An event that is not mapped.
+    UnknownEvent,
+    /// A symbol that nobody asked for, or that cannot be one.
+    UnknownSymbol,
+    /// A price or quantity that is no exact decimal.
+    BadNumber,
+    /// A price or quantity below what it can be, or a position far from all others.
+    OutOfRange,
+    /// The best bid is not below the best ask.
+    Crossed,
+    /// Seen before.
+    Duplicate,
+    /// Older than what was seen before.
+    Stale,
+    /// A snapshot that nobody waits for, or that is too old to be joined.
+    UnusedSnapshot,
+    /// The venue refused a request.
+    Refused,
+}
+
+impl Reason {
+    /// Every reason, for tables and metrics.
+    pub const ALL: [Self; 13] = [
+        Self::BadLine,
+        Self::NotText,
+        Self::NotJson,
+        Self::BadShape,
+        Self::UnknownEvent,
+        Self::UnknownSymbol,
+        Self::BadNumber,
+        Self::OutOfRange,
+        Self::Crossed,
+        Self::Duplicate,
+        Self::Stale,
+        Self::UnusedSnapshot,
+        Self::Refused,
+    ];
+
+    /// The name in metrics and counts.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BadLine => "bad_line",
+            Self::NotText => "not_text",
+            Self::NotJson => "not_json",
+            Self::BadShape => "bad_shape",
+            Self::UnknownEvent => "unknown_event",
+            Self::UnknownSymbol => "unknown_symbol",
+            Self::BadNumber => "bad_number",
+            Self::OutOfRange => "out_of_range",
+            Self::Crossed => "crossed",
+            Self::Duplicate => "duplicate",
+            Self::Stale => "stale",
+            Self::UnusedSnapshot => "unused_snapshot",
+            Self::Refused => "refused",
+        }
+    }
+
+    /// Whether it belongs to the normal course of things, so that nobody need be told.
+    pub fn is_expected(self) -> bool {
+        matches!(self, Self::Duplicate | Self::Stale | Self::UnusedSnapshot)
+    }
+}
+
+/// Why a book is being built anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Resync {
+    /// Diffs are missing.
+    Gap,
+    /// The best bid came to be not below the best ask.
+    Crossed,
+    /// More diffs came than are kept while a snapshot is awaited.
+    Overflow,
+    /// The connection ended, so whether diffs are missing is unknown.
+    Connection,
+}
+
+impl Resync {
+    /// The name in metrics and in `channel_status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Gap => "gap",
+            Self::Crossed => "crossed",
+            Self::Overflow => "overflow",
+            Self::Connection => "connection",
+        }
+    }
+}
+
+/// A new mapper for a market of a venue, as they are named in recordings; `None` when there is none.
+pub fn mapper(venue: &str, market: &str) -> Option<Box<dyn Mapper>> {
+    match (venue, market) {
+        ("binance", "spot") => Some(Box::<binance::Spot>::default()),
+        _ => None,
+    }
+}

@@ -1,0 +1,139 @@
+//! A mapper with what stands behind it: the watch over the venue, the throttle, rendering. Synchronous.
+
+use std::collections::BTreeSet;
+
+use akis_connectors::{RawFrame, Request};
+use akis_eventlog::Event;
+use akis_model::{Channel, ChannelState, Kind};
+
+use crate::feed::{Feed, Turn};
+use crate::mapper::{Mapper, Output, Reason, Resync};
+use crate::throttle::Throttle;
+use crate::update::Update;
+
+/// How often [`Pipeline::on_tick`] is called, at least.
+pub(crate) const TICK_MS: i64 = 50;
+
+/// What a frame or a tick led to.
+#[derive(Debug, Default)]
+pub(crate) struct Step {
+    /// To be published, in this order.
+    pub(crate) events: Vec<Event>,
+    /// To be asked of the venue.
+    pub(crate) requests: Vec<Request>,
+    pub(crate) skipped: Vec<Reason>,
+    pub(crate) resyncs: Vec<Resync>,
+    pub(crate) lost_trades: u64,
+    /// Whether the venue has just gone or come.
+    pub(crate) turn: Option<Turn>,
+}
+
+/// Frames in, events out.
+pub(crate) struct Pipeline {
+    mapper: Box<dyn Mapper>,
+    feed: Feed,
+    throttle: Option<Throttle>,
+    /// Those that are told when the venue is down.
+    channels: BTreeSet<Channel>,
+    output: Output,
+    passed: Vec<Update>,
+    now_ms: i64,
+}
+
+impl Pipeline {
+    pub(crate) fn new(mapper: Box<dyn Mapper>, throttled: bool) -> Self {
+        let throttle = throttled.then(Throttle::default);
+        let (feed, channels, output) = (Feed::default(), BTreeSet::new(), Output::default());
+        Self { mapper, feed, throttle, channels, output, passed: Vec::new(), now_ms: i64::MIN }
+    }
+
+    /// See [`Mapper::admit`].
+    pub(crate) fn admit(&mut self, symbols: Option<&[String]>, kinds: &[Kind]) {
+        self.mapper.admit(symbols, kinds);
+        self.channels.extend(self.mapper.channels());
+    }
+
+    /// The channels that are known.
+    pub(crate) fn channels(&self) -> &BTreeSet<Channel> {
+        &self.channels
+    }
+
+    /// Takes a frame; what it leads to is added to `step`.
+    pub(crate) fn on_frame(&mut self, frame: &RawFrame, step: &mut Step) {
+        self.now_ms = self.now_ms.max(frame.received_at);
+        self.mapper.on_frame(frame, &mut self.output);
+        let data = std::mem::take(&mut self.output.data);
+        if let Some(turn) = self.feed.on_frame(frame, data) {
+            self.tell(turn, step);
+        }
+        self.take(step);
+    }
+
+    /// Takes note of the time; what it leads to is added to `step`.
+    pub(crate) fn on_tick(&mut self, now_ms: i64, step: &mut Step) {
+        self.now_ms = self.now_ms.max(now_ms);
+        if let Some(turn) = self.feed.on_tick(self.now_ms) {
+            self.tell(turn, step);
+        }
+        self.mapper.on_tick(self.now_ms, &mut self.output);
+        self.take(step);
+        if let Some(throttle) = &mut self.throttle {
+            throttle.on_tick(self.now_ms, &mut self.passed);
+        }
+        self.render(step);
+    }
+
+    /// Lets go what the throttle holds.
+    pub(crate) fn finish(&mut self, step: &mut Step) {
+        if let Some(throttle) = &mut self.throttle {
+            throttle.flush(self.now_ms, &mut self.passed);
+        }
+        self.render(step);
+    }
+
+    /// Tells every channel of a turn.
+    fn tell(&mut self, turn: Turn, step: &mut Step) {
+        let now = self.now_ms;
+        let (state, since, reason) = match turn {
+            Turn::Up => (ChannelState::Up, now, "data flows again"),
+            Turn::Down { since, reason } => (ChannelState::Down, since, reason),
+        };
+        for channel in &self.channels {
+            let status = Update::status(channel.clone(), state, since, reason, now);
+            pass(&mut self.throttle, status, now, &mut self.passed);
+        }
+        step.turn = Some(turn);
+        self.render(step);
+    }
+
+    /// Takes over what the mapper said.
+    fn take(&mut self, step: &mut Step) {
+        for update in self.output.updates.drain(..) {
+            if !self.channels.contains(&update.channel) {
+                self.channels.insert(update.channel.clone());
+            }
+            pass(&mut self.throttle, update, self.now_ms, &mut self.passed);
+        }
+        step.requests.append(&mut self.output.requests);
+        step.skipped.append(&mut self.output.skipped);
+        step.resyncs.append(&mut self.output.resyncs);
+        step.lost_trades += std::mem::take(&mut self.output.lost_trades);
+        self.render(step);
+    }
+
+    fn render(&mut self, step: &mut Step) {
+        for update in self.passed.drain(..) {
+            match update.into_event() {
+                Ok(event) => step.events.push(event),
+                Err(_) => step.skipped.push(Reason::BadShape),
+            }
+        }
+    }
+}
+
+fn pass(throttle: &mut Option<Throttle>, update: Update, now_ms: i64, passed: &mut Vec<Update>) {
+    match throttle {
+        Some(throttle) => throttle.offer(update, now_ms, passed),
+        None => passed.push(update),
+    }
+}

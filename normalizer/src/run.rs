@@ -1,0 +1,177 @@
+//! The live loop of one venue: its session, the pipeline, and the publisher that writes under a lease.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use akis_connectors::{Content, Ports, RawFrame, Request, Settings, StartError, Stats, Venue};
+use akis_eventlog::{Publisher, PublisherConfig, PublisherHandle, Store};
+use akis_model::Kind;
+use tokio::sync::mpsc;
+use tokio::task::JoinError;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::feed::Turn;
+use crate::mapper::{Reason, mapper};
+use crate::metrics::Metrics;
+use crate::pipeline::{Pipeline, Step, TICK_MS};
+
+/// Frames that wait to be mapped. When it is full the session reads its sockets slower.
+const FRAMES: usize = 4_096;
+
+/// Requests that wait for the session. When it is full they are dropped; the mapper asks again.
+const REQUESTS: usize = 1_024;
+
+/// Frames mapped between two looks at the clock.
+const BATCH: usize = 256;
+
+/// How much of a frame a log line shows.
+const SAMPLE_CHARS: usize = 200;
+
+/// Why a venue could not be run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// No mapper for the venue.
+    #[error("no mapper for the venue \"{0}\"")]
+    NoMapper(&'static str),
+    /// The session could not begin.
+    #[error("start the session")]
+    Session(#[from] StartError),
+    /// The session or the publisher broke down.
+    #[error("a task of the venue broke down")]
+    Broken(#[from] JoinError),
+}
+
+/// Runs a venue until `cancel`: then what the throttles hold is published, and the lease given back.
+///
+/// A standby keeps its session warm; what it offers is dropped by its publisher.
+///
+/// # Errors
+///
+/// [`RunError::NoMapper`] and [`RunError::Session`] at the start, [`RunError::Broken`] when a task panicked.
+pub async fn run(
+    venue: &'static Venue,
+    settings: Settings,
+    store: Arc<dyn Store>,
+    metrics: Metrics,
+    cancel: CancellationToken,
+) -> Result<(), RunError> {
+    let mapper = mapper(venue.name, venue.market).ok_or(RunError::NoMapper(venue.name))?;
+    let mut pipeline = Pipeline::new(mapper, true);
+    let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|&kind| settings.wants(kind)).collect();
+    pipeline.admit(Some(&settings.symbols), &kinds);
+
+    let stop_publisher = CancellationToken::new();
+    let (publisher, writing) = Publisher::start(store, PublisherConfig::new(venue.name), stop_publisher.clone());
+    pipeline.channels().iter().for_each(|channel| publisher.declare(channel));
+
+    let session_cancel = cancel.child_token();
+    let (frames_in, frames) = mpsc::channel(FRAMES);
+    let (requests, requests_out) = mpsc::channel(REQUESTS);
+    let stats = Arc::new(Stats::default());
+    let ports = Ports { frames: frames_in, requests: requests_out, stats: Arc::clone(&stats) };
+    let session = tokio::spawn((venue.session)(&settings, ports, session_cancel.clone()));
+    info!(venue = venue.name, symbols = settings.symbols.len(), "venue started");
+
+    let shell = Shell { venue: venue.name, pipeline, publisher, requests, metrics, stats, told: BTreeSet::new() };
+    shell.run(frames, &cancel).await;
+
+    session_cancel.cancel();
+    let ended = session.await;
+    stop_publisher.cancel();
+    writing.await?;
+    Ok(ended??)
+}
+
+struct Shell {
+    venue: &'static str,
+    pipeline: Pipeline,
+    publisher: PublisherHandle,
+    requests: mpsc::Sender<Request>,
+    metrics: Metrics,
+    stats: Arc<Stats>,
+    /// Reasons that a log line has been written for.
+    told: BTreeSet<Reason>,
+}
+
+impl Shell {
+    /// Until `cancel`, or until the session has ended.
+    async fn run(mut self, mut frames: mpsc::Receiver<RawFrame>, cancel: &CancellationToken) {
+        self.metrics.set_up(self.venue, true);
+        let mut ticks = interval(Duration::from_millis(TICK_MS.unsigned_abs()));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => break,
+                _ = ticks.tick() => self.on_tick(),
+                read = frames.recv_many(&mut batch, BATCH) => {
+                    if read == 0 {
+                        break;
+                    }
+                    batch.drain(..).for_each(|frame| self.on_frame(&frame));
+                }
+            }
+        }
+        let mut step = Step::default();
+        self.pipeline.finish(&mut step);
+        self.take(step, None);
+    }
+
+    fn on_tick(&mut self) {
+        let mut step = Step::default();
+        self.pipeline.on_tick(now_ms(), &mut step);
+        self.take(step, None);
+        self.metrics.refresh(self.venue, &self.stats, self.publisher.counts());
+    }
+
+    fn on_frame(&mut self, frame: &RawFrame) {
+        let mut step = Step::default();
+        self.pipeline.on_frame(frame, &mut step);
+        self.metrics.on_frame(self.venue);
+        self.take(step, Some(frame));
+    }
+
+    fn take(&mut self, step: Step, frame: Option<&RawFrame>) {
+        self.metrics.on_step(self.venue, &step);
+        match step.turn {
+            Some(Turn::Up) => info!(venue = self.venue, "data flows again"),
+            Some(Turn::Down { reason, .. }) => warn!(venue = self.venue, reason, "the venue is down"),
+            None => {}
+        }
+        for reason in step.skipped {
+            if !reason.is_expected() && self.told.insert(reason) {
+                let sample = frame.map_or_else(String::new, sample);
+                warn!(venue = self.venue, reason = reason.as_str(), sample, "skipped; further ones are only counted");
+            }
+        }
+        for event in step.events {
+            self.metrics.on_event(self.venue, &event);
+            self.publisher.offer(event);
+        }
+        for request in step.requests {
+            // Full or ended: the mapper asks again.
+            let _ = self.requests.try_send(request);
+        }
+    }
+}
+
+/// The beginning of a frame, for the log.
+fn sample(frame: &RawFrame) -> String {
+    match &frame.content {
+        Content::Text { text, .. } => text.chars().take(SAMPLE_CHARS).collect(),
+        Content::Binary { bytes, .. } => format!("{} bytes", bytes.len()),
+        Content::Reply { target, status, body } => {
+            format!("{target} {status} {}", body.chars().take(SAMPLE_CHARS).collect::<String>())
+        }
+        Content::Closed { code, .. } => format!("closed {code}"),
+    }
+}
+
+fn now_ms() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,63 @@
+//! What a mapper makes of frames: events that are not rendered yet, so that a throttle can still drop them.
+
+use akis_eventlog::Event;
+use akis_model::{
+    Body, BodyError, Book, Candle, Channel, ChannelState, ChannelStatus, ErrorCode, Outcome, PriceTick, Provenance,
+    TimeSource, Trade,
+};
+
+/// One event of a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Update {
+    /// The channel.
+    pub channel: Channel,
+    /// When it happened, milliseconds since the epoch, by the clock that the payload's provenance names.
+    pub ts: i64,
+    /// Events of the channel that are known to be lost right before it.
+    pub missing_before: u64,
+    /// What happened.
+    pub payload: Payload,
+}
+
+/// The payload of an event, by what happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Payload {
+    /// `price_tick`
+    PriceTick(Box<PriceTick>),
+    /// `trade`
+    Trade(Trade),
+    /// `orderbook`
+    Book(Book),
+    /// `candle_update`
+    Candle(Candle),
+    /// `channel_status`
+    Status(ChannelStatus),
+}
+
+impl Update {
+    /// A `channel_status` of now.
+    pub(crate) fn status(channel: Channel, state: ChannelState, since: i64, reason: &str, now_ms: i64) -> Self {
+        let provenance = Provenance { ts_source: TimeSource::Received, received_at: now_ms };
+        let status = ChannelStatus { state, since, reason: reason.to_owned(), provenance };
+        Self { channel, ts: now_ms, missing_before: 0, payload: Payload::Status(status) }
+    }
+
+    /// Renders it for the log.
+    pub(crate) fn into_event(self) -> Result<Event, BodyError> {
+        let (ts, channel) = (self.ts, &self.channel);
+        let body = match &self.payload {
+            Payload::PriceTick(tick) => Body::render(ts, "price_tick", channel, Outcome::Ok, tick.as_ref()),
+            Payload::Trade(trade) => Body::render(ts, "trade", channel, Outcome::Ok, trade),
+            Payload::Book(book) => Body::render(ts, "orderbook", channel, Outcome::Ok, book),
+            Payload::Candle(candle) => Body::render(ts, "candle_update", channel, Outcome::Ok, candle),
+            Payload::Status(status) => {
+                let outcome = match status.state {
+                    ChannelState::Up => Outcome::Ok,
+                    ChannelState::Down | ChannelState::Resyncing => Outcome::Failed(ErrorCode::DataUnavailable),
+                };
+                Body::render(ts, "channel_status", channel, outcome, status)
+            }
+        }?;
+        Ok(Event { channel: self.channel, body, missing_before: self.missing_before })
+    }
+}
