@@ -186,8 +186,9 @@ impl RedisServer {
     async fn wait_ready(&mut self) -> Result<()> {
         let address = self.address();
         wait_until(DEADLINE, "redis-server answers", async || {
-            // One that has ended, or that is not ours because the port was taken, does not get ready any more.
-            !matches!(self.child.try_wait(), Ok(None)) || self.command(&["PING"]).await.is_ok_and(|pong| pong == "PONG")
+            // One that has ended does not get ready any more; one that asks for a password is ready.
+            let pong = self.command(&["PING"]).await.unwrap_or_else(|error| error.to_string());
+            !matches!(self.child.try_wait(), Ok(None)) || pong == "PONG" || pong.contains("NOAUTH")
         })
         .await?;
         if let Some(status) = self.child.try_wait()? {
@@ -217,7 +218,9 @@ fn spawn(dir: &TempDir, port: u16, options: &RedisOptions) -> Result<Child> {
     let port = port.to_string();
     let appendonly = if options.appendonly { "yes" } else { "no" };
     let started = Command::new("redis-server")
+        // `everysec` puts a write off while the disk is busy, and a kill then loses what was acknowledged.
         .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", appendonly])
+        .args(["--appendfsync", "always"])
         // A replica is in step at once, and a lost link is noticed within seconds.
         .args(["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1", "--repl-timeout", "5"])
         .args(&options.args)

@@ -21,6 +21,12 @@ const UNRESPONSIVE: Duration = Duration::from_secs(4);
 /// Commands that wait for the connection at most; beyond it they fail at once.
 const COMMAND_BUFFER: usize = 10_000;
 
+/// What Redis is reached by; the client would take others for it.
+const SCHEMES: [&str; 4] = ["redis", "rediss", "valkey", "valkeys"];
+
+/// How servers are arranged, behind the scheme.
+const TOPOLOGIES: [&str; 2] = ["-cluster", "-sentinel"];
+
 /// The answer to one command.
 pub(super) type Reply = Result<Resp3Frame, Unavailable>;
 
@@ -37,6 +43,11 @@ pub(super) enum At {
 
 /// Parses a URL.
 pub(super) fn parse_url(url: &str) -> Result<Config, ConnectError> {
+    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+    let base = TOPOLOGIES.iter().find_map(|topology| scheme.strip_suffix(topology)).unwrap_or(scheme);
+    if !SCHEMES.contains(&base) {
+        return Err(ConnectError::Url("unknown scheme".to_owned()));
+    }
     let mut config = Config::from_url(url).map_err(|error| ConnectError::Url(error.kind().to_str().to_owned()))?;
     // Stream replies are cheaper to read as RESP2 arrays than as RESP3 maps.
     config.version = RespVersion::RESP2;

@@ -136,7 +136,7 @@ async fn a_term_begins_above_everything_known(log: Log) {
     assert_ne!(ends.channels[0].term, again.channels[0].term, "by a random number");
     let seen = far.plus(1 << 41);
     let ends = store.ends(P, &asked, None, seen).await.unwrap();
-    assert_eq!(ends.since, seen.next());
+    assert!(ends.since > seen);
     assert!(ends.channels.iter().all(|end| end.term > seen));
 }
 
@@ -193,7 +193,7 @@ async fn a_position_seen_elsewhere_makes_ends_unproven(log: Log) {
     let range = history(store, "job:1").await;
     assert_eq!(range.entries[1].previous, None, "nobody knows what lies before it");
     assert!(range.proven, "it was written to this very log");
-    assert_eq!(range.since, seen.next());
+    assert!(range.since > seen);
 }
 
 async fn ranges_are_what_was_asked_for(log: Log) {
