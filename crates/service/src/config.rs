@@ -17,9 +17,11 @@ use std::time::Duration;
 
 use akis_model::Kind;
 
+pub use build::MIN_SECRET_BYTES;
 pub use read::{Mistake, Mistakes};
 pub use secret::{Secret, ServerUrl};
 pub use source::{Flag, Sources};
+pub use units::parse_duration;
 
 /// The whole configuration of a process.
 #[derive(Debug, Clone, Default)]

@@ -14,8 +14,8 @@ use super::{
     Role, RoleLimits, Secret, ServerUrl, VenueConfig, Venues,
 };
 
-/// RFC 7518 section 3.2: a key of the size of the hash output, 256 bits, must be used.
-const MIN_SECRET_BYTES: usize = 32;
+/// The shortest HS256 secret. RFC 7518 section 3.2: a key of the size of the hash output, 256 bits, must be used.
+pub const MIN_SECRET_BYTES: usize = 32;
 
 /// More would make every replica read more streams than one process can follow.
 const MAX_PARTITIONS: u16 = 256;

@@ -8,8 +8,8 @@ const TIMES: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1000), (
 /// Units of sizes in bytes, largest first.
 const SIZES: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
-/// Reads a duration: one whole number with its unit.
-pub(super) fn parse_duration(text: &str) -> Option<Duration> {
+/// Reads a duration: one whole number with its unit, such as `250ms`, `20s`, `15m` or `1h`.
+pub fn parse_duration(text: &str) -> Option<Duration> {
     parse(text, &TIMES).map(Duration::from_millis)
 }
 

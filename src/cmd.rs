@@ -1,0 +1,46 @@
+//! One file for each subcommand.
+
+pub(crate) mod check_config;
+pub(crate) mod dev;
+pub(crate) mod drain;
+pub(crate) mod gateway;
+pub(crate) mod healthcheck;
+pub(crate) mod normalize;
+pub(crate) mod normalizer;
+pub(crate) mod publish;
+pub(crate) mod record;
+pub(crate) mod sim;
+pub(crate) mod tail;
+pub(crate) mod token;
+
+use anyhow::Context;
+
+use crate::cli::{Cli, Command};
+use crate::failure::Failure;
+
+/// What `RUST_LOG` stands at for tools, whose own words on stderr are enough.
+const QUIET: &str = "warn";
+
+/// Runs the subcommand to its end.
+pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        Command::Dev(args) => block_on(dev::run(args)),
+        Command::Gateway(args) => block_on(gateway::run(args)),
+        Command::Normalizer(args) => block_on(normalizer::run(args)),
+        Command::Token(args) => token::run(args),
+        Command::Publish(args) => block_on(publish::run(args)),
+        Command::Tail(args) => block_on(tail::run(args)),
+        Command::Sim(args) => block_on(sim::run(args)),
+        Command::Record(args) => block_on(record::run(args)),
+        Command::Normalize(args) => normalize::run(args),
+        Command::CheckConfig(args) => check_config::run(args),
+        Command::Healthcheck(args) => block_on(healthcheck::run(args)),
+        Command::Drain(args) => block_on(drain::run(args)),
+    }
+}
+
+fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(work)
+}

@@ -1,0 +1,25 @@
+//! `akis check-config`: the effective configuration, or everything that is wrong with it.
+
+use std::io::Write;
+
+use anyhow::Context;
+
+use crate::cli::{AdminFlag, ConfigFile, ListenFlag, RedisFlag};
+use crate::failure::Failure;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CheckConfigArgs {
+    #[command(flatten)]
+    file: ConfigFile,
+    #[command(flatten)]
+    listen: ListenFlag,
+    #[command(flatten)]
+    admin: AdminFlag,
+    #[command(flatten)]
+    redis: RedisFlag,
+}
+
+pub(crate) fn run(args: CheckConfigArgs) -> Result<(), Failure> {
+    let config = args.file.load([args.listen.flag(), args.admin.flag(), args.redis.flag()])?;
+    Ok(write!(std::io::stdout(), "{}", config.to_toml()).context("cannot write the configuration")?)
+}

@@ -1,0 +1,139 @@
+//! `akis dev`: everything in one process, for whoever wants to see it run or builds a client.
+
+mod page;
+mod source;
+
+use std::io::{Read, Write};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use akis_eventlog::{MemoryStore, Store};
+use akis_gateway::Gateway;
+use akis_normalizer::Metrics;
+use akis_service::config::{Config, GatewayConfig, Secret, VenueConfig};
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+
+use super::{gateway, normalizer, token};
+use crate::cli::{AdminFlag, ConfigFile, ListenFlag, RedisFlag};
+use crate::failure::Failure;
+use crate::net;
+use crate::role::{self, Role};
+use source::VenueMode;
+
+/// What is shown unless venues are configured.
+pub(crate) const SYMBOLS: [&str; 8] =
+    ["BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT", "XRPUSDT", "DOGEUSDT", "ADAUSDT", "AVAXUSDT"];
+
+/// Nobody can go elsewhere when the only process stops, so it does not take its time.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// The page is left open for days; its token dies with the process anyway, unless a secret is configured.
+const TOKEN_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DevArgs {
+    #[command(flatten)]
+    file: ConfigFile,
+    #[command(flatten)]
+    listen: ListenFlag,
+    #[command(flatten)]
+    admin: AdminFlag,
+    #[command(flatten)]
+    redis: RedisFlag,
+    /// auto: live venues that can be reached, stand-ins for the rest; live; sim.
+    #[arg(long, value_enum, default_value_t = VenueMode::Auto)]
+    venues: VenueMode,
+}
+
+pub(crate) async fn run(args: DevArgs) -> Result<(), Failure> {
+    let mut config = args.file.load([args.listen.flag(), args.admin.flag(), args.redis.flag()])?;
+    gateway::check_keys(&config)?;
+    settle(&mut config)?;
+    let venues = normalizer::venues(&config)?;
+    let role = Role::begin(&config).await?;
+    let listener = net::bind(config.gateway.listen, "--listen").await?;
+    let address = net::reachable(listener.local_addr().context("cannot read the port")?);
+    let stop = role.stop.clone();
+    let registry = role.registry.clone();
+    let running: Arc<OnceLock<Arc<Gateway>>> = Arc::default();
+    let seen = Arc::clone(&running);
+    let readiness = Arc::new(move || match seen.get() {
+        Some(gateway) => gateway.readiness(),
+        None => Err("starting".to_owned()),
+    });
+    let work = Box::pin(async {
+        let Some(store) = store(&config, &args.redis, &stop).await? else { return Ok(()) };
+        let stand_ins = CancellationToken::new();
+        let Some(sourced) = source::choose(venues, args.venues, &stand_ins, &stop).await? else { return Ok(()) };
+        let jwt = reader_token(&config)?;
+        // One page for the whole run of the process: it may stay for ever.
+        let page = Box::leak(page::render(&jwt, &sourced.venues).into_boxed_str());
+        let metrics = Metrics::register(&registry).context("cannot register metrics")?;
+        let gateway = Gateway::new(Arc::clone(&store), config.gateway.clone(), &config.auth, &registry, Some(page))?;
+        let gateway = running.get_or_init(|| Arc::new(gateway));
+        writeln!(std::io::stdout(), "page: http://{address}/\ntoken: {jwt}").context("cannot write to stdout")?;
+        let publishing = normalizer::publish(sourced.settings(), store, metrics, stop.clone());
+        let serving = async {
+            let served = gateway.serve(listener, stop.clone(), CancellationToken::new()).await;
+            stop.cancel();
+            served.context("the gateway failed")
+        };
+        let (published, served) = tokio::join!(publishing, serving);
+        stand_ins.cancel();
+        sourced.end().await;
+        published.and(served)
+    });
+    Ok(role.run(readiness, work).await?)
+}
+
+/// Fills in what only a real deployment has to say.
+fn settle(config: &mut Config) -> anyhow::Result<()> {
+    if config.auth.secret.is_none() {
+        config.auth.secret = Some(generated_secret()?);
+    }
+    if config.gateway.drain == GatewayConfig::default().drain {
+        config.gateway.drain = DRAIN;
+    }
+    if config.venues.enabled().next().is_none() {
+        config.venues.binance = Some(VenueConfig {
+            enabled: true,
+            symbols: SYMBOLS.map(str::to_owned).to_vec(),
+            kinds: Vec::new(),
+            ws_url: None,
+            rest_url: None,
+        });
+    }
+    Ok(())
+}
+
+async fn store(config: &Config, redis: &RedisFlag, stop: &CancellationToken) -> anyhow::Result<Option<Arc<dyn Store>>> {
+    if redis.redis.is_none() {
+        return Ok(Some(MemoryStore::new(config.log.partitions)));
+    }
+    let store = role::connect(config, stop).await?;
+    Ok(store.map(|store| store as Arc<dyn Store>))
+}
+
+/// A token that may read everything and publish nothing.
+fn reader_token(config: &Config) -> anyhow::Result<String> {
+    let secret = config.auth.secret.as_ref().context("there is no secret to sign with")?;
+    let terms = token::Terms {
+        sub: "dev",
+        issuer: config.auth.issuer.as_deref(),
+        audience: config.auth.audience.as_deref(),
+        channels: &["*".to_owned()],
+        publish: &[],
+        ttl: TOKEN_TTL,
+    };
+    token::sign(secret, &terms)
+}
+
+/// 32 bytes that nobody can guess, for this run only.
+fn generated_secret() -> anyhow::Result<Secret> {
+    let mut bytes = [0_u8; 32];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut random| random.read_exact(&mut bytes))
+        .context("cannot read random bytes")?;
+    Ok(Secret::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))
+}

@@ -1,0 +1,138 @@
+//! Where `akis dev` takes each venue from: the venue itself, or a stand-in on loopback.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use akis_connectors::binance::sim::{self, Limits, SimConfig, SimError, Source};
+use akis_connectors::{Settings, Venue, binance};
+use anyhow::{Context, anyhow};
+use clap::ValueEnum;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_tungstenite::connect_async;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::http;
+
+/// How long a venue may take to answer before a stand-in takes its place.
+const PROBE: Duration = Duration::from_secs(4);
+
+/// Events a second that a stand-in generates: lively, and light.
+const RATE: u32 = 200;
+
+/// The same markets on every run.
+const SEED: u64 = 1;
+
+/// Which venues to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VenueMode {
+    /// Live ones that can be reached, stand-ins for the rest.
+    Auto,
+    /// Live ones only.
+    Live,
+    /// Stand-ins only.
+    Sim,
+}
+
+/// A venue and where it comes from.
+pub(super) struct Sourced {
+    pub(super) venue: &'static Venue,
+    pub(super) settings: Settings,
+    pub(super) stand_in: bool,
+    /// Why, in words for people.
+    pub(super) note: String,
+}
+
+/// All venues of a run, and the stand-ins that run for some of them.
+pub(super) struct Sources {
+    pub(super) venues: Vec<Sourced>,
+    stand_ins: JoinSet<Result<(), SimError>>,
+}
+
+impl Sources {
+    /// What to run.
+    pub(super) fn settings(&self) -> Vec<(&'static Venue, Settings)> {
+        self.venues.iter().map(|venue| (venue.venue, venue.settings.clone())).collect()
+    }
+
+    /// Waits for the stand-ins, which were told to stop.
+    pub(super) async fn end(mut self) {
+        while let Some(ended) = self.stand_ins.join_next().await {
+            match ended {
+                Ok(Ok(())) => {}
+                Ok(Err(failure)) => error!(%failure, "a stand-in failed"),
+                Err(failure) => error!(%failure, "a stand-in broke down"),
+            }
+        }
+    }
+}
+
+/// Decides for each venue and starts the stand-ins, which run until `end`. `None` when `stop` came first.
+pub(super) async fn choose(
+    venues: Vec<(&'static Venue, Settings)>,
+    mode: VenueMode,
+    end: &CancellationToken,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<Sources>> {
+    let mut sources = Sources { venues: Vec::new(), stand_ins: JoinSet::new() };
+    for (venue, mut settings) in venues {
+        // The venue's own spelling is also the channels'.
+        settings.symbols = binance::Config::from(&settings).symbols;
+        let unreachable = match mode {
+            VenueMode::Live => None,
+            VenueMode::Sim => Some("asked for with --venues sim".to_owned()),
+            VenueMode::Auto => {
+                info!(venue = venue.name, "looking for the live venue, {} s at most", PROBE.as_secs());
+                tokio::select! {
+                    probed = probe(&settings) => probed.err().map(|error| format!("the live venue cannot be reached: {error:#}")),
+                    () = stop.cancelled() => return Ok(None),
+                }
+            }
+        };
+        let Some(reason) = unreachable else {
+            info!(venue = venue.name, "prices are live");
+            let note = "prices are the venue's own".to_owned();
+            sources.venues.push(Sourced { venue, settings, stand_in: false, note });
+            continue;
+        };
+        warn!(venue = venue.name, reason, "STAND-IN: prices are generated, not real ones");
+        let settings = stand_in(settings, &mut sources.stand_ins, end).await?;
+        sources.venues.push(Sourced { venue, settings, stand_in: true, note: reason });
+    }
+    Ok(Some(sources))
+}
+
+/// Whether both of the venue's addresses answer. A proxy or a censor often lets one of them through.
+async fn probe(settings: &Settings) -> anyhow::Result<()> {
+    let config = binance::Config::from(settings);
+    let rest = async {
+        let answer = http::client()?.get(format!("{}/api/v3/ping", config.rest_url)).send().await?;
+        let status = answer.status();
+        if status.is_success() { Ok(()) } else { Err(anyhow!("REST answers HTTP {}", status.as_u16())) }
+    };
+    let streams = async {
+        let (socket, _) = connect_async(format!("{}/stream", config.ws_url)).await?;
+        drop(socket);
+        anyhow::Ok(())
+    };
+    let both = Box::pin(async { tokio::try_join!(rest, streams) });
+    timeout(PROBE, both).await.map_err(|_| anyhow!("no answer in {} s", PROBE.as_secs()))??;
+    Ok(())
+}
+
+/// Starts a stand-in and gives back the settings that lead to it.
+async fn stand_in(
+    mut settings: Settings,
+    running: &mut JoinSet<Result<(), SimError>>,
+    end: &CancellationToken,
+) -> anyhow::Result<Settings> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("cannot listen for a stand-in")?;
+    let address = listener.local_addr().context("cannot read the port")?;
+    let source = Source::Generated { symbols: settings.symbols.clone(), rate: RATE, seed: SEED };
+    running.spawn(sim::serve(listener, SimConfig { source, limits: Limits::default() }, end.clone()));
+    settings.ws_url = Some(format!("ws://{address}"));
+    settings.rest_url = Some(format!("http://{address}"));
+    Ok(settings)
+}

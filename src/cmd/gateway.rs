@@ -1,0 +1,67 @@
+//! `akis gateway`: one replica.
+
+use std::sync::{Arc, OnceLock};
+
+use akis_gateway::Gateway;
+use akis_service::config::Config;
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{AdminFlag, ConfigFile, ListenFlag, RedisFlag};
+use crate::failure::Failure;
+use crate::net;
+use crate::role::{self, Role};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct GatewayArgs {
+    #[command(flatten)]
+    file: ConfigFile,
+    #[command(flatten)]
+    listen: ListenFlag,
+    #[command(flatten)]
+    admin: AdminFlag,
+    #[command(flatten)]
+    redis: RedisFlag,
+}
+
+pub(crate) async fn run(args: GatewayArgs) -> Result<(), Failure> {
+    let config = args.file.load([args.listen.flag(), args.admin.flag(), args.redis.flag()])?;
+    check_auth(&config)?;
+    let role = Role::begin(&config).await?;
+    let listener = net::bind(config.gateway.listen, "--listen").await?;
+    let stop = role.stop.clone();
+    let registry = role.registry.clone();
+    let running: Arc<OnceLock<Arc<Gateway>>> = Arc::default();
+    let seen = Arc::clone(&running);
+    let readiness = Arc::new(move || match seen.get() {
+        Some(gateway) => gateway.readiness(),
+        None => Err("the log has not been reached yet".to_owned()),
+    });
+    let work = Box::pin(async {
+        let Some(store) = role::connect(&config, &stop).await? else { return Ok(()) };
+        let gateway = Gateway::new(store, config.gateway.clone(), &config.auth, &registry, None)?;
+        let gateway = Arc::new(gateway);
+        let gateway = running.get_or_init(|| gateway);
+        gateway.serve(listener, stop.clone(), CancellationToken::new()).await.context("the gateway failed")
+    });
+    Ok(role.run(readiness, work).await?)
+}
+
+/// A gateway that could not believe anybody's token is of no use.
+fn check_auth(config: &Config) -> Result<(), Failure> {
+    check_keys(config)?;
+    if config.auth.secret.is_none() {
+        return Err(Failure::usage(
+            "auth.secret is not set (AKIS_AUTH__SECRET): 32 bytes or more, shared with whoever makes tokens",
+        ));
+    }
+    Ok(())
+}
+
+/// Public keys are read and checked, but nothing verifies tokens with them yet.
+pub(crate) fn check_keys(config: &Config) -> Result<(), Failure> {
+    if config.auth.keys.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::usage("auth.keys: not supported by this version; use auth.secret"))
+}

@@ -1,0 +1,95 @@
+//! `akis normalizer`: connectors and normalizer for the configured venues.
+
+use std::sync::Arc;
+
+use akis_connectors::{Settings, Venue};
+use akis_eventlog::Store;
+use akis_normalizer::Metrics;
+use akis_service::config::{Config, VenueConfig};
+use anyhow::Context;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{AdminFlag, ConfigFile, RedisFlag};
+use crate::failure::Failure;
+use crate::role::{self, Role};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct NormalizerArgs {
+    #[command(flatten)]
+    file: ConfigFile,
+    #[command(flatten)]
+    admin: AdminFlag,
+    #[command(flatten)]
+    redis: RedisFlag,
+}
+
+pub(crate) async fn run(args: NormalizerArgs) -> Result<(), Failure> {
+    let config = args.file.load([args.admin.flag(), args.redis.flag()])?;
+    let venues = venues(&config)?;
+    if venues.is_empty() {
+        return Err(Failure::usage("no venue is enabled: add [venues.binance] with symbols to the configuration"));
+    }
+    let role = Role::begin(&config).await?;
+    let stop = role.stop.clone();
+    let metrics = Metrics::register(&role.registry).context("cannot register metrics")?;
+    let ready = CancellationToken::new();
+    let is_ready = ready.clone();
+    let readiness =
+        Arc::new(
+            move || {
+                if is_ready.is_cancelled() { Ok(()) } else { Err("the log has not been reached yet".to_owned()) }
+            },
+        );
+    let work = Box::pin(async {
+        let Some(store) = role::connect(&config, &stop).await? else { return Ok(()) };
+        ready.cancel();
+        publish(venues, store, metrics, stop.clone()).await
+    });
+    Ok(role.run(readiness, work).await?)
+}
+
+/// The venues that are enabled, with what to ask them for.
+pub(crate) fn venues(config: &Config) -> Result<Vec<(&'static Venue, Settings)>, Failure> {
+    let mut venues = Vec::new();
+    let mut mistakes = Vec::new();
+    for (name, settings) in config.venues.enabled() {
+        match akis_connectors::venue(name) {
+            Some(venue) => venues.push((venue, self::settings(settings))),
+            None => mistakes.push(format!("venues.{name}: this version does not know the venue, disable it")),
+        }
+    }
+    if mistakes.is_empty() { Ok(venues) } else { Err(Failure::Usage(mistakes)) }
+}
+
+/// Runs venues until `stop`. When one of them breaks down, all stop, so that the process can be started anew.
+pub(crate) async fn publish(
+    venues: Vec<(&'static Venue, Settings)>,
+    store: Arc<dyn Store>,
+    metrics: Metrics,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut running = JoinSet::new();
+    for (venue, settings) in venues {
+        let work = akis_normalizer::run(venue, settings, Arc::clone(&store), metrics.clone(), stop.clone());
+        running.spawn(async move { work.await.with_context(|| format!("venue {}", venue.name)) });
+    }
+    let mut result = Ok(());
+    while let Some(ended) = running.join_next().await {
+        let ended = ended.context("a venue's task broke down").and_then(|ended| ended);
+        if result.is_ok() && ended.is_err() {
+            result = ended;
+            stop.cancel();
+        }
+    }
+    result
+}
+
+fn settings(config: &VenueConfig) -> Settings {
+    Settings {
+        symbols: config.symbols.clone(),
+        kinds: config.kinds.clone(),
+        ws_url: config.ws_url.clone(),
+        rest_url: config.rest_url.clone(),
+    }
+}

@@ -1,0 +1,81 @@
+//! `akis sim`: a venue's stand-in on a port of its own.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use akis_connectors::binance::sim::{self, Limits, SimConfig, Source};
+use akis_service::{shutdown, telemetry};
+use anyhow::Context;
+use clap::ValueEnum;
+
+use crate::failure::Failure;
+use crate::net;
+
+/// How many symbols are generated when nothing is said.
+const DEFAULT_SYMBOLS: usize = 10;
+
+/// Venues that have a stand-in, or will have.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Venue {
+    Binance,
+    Btcturk,
+    Bist,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SimArgs {
+    /// Whose protocol to speak.
+    venue: Venue,
+    /// Where to listen, WebSocket and REST on the one port.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9443")]
+    listen: SocketAddr,
+    /// Play a recording instead of generating.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["symbols", "rate", "seed"])]
+    from: Option<PathBuf>,
+    /// How much faster than it was recorded.
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, requires = "from")]
+    speed: f64,
+    /// Symbols to generate, or how many [default: 10].
+    #[arg(long, value_name = "SYMBOL|COUNT", value_delimiter = ',')]
+    symbols: Vec<String>,
+    /// Events a second in all symbols together.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    rate: u32,
+    /// Decides everything that is random.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+}
+
+pub(crate) async fn run(args: SimArgs) -> Result<(), Failure> {
+    match args.venue {
+        Venue::Binance => {}
+        Venue::Btcturk | Venue::Bist => {
+            return Err(Failure::usage("this version has a stand-in for binance only"));
+        }
+    }
+    telemetry::start(None, super::QUIET);
+    let stop = shutdown::on_signals().context("cannot listen for signals")?;
+    let listener = net::bind(args.listen, "--listen").await?;
+    let address = listener.local_addr().context("cannot read the port")?;
+    let config = SimConfig { source: source(args)?, limits: Limits::default() };
+    writeln!(std::io::stdout(), "ws_url: ws://{address}\nrest_url: http://{address}")
+        .context("cannot write to stdout")?;
+    Ok(sim::serve(listener, config, stop).await.map_err(anyhow::Error::new)?)
+}
+
+fn source(args: SimArgs) -> Result<Source, Failure> {
+    if let Some(file) = args.from {
+        return Ok(Source::Recorded { file, speed: args.speed });
+    }
+    let count = match args.symbols.as_slice() {
+        [] => Some(DEFAULT_SYMBOLS),
+        [one] => one.parse().ok(),
+        _ => None,
+    };
+    match count {
+        Some(0) => Err(Failure::usage("--symbols must be at least one")),
+        Some(count) => Ok(Source::Generated { symbols: sim::symbols(count), rate: args.rate, seed: args.seed }),
+        None => Ok(Source::Generated { symbols: args.symbols, rate: args.rate, seed: args.seed }),
+    }
+}

@@ -1,0 +1,98 @@
+//! What the long-running roles share: logs, signals, the admin port, and the connection to the log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use akis_eventlog::RedisStore;
+use akis_service::admin::{self, Admin, Drain, Readiness};
+use akis_service::backoff::Backoff;
+use akis_service::config::Config;
+use akis_service::{shutdown, telemetry};
+use anyhow::Context;
+use prometheus::Registry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::net;
+
+/// What a role logs unless `RUST_LOG` says otherwise.
+const LOG_LEVEL: &str = "info";
+
+/// How long the admin port may take to write its last answers.
+const ADMIN_GRACE: Duration = Duration::from_secs(2);
+
+/// Bounds of the wait between two attempts to reach Redis at the start.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
+
+/// A role that has begun: its ports are bound, and it hears signals.
+pub(crate) struct Role {
+    /// Where metrics are registered.
+    pub(crate) registry: Registry,
+    /// Cancelled when the role shall stop in order: by a signal, or over the admin port.
+    pub(crate) stop: CancellationToken,
+    admin: TcpListener,
+}
+
+impl Role {
+    /// Starts logging, listens for signals and binds the admin port.
+    pub(crate) async fn begin(config: &Config) -> anyhow::Result<Self> {
+        telemetry::start(config.log_format, LOG_LEVEL);
+        let stop = shutdown::on_signals().context("cannot listen for signals")?;
+        let admin = net::bind(config.admin.listen, "--admin").await?;
+        Ok(Self { registry: Registry::new(), stop, admin })
+    }
+
+    /// Serves the admin port while `work` lasts. A drain that was asked for is answered when `work` has ended.
+    pub(crate) async fn run(
+        self,
+        readiness: Readiness,
+        work: impl Future<Output = anyhow::Result<()>>,
+    ) -> anyhow::Result<()> {
+        if let Ok(address) = self.admin.local_addr() {
+            info!(%address, "admin port: /livez /readyz /metrics, POST /drain");
+        }
+        let drain = Drain { start: self.stop, done: CancellationToken::new() };
+        let served = CancellationToken::new();
+        let admin = Admin { registry: self.registry, readiness, drain: drain.clone() };
+        let mut serving = tokio::spawn(admin::serve(self.admin, admin, served.clone()));
+        let result = work.await;
+        drain.done.cancel();
+        served.cancel();
+        match tokio::time::timeout(ADMIN_GRACE, &mut serving).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(failure))) => error!(%failure, "the admin port failed"),
+            Ok(Err(failure)) => error!(%failure, "the admin port broke down"),
+            Err(_) => serving.abort(),
+        }
+        result
+    }
+}
+
+/// Connects to the log in Redis. While it cannot be reached this waits, until `stop`; `None` then.
+///
+/// # Errors
+///
+/// When trying again is of no use, with what has to be changed.
+pub(crate) async fn connect(config: &Config, stop: &CancellationToken) -> anyhow::Result<Option<Arc<RedisStore>>> {
+    let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
+    loop {
+        let connecting = RedisStore::connect(config.redis.url.expose(), &config.log.prefix, config.log.partitions);
+        let connected = tokio::select! {
+            connected = connecting => connected,
+            () = stop.cancelled() => return Ok(None),
+        };
+        let error = match connected {
+            Ok(store) => return Ok(Some(store)),
+            Err(error) if !error.is_retryable() => {
+                return Err(anyhow::Error::new(error).context(format!("cannot use the log at {}", config.redis.url)));
+            }
+            Err(error) => error,
+        };
+        warn!(url = %config.redis.url, %error, "the log cannot be reached; trying again");
+        tokio::select! {
+            () = tokio::time::sleep(backoff.next_wait()) => {}
+            () = stop.cancelled() => return Ok(None),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What needs no server: help, usage, tokens, and the error of a port in use.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+
+pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// `akis` in a directory without a configuration, with nothing of ours in the environment.
+pub(crate) fn akis(directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_akis"));
+    command.current_dir(directory);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AKIS_")) {
+        command.env_remove(name);
+    }
+    command.env_remove("RUST_LOG");
+    command
+}
+
+/// Runs to the end and gives exit code, stdout and stderr.
+pub(crate) fn run(command: &mut Command) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+#[test]
+fn every_subcommand_has_help() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, help, _) = run(akis(dir.path()).arg("--help"));
+    assert_eq!(code, 0);
+    for name in [
+        "dev",
+        "gateway",
+        "normalizer",
+        "token",
+        "publish",
+        "tail",
+        "sim",
+        "record",
+        "normalize",
+        "check-config",
+        "healthcheck",
+        "drain",
+    ] {
+        assert!(help.contains(&format!("  {name} ")), "{name} is missing in {help}");
+        let (code, text, stderr) = run(akis(dir.path()).args([name, "--help"]));
+        assert_eq!((code, stderr.as_str()), (0, ""), "{name}");
+        assert!(text.contains("Usage: akis"), "{text}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2() {
+    let dir = tempfile::tempdir().unwrap();
+    for args in [
+        &["nonsense"][..],
+        &["token"],
+        &["tail"],
+        &["tail", "not a channel"],
+        &["tail", "a:b", "--count", "0"],
+        &["tail", "a:b", "--after", "1", "--since", "1"],
+        &["tail", "a:b", "--after", "9007199254740992"],
+        &["tail", "a:b"],
+        &["publish", "a:b", "e", "{}"],
+        &["publish", "a:b", "e", "[]", "--token", "t"],
+        &["publish", "a b", "e", "{", "--token", "t"],
+        &["tail", "a:b", "--token", "t", "--url", "localhost:8080"],
+        &["token", "--sub", "a", "--channels", "bin*:x"],
+        &["gateway"],
+        &["normalizer"],
+        &["sim", "nasdaq"],
+        &["sim", "bist"],
+        &["dev", "--venues", "none"],
+        &["record", "nasdaq", "--out", "f"],
+    ] {
+        let (code, stdout, stderr) = run(akis(dir.path()).args(args));
+        assert_eq!((code, stdout.as_str()), (2, ""), "{args:?}: {stderr}");
+        assert!(stderr.starts_with("error: "), "{args:?}: {stderr}");
+    }
+}
+
+#[test]
+fn a_token_is_printed_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["token", "--sub", "alice", "--channels", "binance:*,job:*", "--publish", "job:*", "--ttl", "2h"];
+    let (code, stdout, stderr) = run(akis(dir.path()).args(args).env("AKIS_AUTH__SECRET", SECRET));
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let key = DecodingKey::from_secret(SECRET.as_bytes());
+    let token = jsonwebtoken::decode::<serde_json::Value>(stdout.trim_end(), &key, &Validation::new(Algorithm::HS256));
+    let claims = token.unwrap().claims;
+    assert_eq!(claims["sub"], "alice");
+    assert_eq!(claims["channels"], serde_json::json!(["binance:*", "job:*"]));
+    assert_eq!(claims["publish"], serde_json::json!(["job:*"]));
+    assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), 7200);
+}
+
+#[test]
+fn a_token_can_be_signed_with_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("key");
+    std::fs::write(&file, format!("{SECRET}\n")).unwrap();
+    let (code, stdout, _) = run(akis(dir.path()).args(["token", "--sub", "a", "--key", "key"]));
+    assert_eq!((code, stdout.matches('.').count()), (0, 2));
+    std::fs::write(&file, "short").unwrap();
+    assert_eq!(run(akis(dir.path()).args(["token", "--sub", "a", "--key", "key"])).0, 2);
+    let (code, _, stderr) = run(akis(dir.path()).args(["token", "--sub", "a"]));
+    assert_eq!(code, 2);
+    assert!(stderr.contains("AKIS_AUTH__SECRET"), "{stderr}");
+}
+
+#[test]
+fn a_port_in_use_is_one_line_with_the_port_and_the_flag() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for (args, flag) in [
+        (vec!["dev", "--venues", "sim", "--admin", "127.0.0.1:0", "--listen", &address], "--listen"),
+        (vec!["dev", "--venues", "sim", "--listen", "127.0.0.1:0", "--admin", &address], "--admin"),
+        (vec!["sim", "binance", "--listen", &address], "--listen"),
+    ] {
+        let (code, stdout, stderr) = run(akis(dir.path()).args(&args));
+        assert_eq!((code, stdout.as_str()), (1, ""), "{args:?}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(stderr.contains(&format!("port {port} is in use")) && stderr.contains(flag), "{stderr}");
+    }
+}
+
+#[test]
+fn a_missing_admin_port_is_not_healthy() {
+    let dir = tempfile::tempdir().unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    for command in ["healthcheck", "drain"] {
+        let (code, stdout, stderr) = run(akis(dir.path()).args([command, "--admin", &free]));
+        assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
+        assert!(stderr.contains("no answer from the admin port"), "{stderr}");
+    }
+}
+
+#[test]
+fn recordings_play_the_same_every_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let recording = concat!(
+        r#"{"akis":"recording","v":1,"venue":"binance","market":"spot","startedAt":1}"#,
+        "\n",
+        r#"{"at":1,"conn":1,"text":"{\"stream\":\"btcusdt@aggTrade\",\"data\":{\"e\":\"aggTrade\",\"E\":1,\"s\":\"BTCUSDT\",\"a\":7,\"p\":\"1.50\",\"q\":\"2\",\"f\":1,\"l\":1,\"T\":1,\"m\":true,\"M\":true}}"}"#,
+        "\n",
+        r#"{"at":2,"conn":1,"text":"{"}"#,
+        "\n"
+    );
+    std::fs::write(dir.path().join("r.jsonl"), recording).unwrap();
+    let (code, first, stderr) = run(akis(dir.path()).args(["normalize", "r.jsonl"]));
+    assert_eq!(code, 0, "{stderr}");
+    assert!(first.contains(r#""seq":1"#) && first.contains(r#""price":"1.5""#), "{first}");
+    assert!(stderr.contains("skipped"), "{stderr}");
+    assert_eq!(run(akis(dir.path()).args(["normalize", "r.jsonl"])).1, first);
+    let (code, stdout, stderr) = run(akis(dir.path()).args(["normalize", "missing.jsonl"]));
+    assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
+}

@@ -1,0 +1,54 @@
+//! `akis check-config`: everything that is wrong at once, and nothing that is secret.
+
+use crate::cli::{SECRET, akis, run};
+
+#[test]
+fn three_mistakes_are_three_messages_and_exit_code_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let toml = "[gateway]\nlisten = \"here\"\nhartbeat = \"5s\"\n[log]\npartitions = 1000\n";
+    std::fs::write(dir.path().join("akis.toml"), toml).unwrap();
+    for args in [&["check-config"][..], &["gateway"], &["normalizer"], &["dev"], &["healthcheck"]] {
+        let (code, stdout, stderr) = run(akis(dir.path()).args(args).env("AKIS_AUTH__SECRET", SECRET));
+        assert_eq!((code, stdout.as_str()), (2, ""), "{args:?}");
+        let lines: Vec<&str> = stderr.lines().collect();
+        assert_eq!(lines.len(), 3, "{args:?}: {stderr}");
+        assert!(stderr.contains("akis.toml:3): unknown key, did you mean gateway.heartbeat?"), "{stderr}");
+    }
+}
+
+#[test]
+fn the_effective_configuration_is_printed_without_secrets() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("other.toml"), "[gateway]\nlisten = \"127.0.0.1:1\"\ndrain = \"3s\"\n").unwrap();
+    let (code, stdout, stderr) = run(akis(dir.path())
+        .args(["check-config", "--config", "other.toml", "--listen", "127.0.0.1:2", "--redis", "redis://u:hunter2@h"])
+        .env("AKIS_AUTH__SECRET", SECRET)
+        .env("AKIS_GATEWAY__LIMITS__CHANNELS", "7"));
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    for expected in ["listen = \"127.0.0.1:2\"", "drain = \"3s\"", "channels = 7", "redis://u:***@h"] {
+        assert!(stdout.contains(expected), "{expected} is missing in {stdout}");
+    }
+    assert!(!stdout.contains(SECRET) && !stdout.contains("hunter2"), "{stdout}");
+}
+
+#[test]
+fn a_variable_that_nothing_reads_is_a_mistake() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, _, stderr) = run(akis(dir.path()).arg("check-config").env("AKIS_GATEWAY__LISTN", "127.0.0.1:1"));
+    assert_eq!(code, 2);
+    assert!(
+        stderr.contains("AKIS_GATEWAY__LISTN") && stderr.contains("did you mean AKIS_GATEWAY__LISTEN?"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn public_keys_are_checked_but_not_served_with_yet() {
+    let dir = tempfile::tempdir().unwrap();
+    let toml = "[[auth.keys]]\nid = \"a\"\nalg = \"ES256\"\njwks = \"https://id.example.com/keys\"\n";
+    std::fs::write(dir.path().join("akis.toml"), toml).unwrap();
+    assert_eq!(run(akis(dir.path()).arg("check-config")).0, 0);
+    let (code, _, stderr) = run(akis(dir.path()).arg("gateway"));
+    assert_eq!(code, 2);
+    assert!(stderr.contains("not supported by this version; use auth.secret"), "{stderr}");
+}
