@@ -98,9 +98,11 @@ impl Session {
     }
 
     fn on_end(&mut self, task: task::Id, life: Option<Life>) {
-        let stopped = self.open.iter().any(|open| open.task == task && open.stop.is_cancelled());
+        let others = self.open.len() > 1;
+        let planned =
+            self.open.iter().any(|open| open.task == task && (open.stop.is_cancelled() || (open.leaving && others)));
         self.open.retain(|open| open.task != task);
-        if stopped {
+        if planned {
             return;
         }
         self.outlet.stats().lost.add(1);
@@ -122,3 +124,6 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

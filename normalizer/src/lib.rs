@@ -2,13 +2,14 @@
 //!
 //! A [`Mapper`] per venue turns frames into updates, plain and synchronous, so that a recording replays without
 //! a socket. Around it stand throttles and the watch over the venue, the same for all venues; [`run`] does it live,
-//! [`replay`] from recordings.
+//! [`replay`] from recordings, and [`observe`] runs a session so that it can be recorded.
 
 mod binance;
 mod book;
 mod feed;
 mod mapper;
 mod metrics;
+mod observe;
 mod pipeline;
 mod replay;
 mod run;
@@ -17,6 +18,7 @@ mod update;
 
 pub use mapper::{Mapper, Output, Reason, Resync, mapper};
 pub use metrics::Metrics;
+pub use observe::observe;
 pub use replay::{ReplayError, Summary, replay};
 pub use run::{RunError, run};
 pub use update::{Payload, Update};

@@ -9,7 +9,7 @@ use akis_eventlog::{Publisher, PublisherConfig, PublisherHandle, Store};
 use akis_model::Kind;
 use tokio::sync::mpsc;
 use tokio::task::JoinError;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -19,10 +19,10 @@ use crate::metrics::Metrics;
 use crate::pipeline::{Pipeline, Step, TICK_MS};
 
 /// Frames that wait to be mapped. When it is full the session reads its sockets slower.
-const FRAMES: usize = 4_096;
+pub(crate) const FRAMES: usize = 4_096;
 
 /// Requests that wait for the session. When it is full they are dropped; the mapper asks again.
-const REQUESTS: usize = 1_024;
+pub(crate) const REQUESTS: usize = 1_024;
 
 /// Frames mapped between two looks at the clock.
 const BATCH: usize = 256;
@@ -100,8 +100,7 @@ impl Shell {
     /// Until `cancel`, or until the session has ended.
     async fn run(mut self, mut frames: mpsc::Receiver<RawFrame>, cancel: &CancellationToken) {
         self.metrics.set_up(self.venue, true);
-        let mut ticks = interval(Duration::from_millis(TICK_MS.unsigned_abs()));
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = ticks();
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             tokio::select! {
@@ -159,6 +158,13 @@ impl Shell {
     }
 }
 
+/// The clock of pipelines and mappers.
+pub(crate) fn ticks() -> Interval {
+    let mut ticks = interval(Duration::from_millis(TICK_MS.unsigned_abs()));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
 /// The beginning of a frame, for the log.
 fn sample(frame: &RawFrame) -> String {
     match &frame.content {
@@ -171,7 +177,8 @@ fn sample(frame: &RawFrame) -> String {
     }
 }
 
-fn now_ms() -> i64 {
+/// Milliseconds since the epoch by this machine's clock.
+pub(crate) fn now_ms() -> i64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
 }

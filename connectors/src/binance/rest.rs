@@ -216,14 +216,4 @@ fn encode(value: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn targets_are_what_the_venue_expects() {
-        assert_eq!(Call::book("BTCUSDT").target, "/api/v3/depth?symbol=BTCUSDT&limit=1000");
-        assert_eq!(Call::book("币USDT").target, "/api/v3/depth?symbol=%E5%B8%81USDT&limit=1000");
-        let symbols = ["BTCUSDT", "ETHTRY"].map(str::to_owned);
-        assert_eq!(Call::info(&symbols).target, "/api/v3/exchangeInfo?symbols=%5B%22BTCUSDT%22%2C%22ETHTRY%22%5D");
-    }
-}
+mod tests;

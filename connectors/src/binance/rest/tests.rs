@@ -1,0 +1,123 @@
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::Uri;
+use axum::response::IntoResponse;
+use tokio::net::TcpListener;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::frame::RawFrame;
+use crate::ports::Stats;
+
+const WITHIN: Duration = Duration::from_secs(10);
+
+#[test]
+fn targets_are_what_the_venue_expects() {
+    assert_eq!(Call::book("BTCUSDT").target, "/api/v3/depth?symbol=BTCUSDT&limit=1000");
+    assert_eq!(Call::book("币USDT").target, "/api/v3/depth?symbol=%E5%B8%81USDT&limit=1000");
+    let symbols = ["BTCUSDT", "ETHTRY"].map(str::to_owned);
+    assert_eq!(Call::info(&symbols).target, "/api/v3/exchangeInfo?symbols=%5B%22BTCUSDT%22%2C%22ETHTRY%22%5D");
+}
+
+/// Statuses to answer with, one after the other, then 200; and what was asked.
+#[derive(Default)]
+struct Script {
+    statuses: VecDeque<u16>,
+    asked: Vec<String>,
+}
+
+type Shared = Arc<Mutex<Script>>;
+
+async fn answer(State(script): State<Shared>, uri: Uri) -> impl IntoResponse {
+    let mut script = script.lock().unwrap();
+    script.asked.push(uri.to_string());
+    let status = script.statuses.pop_front().unwrap_or(200);
+    let headers = [("retry-after", "1"), ("x-mbx-used-weight-1m", "70")];
+    (StatusCode::from_u16(status).unwrap(), headers, format!("body {status}"))
+}
+
+struct Venue {
+    script: Shared,
+    requests: mpsc::Sender<Request>,
+    frames: mpsc::Receiver<RawFrame>,
+    stats: Arc<Stats>,
+    cancel: CancellationToken,
+}
+
+impl Venue {
+    async fn start(symbols: &[&str], statuses: &[u16]) -> Self {
+        let script: Shared = Arc::default();
+        script.lock().unwrap().statuses = statuses.iter().copied().collect();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = Config {
+            symbols: symbols.iter().copied().map(str::to_owned).collect(),
+            kinds: Vec::new(),
+            ws_url: String::new(),
+            rest_url: format!("http://{}", listener.local_addr().unwrap()),
+        };
+        let (cancel, stats) = (CancellationToken::new(), Arc::new(Stats::default()));
+        let routes = Router::new().fallback(answer).with_state(Arc::clone(&script));
+        let stopped = cancel.clone().cancelled_owned();
+        tokio::spawn(axum::serve(listener, routes).with_graceful_shutdown(stopped).into_future());
+        let ((frames_in, frames), (requests, asked)) = (mpsc::channel(8), mpsc::channel(8));
+        let outlet = Outlet::new(frames_in, Arc::clone(&stats), cancel.clone());
+        let calls = Calls::new(client().unwrap(), &config);
+        tokio::spawn(async move { calls.serve(asked, &outlet).await });
+        Self { script, requests, frames, stats, cancel }
+    }
+
+    async fn ask(&self, symbol: &str) {
+        self.requests.send(Request::Book { symbol: symbol.into() }).await.unwrap();
+    }
+
+    async fn reply(&mut self) -> (String, u16, String) {
+        match timeout(WITHIN, self.frames.recv()).await.unwrap().unwrap().content {
+            Content::Reply { target, status, body } => (target, status, body),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+impl Drop for Venue {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+#[tokio::test]
+async fn symbols_are_asked_for_once_and_books_on_request() {
+    let mut venue = Venue::start(&["BTCUSDT"], &[]).await;
+    let (target, status, body) = venue.reply().await;
+    assert!(target.starts_with("/api/v3/exchangeInfo?symbols="));
+    assert_eq!((status, body.as_str()), (200, "body 200"));
+    venue.ask("BTCUSDT").await;
+    assert_eq!(venue.reply().await.0, "/api/v3/depth?symbol=BTCUSDT&limit=1000");
+}
+
+#[tokio::test]
+async fn a_refused_request_is_held_as_long_as_the_venue_says_and_made_again() {
+    let mut venue = Venue::start(&[], &[429, 500]).await;
+    let asked_at = Instant::now();
+    for _ in 0..3 {
+        venue.ask("BTCUSDT").await;
+    }
+    venue.ask("ETHUSDT").await;
+    assert_eq!(venue.reply().await.1, 200);
+    assert!(asked_at.elapsed() >= Duration::from_secs(1), "held for Retry-After");
+    assert!(venue.reply().await.0.contains("ETHUSDT"), "what waits is not asked for twice");
+    let asked = venue.script.lock().unwrap().asked.clone();
+    assert_eq!(asked.iter().filter(|target| target.contains("BTCUSDT")).count(), 3, "429, 500, 200: {asked:?}");
+    assert_eq!((venue.stats.requests.get(), venue.stats.refused.get()), (4, 2));
+}
+
+#[tokio::test]
+async fn a_request_that_can_never_succeed_is_answered() {
+    let mut venue = Venue::start(&[], &[400]).await;
+    venue.ask("NOSUCH").await;
+    let (_, status, body) = venue.reply().await;
+    assert_eq!((status, body.as_str()), (400, "body 400"));
+}

@@ -1,0 +1,262 @@
+//! A venue's whole way, from the stand-in's sockets into a log in memory.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use akis_connectors::binance::sim::{self, Limits, SimConfig, Source};
+use akis_connectors::{Content, RawFrame, Settings, venue};
+use akis_eventlog::{MemoryStore, Select, Store};
+use akis_model::{Channel, Seq};
+use akis_normalizer::{Metrics, RunError, observe, run};
+use akis_testkit::wait_until;
+use anyhow::{Context, Result};
+use prometheus::{Registry, TextEncoder};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+const WITHIN: Duration = Duration::from_secs(20);
+
+struct Venue {
+    address: SocketAddr,
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Venue {
+    async fn start(address: &str) -> Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let symbols = ["BTCUSDT", "ETHUSDT"].map(str::to_owned).to_vec();
+        let source = Source::Generated { symbols, rate: 200, seed: 7 };
+        let config = SimConfig { source, limits: Limits::default() };
+        let cancel = CancellationToken::new();
+        let serving = sim::serve(listener, config, cancel.clone());
+        let task = tokio::spawn(async move { serving.await.expect("the stand-in starts") });
+        Ok(Self { address, cancel, task })
+    }
+
+    async fn stop(self) -> Result<SocketAddr> {
+        self.cancel.cancel();
+        self.task.await?;
+        Ok(self.address)
+    }
+
+    async fn fault(&self, fault: Value) -> Result<()> {
+        let url = format!("http://{}/sim/fault", self.address);
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        client.post(url).body(fault.to_string()).send().await?.error_for_status()?;
+        Ok(())
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            symbols: ["BTCUSDT", "ETHUSDT"].map(str::to_owned).to_vec(),
+            kinds: Vec::new(),
+            ws_url: Some(format!("ws://{}", self.address)),
+            rest_url: Some(format!("http://{}", self.address)),
+        }
+    }
+}
+
+struct Normalizer {
+    store: Arc<MemoryStore>,
+    registry: Registry,
+    running: JoinHandle<Result<(), RunError>>,
+    cancel: CancellationToken,
+    _stop: DropGuard,
+}
+
+impl Normalizer {
+    fn start(settings: Settings) -> Result<Self> {
+        let (store, registry, cancel) = (MemoryStore::new(4), Registry::new(), CancellationToken::new());
+        let metrics = Metrics::register(&registry)?;
+        let binance = venue("binance").context("the venue is there")?;
+        let log = Arc::clone(&store) as Arc<dyn Store>;
+        let running = tokio::spawn(run(binance, settings, log, metrics, cancel.clone()));
+        let stop = cancel.clone().drop_guard();
+        Ok(Self { store, registry, running, cancel, _stop: stop })
+    }
+
+    async fn events(&self, channel: &str) -> Result<Vec<(Seq, Value)>> {
+        let select = Select::Above { after: Seq::ZERO, limit: 100_000 };
+        let entries = self.store.range(&Channel::parse(channel)?, select).await?.entries;
+        entries
+            .iter()
+            .map(|entry| {
+                Ok((entry.seq, serde_json::from_str(&format!("{{{}", String::from_utf8(entry.body.to_vec())?))?))
+            })
+            .collect()
+    }
+
+    async fn wait_for(&self, channel: &str, count: usize) -> Result<()> {
+        let what = format!("{channel} has {count} events");
+        wait_until(WITHIN, &what, async || self.events(channel).await.is_ok_and(|events| events.len() >= count)).await
+    }
+
+    async fn wait_for_state(&self, channel: &str, state: &str) -> Result<()> {
+        let what = format!("{channel} is {state}");
+        let is_so = async || {
+            let events = self.events(channel).await.unwrap_or_default();
+            events
+                .iter()
+                .rev()
+                .find(|(_, event)| event["event"] == "channel_status")
+                .is_some_and(|(_, event)| event["data"]["state"] == state)
+        };
+        wait_until(WITHIN, &what, is_so).await
+    }
+
+    fn metric(&self, line_start: &str) -> u64 {
+        let text = TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix(line_start));
+        line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+    }
+
+    async fn wait_for_metric(&self, line_start: &str) -> Result<()> {
+        wait_until(WITHIN, line_start, async || self.metric(line_start) > 0).await
+    }
+
+    async fn stop(self) -> Result<()> {
+        self.cancel.cancel();
+        Ok(tokio::time::timeout(WITHIN, self.running).await???)
+    }
+}
+
+fn trade_ids(events: &[(Seq, Value)]) -> Vec<u64> {
+    let ids = events.iter().filter(|(_, event)| event["event"] == "trade");
+    ids.map(|(_, event)| event["data"]["id"].as_str().unwrap().parse().unwrap()).collect()
+}
+
+fn assert_dense(events: &[(Seq, Value)]) {
+    for pair in events.windows(2) {
+        assert_eq!(pair[1].0, pair[0].0.next(), "between {} and {}", pair[0].1, pair[1].1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_kind_of_every_symbol_flows_and_is_dense() -> Result<()> {
+    let venue = Venue::start("127.0.0.1:0").await?;
+    let normalizer = Normalizer::start(venue.settings())?;
+    for (facet, count) in [("ticker", 5), ("trades", 20), ("book", 5), ("1m", 1)] {
+        for symbol in ["BTCUSDT", "ETHUSDT"] {
+            let channel = format!("binance:{symbol}:{facet}");
+            normalizer.wait_for(&channel, count).await?;
+            let events = normalizer.events(&channel).await?;
+            assert_dense(&events);
+            let ids = trade_ids(&events);
+            assert!(ids.windows(2).all(|pair| pair[1] == pair[0] + 1), "{ids:?}");
+            let symbols: Vec<&Value> = events.iter().map(|(_, event)| &event["data"]["symbol"]).collect();
+            assert!(symbols.iter().all(|name| name.as_str() == Some(symbol.replace("USDT", "/USDT").as_str())));
+        }
+    }
+    assert_eq!(normalizer.metric("akis_venue_up{venue=\"binance\"}"), 1);
+    normalizer.stop().await?;
+    venue.stop().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_diff_resyncs_the_book_and_bad_frames_are_counted() -> Result<()> {
+    let venue = Venue::start("127.0.0.1:0").await?;
+    let normalizer = Normalizer::start(venue.settings())?;
+    normalizer.wait_for("binance:BTCUSDT:book", 2).await?;
+    venue.fault(json!({"fault":"drop_diff","symbol":"BTCUSDT"})).await?;
+    normalizer.wait_for_metric("akis_normalizer_book_resyncs_total{cause=\"gap\",venue=\"binance\"}").await?;
+    venue.fault(json!({"fault":"crossed_book","symbol":"ETHUSDT"})).await?;
+    normalizer.wait_for_metric("akis_normalizer_book_resyncs_total{cause=\"crossed\",venue=\"binance\"}").await?;
+    venue.fault(json!({"fault":"bad_frame","text":"{\"stream\":\"btcusdt@depth@100ms\",\"da"})).await?;
+    normalizer.wait_for_metric("akis_normalizer_skipped_total{reason=\"not_json\",venue=\"binance\"}").await?;
+    for symbol in ["BTCUSDT", "ETHUSDT"] {
+        let channel = format!("binance:{symbol}:book");
+        let before = normalizer.events(&channel).await?.len();
+        normalizer.wait_for(&channel, before + 4).await?;
+        assert_dense(&normalizer.events(&channel).await?);
+    }
+    normalizer.stop().await?;
+    venue.stop().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_venue_that_goes_is_told_and_so_is_its_return() -> Result<()> {
+    let venue = Venue::start("127.0.0.1:0").await?;
+    let normalizer = Normalizer::start(venue.settings())?;
+    normalizer.wait_for("binance:BTCUSDT:trades", 1).await?;
+    let address = venue.stop().await?;
+    for facet in ["ticker", "trades", "book", "1m"] {
+        normalizer.wait_for_state(&format!("binance:ETHUSDT:{facet}"), "down").await?;
+    }
+    assert_eq!(normalizer.metric("akis_venue_up{venue=\"binance\"}"), 0);
+    let venue = Venue::start(&address.to_string()).await?;
+    normalizer.wait_for_state("binance:ETHUSDT:trades", "up").await?;
+    let before = normalizer.events("binance:BTCUSDT:book").await?.len();
+    normalizer.wait_for("binance:BTCUSDT:book", before + 2).await?;
+    normalizer.stop().await?;
+    venue.stop().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_planned_close_of_the_venue_loses_no_trade() -> Result<()> {
+    let venue = Venue::start("127.0.0.1:0").await?;
+    let normalizer = Normalizer::start(venue.settings())?;
+    normalizer.wait_for("binance:BTCUSDT:trades", 10).await?;
+    venue.fault(json!({"fault":"shutdown"})).await?;
+    let opened = "akis_venue_session_total{venue=\"binance\",what=\"opened\"}";
+    let closed = "akis_venue_connections{venue=\"binance\"}";
+    let changed = async || normalizer.metric(opened) == 2 && normalizer.metric(closed) == 1;
+    wait_until(Duration::from_secs(45), "the old connection has given way to a new one", changed).await?;
+    let before = normalizer.events("binance:BTCUSDT:trades").await?.len();
+    normalizer.wait_for("binance:BTCUSDT:trades", before + 10).await?;
+    let ids = trade_ids(&normalizer.events("binance:BTCUSDT:trades").await?);
+    assert!(ids.windows(2).all(|pair| pair[1] == pair[0] + 1), "{ids:?}");
+    normalizer.stop().await?;
+    venue.stop().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cut_connection_comes_back_and_its_hole_is_left_open() -> Result<()> {
+    let venue = Venue::start("127.0.0.1:0").await?;
+    let normalizer = Normalizer::start(venue.settings())?;
+    normalizer.wait_for("binance:BTCUSDT:trades", 10).await?;
+    normalizer.wait_for("binance:BTCUSDT:book", 1).await?;
+    venue.fault(json!({"fault":"cut"})).await?;
+    normalizer.wait_for_metric("akis_venue_session_total{venue=\"binance\",what=\"lost\"}").await?;
+    let before = normalizer.events("binance:BTCUSDT:trades").await?.len();
+    normalizer.wait_for("binance:BTCUSDT:trades", before + 10).await?;
+    let events = normalizer.events("binance:BTCUSDT:trades").await?;
+    for pair in events.windows(2) {
+        let ids = trade_ids(pair);
+        assert_eq!(pair[1].0.get() - pair[0].0.get(), ids[1] - ids[0], "positions are left out for lost trades");
+    }
+    normalizer.stop().await?;
+    venue.stop().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_observed_session_has_what_its_books_need() -> Result<()> {
+    let venue = Venue::start("127.0.0.1:0").await?;
+    let (sender, mut frames) = mpsc::channel(64);
+    let cancel = CancellationToken::new();
+    let binance = akis_connectors::venue("binance").context("the venue is there")?;
+    let session = tokio::spawn(observe(binance, venue.settings(), sender, cancel.clone()));
+    let is_book =
+        |frame: &RawFrame| matches!(&frame.content, Content::Reply { target, .. } if target.contains("depth?"));
+    let (mut books, mut last_at) = (0, 0);
+    while books < 2 {
+        let frame = tokio::time::timeout(WITHIN, frames.recv()).await?.context("the session goes on")?;
+        assert!(frame.received_at >= last_at);
+        last_at = frame.received_at;
+        books += usize::from(is_book(&frame));
+    }
+    drop(frames);
+    tokio::time::timeout(WITHIN, session).await???;
+    venue.stop().await?;
+    Ok(())
+}

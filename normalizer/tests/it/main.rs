@@ -1,0 +1,6 @@
+//! The normalizer over its public entry points: recordings played, and a session with the stand-in.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "everything here is a test or helps one")]
+
+mod live;
+mod recordings;
