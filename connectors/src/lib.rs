@@ -11,10 +11,12 @@ mod dialog;
 mod frame;
 mod outlet;
 mod ports;
+mod record;
 pub mod recording;
 mod registry;
 mod session;
 
 pub use frame::{Content, RawFrame};
 pub use ports::{Count, Ports, Request, Stats};
+pub use record::{Progress, record};
 pub use registry::{Session, Settings, StartError, VENUES, Venue, venue};

@@ -1,0 +1,191 @@
+//! A stand-in for Binance spot: the venue's own protocol, WebSocket and REST on one listener, from generated
+//! markets or from a recording.
+//!
+//! It is as strict as the venue (limits, heartbeats, silence on unknown names), and it can fail on demand:
+//! `POST /sim/fault` takes a [`Fault`]. Served are the streams `trade`, `aggTrade`, `bookTicker`, `ticker`,
+//! `miniTicker`, `kline_<interval>` from a minute to a week, `depth`, `depth@100ms` and the partial books, and of
+//! the REST routes `ping`, `time`, `exchangeInfo`, `depth`, `klines`, `aggTrades` and `ticker/24hr`.
+
+mod book;
+mod candles;
+mod connection;
+mod control;
+mod fault;
+mod frames;
+mod generator;
+mod hub;
+mod instrument;
+mod market;
+mod playback;
+mod query;
+mod rest;
+mod server;
+mod world;
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+pub use fault::Fault;
+
+use generator::Generator;
+use playback::Playback;
+use server::Server;
+use world::{Market, World};
+
+use crate::recording::RecordingError;
+
+/// How many commands of connections may wait for the world; further ones wait in their connections.
+const COMMANDS: usize = 1024;
+
+/// Most events a second that are generated: far more than one task can serve.
+const MOST_RATE: u32 = 1_000_000;
+
+/// What the stand-in plays and how strict it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SimConfig {
+    /// Where the frames come from.
+    pub source: Source,
+    /// Heartbeat and lifetime of connections.
+    pub limits: Limits,
+}
+
+/// Where the frames come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Source {
+    /// Made up. Equal values give equal markets, shifted to the present.
+    Generated {
+        /// In the venue's spelling, the busiest first; see [`symbols`].
+        symbols: Vec<String>,
+        /// How many things happen in a second, in all symbols together.
+        rate: u32,
+        /// Decides everything that is random.
+        seed: u64,
+    },
+    /// A recording, played once to whoever subscribes. It begins with the first subscription.
+    Recorded {
+        /// Where it is.
+        file: PathBuf,
+        /// How much faster than it was recorded: 1.0 is as it was.
+        speed: f64,
+    },
+}
+
+/// Heartbeat and lifetime of connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How often a client is pinged.
+    pub ping_every: Duration,
+    /// How long a client may leave pings unanswered.
+    pub pong_within: Duration,
+    /// After how long every connection is closed.
+    pub lifetime: Duration,
+}
+
+impl Default for Limits {
+    /// What the venue does: 20 s, 1 min, 24 h.
+    fn default() -> Self {
+        Self {
+            ping_every: Duration::from_secs(20),
+            pong_within: Duration::from_secs(60),
+            lifetime: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+/// Why the stand-in cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum SimError {
+    /// The recording cannot be played.
+    #[error("play the recording {}", file.display())]
+    Recording {
+        /// Which one.
+        file: PathBuf,
+        /// What is wrong with it.
+        source: RecordingError,
+    },
+    /// The recording is of another venue or market.
+    #[error("play the recording {}: it is of {venue} {market}, not of binance spot", file.display())]
+    OtherVenue {
+        /// Which one.
+        file: PathBuf,
+        /// Of its header.
+        venue: String,
+        /// Of its header.
+        market: String,
+    },
+    /// A value of the configuration makes no sense.
+    #[error("start the stand-in: {0}")]
+    Config(String),
+}
+
+/// The first `count` symbols worth generating: well-known ones, then made-up ones.
+pub fn symbols(count: usize) -> Vec<String> {
+    instrument::names(count)
+}
+
+/// Serves until cancelled, then closes every connection and waits for it to end.
+///
+/// # Errors
+///
+/// [`SimError`] when it cannot start; nothing has been accepted then.
+pub async fn serve(listener: TcpListener, config: SimConfig, cancel: CancellationToken) -> Result<(), SimError> {
+    let epoch = now_ms();
+    let world = World::new(open(config.source, epoch)?);
+    let (sender, commands) = mpsc::channel(COMMANDS);
+    let server = Server::new(sender, config.limits, epoch, cancel.clone());
+    tokio::join!(world::run(world, epoch, commands, cancel), server.run(listener));
+    Ok(())
+}
+
+fn open(source: Source, now: i64) -> Result<Market, SimError> {
+    match source {
+        Source::Generated { symbols, rate, seed } => {
+            check_symbols(&symbols)?;
+            if rate > MOST_RATE {
+                return Err(SimError::Config(format!("a rate of {rate} is beyond {MOST_RATE} events a second")));
+            }
+            Ok(Market::Generated(Generator::new(&symbols, rate, seed, now)))
+        }
+        Source::Recorded { file, speed } => {
+            if !(speed.is_finite() && speed > 0.0) {
+                return Err(SimError::Config(format!("a speed of {speed} is not above 0")));
+            }
+            let playback = match Playback::open(&file, speed) {
+                Ok(playback) => playback,
+                Err(source) => return Err(SimError::Recording { file, source }),
+            };
+            let header = playback.header();
+            if (header.venue.as_str(), header.market.as_str()) != ("binance", "spot") {
+                let (venue, market) = (header.venue.clone(), header.market.clone());
+                return Err(SimError::OtherVenue { file, venue, market });
+            }
+            Ok(Market::Recorded(playback))
+        }
+    }
+}
+
+fn check_symbols(symbols: &[String]) -> Result<(), SimError> {
+    if symbols.is_empty() {
+        return Err(SimError::Config("no symbols are given".into()));
+    }
+    let is_upper = |c: char| c.is_alphanumeric() && !c.is_ascii_lowercase();
+    for (i, symbol) in symbols.iter().enumerate() {
+        if symbol.is_empty() || !symbol.chars().all(is_upper) {
+            return Err(SimError::Config(format!("{symbol:?} is not a symbol in the venue's spelling, like BTCUSDT")));
+        }
+        if symbols.iter().take(i).any(|earlier| earlier == symbol) {
+            return Err(SimError::Config(format!("{symbol} is given twice")));
+        }
+    }
+    Ok(())
+}
+
+/// The present in milliseconds since the epoch.
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,234 @@
+//! One client's WebSocket: moves frames, keeps the venue's limits and heartbeat.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_util::sync::CancellationToken;
+
+use super::Limits;
+use super::hub::{ClientId, Outgoing};
+use super::world::Command;
+
+/// How many messages a client may send in a second; pings, pongs and text all count.
+const MESSAGES_PER_SECOND: usize = 5;
+
+/// How many frames are written at once.
+const WRITE_BATCH: usize = 256;
+
+/// How long a client has to answer a close.
+const CLOSE_WITHIN: Duration = Duration::from_millis(500);
+
+/// How many pings are remembered that were not answered.
+const MOST_UNANSWERED: usize = 16;
+
+/// A client's end of things.
+pub(super) struct Connection {
+    pub(super) id: ClientId,
+    pub(super) socket: WebSocketStream<TcpStream>,
+    pub(super) queue: mpsc::Receiver<Outgoing>,
+    pub(super) world: mpsc::Sender<Command>,
+    pub(super) limits: Limits,
+    /// The present at `started`, in milliseconds: the payload of pings.
+    pub(super) epoch: i64,
+    pub(super) started: Instant,
+}
+
+/// How a connection ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum End {
+    /// It is closed in order.
+    Close(u16, String),
+    /// It has ended by itself.
+    Gone,
+}
+
+impl Connection {
+    /// Serves the client until it goes, is sent away or is cut.
+    pub(super) async fn run(mut self, cut: CancellationToken, cancel: CancellationToken) {
+        let end = tokio::select! {
+            // A cut client's queue has ended too, and so has everyone's when the world has stopped.
+            biased;
+            () = cut.cancelled() => None,
+            () = cancel.cancelled() => Some(End::Close(1001, String::new())),
+            end = self.serve() => Some(end),
+        };
+        // The world may have stopped first; then there is nobody to tell.
+        let _ = self.world.send(Command::Leave { id: self.id }).await;
+        match end {
+            Some(End::Close(code, reason)) => {
+                let frame = CloseFrame { code: CloseCode::from(code), reason: reason.into() };
+                // A client that does not answer is left to itself.
+                let _ = tokio::time::timeout(CLOSE_WITHIN, close(&mut self.socket, frame)).await;
+            }
+            Some(End::Gone) => {}
+            None => {
+                // Without lingering, dropping the socket resets the connection.
+                let _ = self.socket.get_ref().set_zero_linger();
+            }
+        }
+    }
+
+    async fn serve(&mut self) -> End {
+        let mut pace = Pace::default();
+        let mut heartbeat = Heartbeat::new(Instant::now());
+        let mut pings = tokio::time::interval(self.limits.ping_every);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        pings.reset();
+        let lifetime = tokio::time::sleep(self.limits.lifetime);
+        tokio::pin!(lifetime);
+        let mut batch = Vec::with_capacity(WRITE_BATCH);
+        loop {
+            let outcome = tokio::select! {
+                message = self.socket.next() => match message {
+                    Some(Ok(message)) => self.take(message, &mut pace, &mut heartbeat).await,
+                    _ => Err(End::Gone),
+                },
+                _ = self.queue.recv_many(&mut batch, WRITE_BATCH) => self.write(&mut batch).await,
+                _ = pings.tick() => self.ping(&mut heartbeat).await,
+                () = &mut lifetime => Err(End::Close(1008, "disconnected after its lifetime".into())),
+            };
+            if let Err(end) = outcome {
+                return end;
+            }
+        }
+    }
+
+    async fn take(&mut self, message: Message, pace: &mut Pace, heartbeat: &mut Heartbeat) -> Result<(), End> {
+        let now = Instant::now();
+        if !pace.allows(now) {
+            return Err(End::Close(1008, "Too many requests".into()));
+        }
+        match message {
+            Message::Text(text) => {
+                let control = Command::Control { id: self.id, text: text.as_str().into() };
+                self.world.send(control).await.map_err(|_| End::Gone)
+            }
+            Message::Pong(payload) => {
+                heartbeat.answered(&payload, now);
+                Ok(())
+            }
+            // The answer to a ping is already on its way out.
+            Message::Ping(_) => self.socket.flush().await.map_err(|_| End::Gone),
+            Message::Binary(_) | Message::Frame(_) => Err(End::Close(1008, "Invalid request".into())),
+            Message::Close(_) => Err(End::Gone),
+        }
+    }
+
+    async fn write(&mut self, batch: &mut Vec<Outgoing>) -> Result<(), End> {
+        if batch.is_empty() {
+            return Err(End::Gone);
+        }
+        for outgoing in batch.drain(..) {
+            match outgoing {
+                Outgoing::Text(text) => self.socket.feed(Message::Text(text)).await.map_err(|_| End::Gone)?,
+                Outgoing::Close(code, reason) => return Err(End::Close(code, reason)),
+            }
+        }
+        self.socket.flush().await.map_err(|_| End::Gone)
+    }
+
+    async fn ping(&mut self, heartbeat: &mut Heartbeat) -> Result<(), End> {
+        let now = Instant::now();
+        if now.duration_since(heartbeat.last_answer) >= self.limits.pong_within {
+            return Err(End::Close(1008, "Pong timeout".into()));
+        }
+        let clock = self.epoch + i64::try_from(now.duration_since(self.started).as_millis()).unwrap_or_default();
+        let payload = Bytes::from(clock.to_string());
+        heartbeat.asked(payload.clone());
+        self.socket.send(Message::Ping(payload)).await.map_err(|_| End::Gone)
+    }
+}
+
+/// Says goodbye and reads on until the client has answered, so that what is unread does not reset the connection.
+async fn close(socket: &mut WebSocketStream<TcpStream>, frame: CloseFrame) -> Result<(), Error> {
+    socket.close(Some(frame)).await?;
+    while let Some(message) = socket.next().await {
+        message?;
+    }
+    Ok(())
+}
+
+/// Counts the messages of the last second.
+#[derive(Debug, Default)]
+struct Pace {
+    recent: VecDeque<Instant>,
+}
+
+impl Pace {
+    fn allows(&mut self, now: Instant) -> bool {
+        if self.recent.len() == MESSAGES_PER_SECOND {
+            let oldest = self.recent.pop_front();
+            if oldest.is_some_and(|at| now.duration_since(at) < Duration::from_secs(1)) {
+                return false;
+            }
+        }
+        self.recent.push_back(now);
+        true
+    }
+}
+
+/// Knows when the client last answered a ping.
+#[derive(Debug)]
+struct Heartbeat {
+    last_answer: Instant,
+    /// Payloads that wait for an answer, oldest first.
+    unanswered: VecDeque<Bytes>,
+}
+
+impl Heartbeat {
+    fn new(now: Instant) -> Self {
+        Self { last_answer: now, unanswered: VecDeque::new() }
+    }
+
+    fn asked(&mut self, payload: Bytes) {
+        if self.unanswered.len() == MOST_UNANSWERED {
+            self.unanswered.pop_front();
+        }
+        self.unanswered.push_back(payload);
+    }
+
+    /// A pong that copies no ping's payload was not asked for and does not count.
+    fn answered(&mut self, payload: &Bytes, now: Instant) {
+        if let Some(at) = self.unanswered.iter().position(|asked| asked == payload) {
+            self.unanswered.drain(..=at);
+            self.last_answer = now;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sixth_message_of_a_second_is_too_many() {
+        let start = Instant::now();
+        let mut pace = Pace::default();
+        for ms in [0, 10, 20, 30, 999, 1000, 1011] {
+            assert!(pace.allows(start + Duration::from_millis(ms)), "{ms}");
+        }
+        assert!(!pace.allows(start + Duration::from_millis(1019)));
+    }
+
+    #[test]
+    fn only_a_pong_with_the_payload_of_a_ping_counts() {
+        let start = Instant::now();
+        let later = start + Duration::from_secs(1);
+        let mut heartbeat = Heartbeat::new(start);
+        heartbeat.asked(Bytes::from_static(b"1"));
+        heartbeat.asked(Bytes::from_static(b"2"));
+        heartbeat.answered(&Bytes::new(), later);
+        assert_eq!(heartbeat.last_answer, start);
+        heartbeat.answered(&Bytes::from_static(b"2"), later);
+        assert_eq!((heartbeat.last_answer, heartbeat.unanswered.len()), (later, 0));
+    }
+}

@@ -1,0 +1,241 @@
+//! What the venue writes: the payloads of its streams and the bodies of its replies.
+//!
+//! Shapes: <https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams> and `rest-api` beside it.
+
+use std::fmt::Write;
+
+use super::book::Level;
+use super::candles::{Candle, Interval};
+use super::instrument::{Fixed, Instrument};
+use super::market::{AggTrade, Day, Diff, Snapshot};
+
+/// The frames of `<symbol>@trade` for one taker's order, one per maker.
+pub(super) fn trades(instrument: &Instrument, trade: &AggTrade) -> Vec<String> {
+    let AggTrade { time, taker_buys, first_id, .. } = trade;
+    let (symbol, price) = (&instrument.symbol, instrument.price(trade.price));
+    (*first_id..)
+        .zip(&trade.fills)
+        .map(|(id, &lots)| {
+            let amount = instrument.amount(lots);
+            format!(
+                r#"{{"e":"trade","E":{time},"s":"{symbol}","t":{id},"p":"{price}","q":"{amount}","T":{time},"m":{},"M":true}}"#,
+                !taker_buys
+            )
+        })
+        .collect()
+}
+
+pub(super) fn agg_trade(instrument: &Instrument, trade: &AggTrade) -> String {
+    format!(
+        r#"{{"e":"aggTrade","E":{},"s":"{}",{}"#,
+        trade.time,
+        instrument.symbol,
+        agg_trade_fields(instrument, trade)
+    )
+}
+
+/// A row of `/api/v3/aggTrades`.
+pub(super) fn agg_trade_row(instrument: &Instrument, trade: &AggTrade) -> String {
+    format!("{{{}", agg_trade_fields(instrument, trade))
+}
+
+fn agg_trade_fields(instrument: &Instrument, trade: &AggTrade) -> String {
+    format!(
+        r#""a":{},"p":"{}","q":"{}","f":{},"l":{},"T":{},"m":{},"M":true}}"#,
+        trade.id,
+        instrument.price(trade.price),
+        instrument.amount(trade.lots()),
+        trade.first_id,
+        trade.last_id(),
+        trade.time,
+        !trade.taker_buys
+    )
+}
+
+pub(super) fn book_ticker(instrument: &Instrument, update_id: i64, [bid, ask]: [Level; 2]) -> String {
+    format!(
+        r#"{{"u":{update_id},"s":"{}","b":"{}","B":"{}","a":"{}","A":"{}"}}"#,
+        instrument.symbol,
+        instrument.price(bid.0),
+        instrument.amount(bid.1),
+        instrument.price(ask.0),
+        instrument.amount(ask.1)
+    )
+}
+
+pub(super) fn diff(instrument: &Instrument, diff: &Diff, now: i64) -> String {
+    let mut out = format!(
+        r#"{{"e":"depthUpdate","E":{now},"s":"{}","U":{},"u":{},"b":"#,
+        instrument.symbol, diff.first, diff.last
+    );
+    push_levels(&mut out, instrument, &diff.bids);
+    out.push_str(r#","a":"#);
+    push_levels(&mut out, instrument, &diff.asks);
+    out.push('}');
+    out
+}
+
+/// A partial book of a stream, and the reply of `/api/v3/depth`.
+pub(super) fn snapshot(instrument: &Instrument, snapshot: &Snapshot) -> String {
+    let mut out = format!(r#"{{"lastUpdateId":{},"bids":"#, snapshot.last);
+    push_levels(&mut out, instrument, &snapshot.bids);
+    out.push_str(r#","asks":"#);
+    push_levels(&mut out, instrument, &snapshot.asks);
+    out.push('}');
+    out
+}
+
+fn push_levels(out: &mut String, instrument: &Instrument, levels: &[Level]) {
+    out.push('[');
+    for (i, &(tick, lots)) in levels.iter().enumerate() {
+        let comma = if i == 0 { "" } else { "," };
+        // Writing to a `String` cannot fail.
+        let _ = write!(out, r#"{comma}["{}","{}"]"#, instrument.price(tick), instrument.amount(lots));
+    }
+    out.push(']');
+}
+
+pub(super) fn kline(instrument: &Instrument, interval: Interval, candle: &Candle, closed: bool, now: i64) -> String {
+    let (symbol, close_time) = (&instrument.symbol, candle.open_time + interval.length_ms - 1);
+    format!(
+        concat!(
+            r#"{{"e":"kline","E":{now},"s":"{symbol}","k":{{"t":{},"T":{close_time},"s":"{symbol}","i":"{}","f":{},"L":{},"#,
+            r#""o":"{}","c":"{}","h":"{}","l":"{}","v":"{}","n":{},"x":{closed},"q":"{}","V":"{}","Q":"{}","B":"0"}}}}"#
+        ),
+        candle.open_time,
+        interval.name,
+        candle.first_id,
+        candle.last_id,
+        instrument.price(candle.open),
+        instrument.price(candle.close),
+        instrument.price(candle.high),
+        instrument.price(candle.low),
+        instrument.amount(candle.lots),
+        candle.trades(),
+        instrument.value(candle.value),
+        instrument.amount(candle.taker_lots),
+        instrument.value(candle.taker_value),
+        now = now,
+        symbol = symbol,
+        close_time = close_time,
+        closed = closed,
+    )
+}
+
+/// A row of `/api/v3/klines`.
+pub(super) fn kline_row(instrument: &Instrument, interval: Interval, candle: &Candle) -> String {
+    format!(
+        r#"[{},"{}","{}","{}","{}","{}",{},"{}",{},"{}","{}","0"]"#,
+        candle.open_time,
+        instrument.price(candle.open),
+        instrument.price(candle.high),
+        instrument.price(candle.low),
+        instrument.price(candle.close),
+        instrument.amount(candle.lots),
+        candle.open_time + interval.length_ms - 1,
+        instrument.value(candle.value),
+        candle.trades(),
+        instrument.amount(candle.taker_lots),
+        instrument.value(candle.taker_value)
+    )
+}
+
+pub(super) fn mini_ticker(instrument: &Instrument, day: &Day, now: i64) -> String {
+    let total = &day.total;
+    format!(
+        r#"{{"e":"24hrMiniTicker","E":{now},"s":"{}","c":"{}","o":"{}","h":"{}","l":"{}","v":"{}","q":"{}"}}"#,
+        instrument.symbol,
+        instrument.price(total.close),
+        instrument.price(total.open),
+        instrument.price(total.high),
+        instrument.price(total.low),
+        instrument.amount(total.lots),
+        instrument.value(total.value)
+    )
+}
+
+pub(super) fn ticker(instrument: &Instrument, day: &Day, now: i64) -> String {
+    let names = ["p", "P", "w", "x", "c", "Q", "b", "B", "a", "A", "o", "h", "l", "v", "q", "O", "C", "F", "L", "n"];
+    format!(
+        r#"{{"e":"24hrTicker","E":{now},"s":"{}"{}}}"#,
+        instrument.symbol,
+        ticker_fields(instrument, day, now, &names)
+    )
+}
+
+/// The reply of `/api/v3/ticker/24hr` for a symbol.
+pub(super) fn ticker_row(instrument: &Instrument, day: &Day, now: i64) -> String {
+    let names = [
+        "priceChange",
+        "priceChangePercent",
+        "weightedAvgPrice",
+        "prevClosePrice",
+        "lastPrice",
+        "lastQty",
+        "bidPrice",
+        "bidQty",
+        "askPrice",
+        "askQty",
+        "openPrice",
+        "highPrice",
+        "lowPrice",
+        "volume",
+        "quoteVolume",
+        "openTime",
+        "closeTime",
+        "firstId",
+        "lastId",
+        "count",
+    ];
+    format!(r#"{{"symbol":"{}"{}}}"#, instrument.symbol, ticker_fields(instrument, day, now, &names))
+}
+
+/// The fields that stream and reply share, each with a comma before it.
+fn ticker_fields(instrument: &Instrument, day: &Day, now: i64, names: &[&str; 20]) -> String {
+    let total = &day.total;
+    let change = total.close - total.open;
+    let percent = Fixed { mantissa: i128::from(change) * 100_000 / i128::from(total.open.max(1)), scale: 3 };
+    let mean = total.value * 10i128.pow(8) / i128::from(total.lots.max(1));
+    let texts = [
+        instrument.price(change),
+        percent,
+        Fixed { mantissa: mean, scale: 8 + instrument.price_decimals },
+        instrument.price(total.open),
+        instrument.price(total.close),
+        instrument.amount(day.last_lots),
+        instrument.price(day.bid.0),
+        instrument.amount(day.bid.1),
+        instrument.price(day.ask.0),
+        instrument.amount(day.ask.1),
+        instrument.price(total.open),
+        instrument.price(total.high),
+        instrument.price(total.low),
+        instrument.amount(total.lots),
+        instrument.value(total.value),
+    ];
+    let integers = [total.open_time, now, total.first_id, total.last_id, total.trades()];
+    let texts = texts.iter().map(|text| format!("\"{text}\""));
+    let values = texts.chain(integers.iter().map(i64::to_string));
+    names.iter().zip(values).map(|(name, value)| format!(r#","{name}":{value}"#)).collect()
+}
+
+/// An entry of `symbols` in `/api/v3/exchangeInfo`.
+pub(super) fn symbol_info(instrument: &Instrument) -> String {
+    let Instrument { symbol, base, quote, .. } = instrument;
+    let (tick, step) = (instrument.price(1), instrument.amount(1));
+    format!(
+        concat!(
+            r#"{{"symbol":"{symbol}","status":"TRADING","baseAsset":"{base}","baseAssetPrecision":8,"#,
+            r#""quoteAsset":"{quote}","quotePrecision":8,"quoteAssetPrecision":8,"orderTypes":["LIMIT","MARKET"],"#,
+            r#""isSpotTradingAllowed":true,"filters":["#,
+            r#"{{"filterType":"PRICE_FILTER","minPrice":"{tick}","maxPrice":"100000000.00000000","tickSize":"{tick}"}},"#,
+            r#"{{"filterType":"LOT_SIZE","minQty":"{step}","maxQty":"9000.00000000","stepSize":"{step}"}}],"#,
+            r#""permissions":[],"permissionSets":[["SPOT"]]}}"#
+        ),
+        symbol = symbol,
+        base = base,
+        quote = quote,
+        tick = tick,
+        step = step
+    )
+}

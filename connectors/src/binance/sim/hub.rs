@@ -1,0 +1,219 @@
+//! Who listens to what: clients, their streams, and the one frame that all of a stream's clients share.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::control::{self, Message, Refusal, Request};
+use super::fault::Pending;
+
+/// How many streams a connection may have.
+const MOST_STREAMS: usize = 1024;
+
+/// How many frames may wait for a client; one that is further behind is cut.
+pub(super) const QUEUE_FRAMES: usize = 8192;
+
+/// Names a client.
+pub(super) type ClientId = u64;
+
+/// What a client's connection has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Outgoing {
+    /// Send a text frame.
+    Text(Utf8Bytes),
+    /// Close with this code and reason.
+    Close(u16, String),
+}
+
+/// A client as the hub sees it.
+#[derive(Debug)]
+pub(super) struct Client {
+    /// Whether frames are wrapped with the stream's name.
+    pub(super) combined: bool,
+    /// What waits to be written.
+    pub(super) queue: mpsc::Sender<Outgoing>,
+    /// Cancelled when the connection is to be reset.
+    pub(super) cut: CancellationToken,
+    /// In the order of subscribing.
+    pub(super) streams: Vec<String>,
+}
+
+/// A frame of a stream.
+pub(super) struct Frame<'a> {
+    pub(super) stream: &'a str,
+    /// Whose it is, in the venue's spelling: faults name symbols.
+    pub(super) symbol: &'a str,
+    /// Whether it is a depth diff.
+    pub(super) is_diff: bool,
+    /// The payload.
+    pub(super) data: String,
+    /// The payload with the stream's name around it, where it was recorded like that.
+    pub(super) wrapped: Option<String>,
+}
+
+/// All clients.
+#[derive(Debug, Default)]
+pub(super) struct Hub {
+    clients: HashMap<ClientId, Client>,
+    streams: HashMap<String, Vec<ClientId>>,
+    pub(super) faults: Pending,
+    /// The moment that is being played.
+    pub(super) now: i64,
+}
+
+impl Hub {
+    /// Adds a client with the streams of its address.
+    pub(super) fn join(&mut self, id: ClientId, client: Client, streams: Vec<String>) {
+        self.clients.insert(id, client);
+        if self.subscribe(id, streams).is_err() {
+            self.refuse_streams(id, &Value::Null);
+        }
+    }
+
+    /// Forgets a client.
+    pub(super) fn leave(&mut self, id: ClientId) {
+        let Some(client) = self.clients.remove(&id) else { return };
+        for stream in &client.streams {
+            self.remove_from(stream, id);
+        }
+    }
+
+    /// Whether anybody has subscribed to anything.
+    pub(super) fn has_readers(&self) -> bool {
+        !self.streams.is_empty()
+    }
+
+    /// Whether a frame of this stream would reach anybody.
+    pub(super) fn wants(&self, stream: &str) -> bool {
+        self.streams.contains_key(stream)
+    }
+
+    /// Whether a client's queue is more than half full.
+    pub(super) fn is_congested(&self) -> bool {
+        self.clients.values().any(|client| client.queue.capacity() < QUEUE_FRAMES / 2)
+    }
+
+    /// Answers a text frame of a client.
+    pub(super) fn control(&mut self, id: ClientId, text: &str) {
+        let reply = match control::parse(text) {
+            Ok(Message { id: request_id, request }) => match self.carry_out(id, request) {
+                Ok(result) => control::reply(&request_id, &result),
+                Err(TooManyStreams) => return self.refuse_streams(id, &request_id),
+            },
+            Err(refusal) => refusal.reply(),
+        };
+        self.send(id, Outgoing::Text(reply.into()));
+    }
+
+    /// Sends a frame to everyone who wants it; it is written down once.
+    pub(super) fn publish(&mut self, frame: Frame<'_>) {
+        let Some(readers) = self.streams.get(frame.stream) else { return };
+        let copies = self.faults.copies(frame.symbol, frame.is_diff, self.now);
+        let wrap = || format!(r#"{{"stream":"{}","data":{}}}"#, frame.stream, frame.data);
+        let mut wrapped = frame.wrapped.as_ref().map(|text| Outgoing::Text(text.as_str().into()));
+        let mut bare = None;
+        let mut slow = Vec::new();
+        for id in std::iter::repeat_n(readers, copies).flatten() {
+            let Some(client) = self.clients.get(id) else { continue };
+            let outgoing = if client.combined {
+                wrapped.get_or_insert_with(|| Outgoing::Text(wrap().into()))
+            } else {
+                bare.get_or_insert_with(|| Outgoing::Text(frame.data.as_str().into()))
+            };
+            if client.queue.try_send(outgoing.clone()).is_err() {
+                slow.push(*id);
+            }
+        }
+        slow.into_iter().for_each(|id| self.cut(id));
+    }
+
+    /// Sends something to every client.
+    pub(super) fn send_all(&mut self, outgoing: impl Fn(&Client) -> Outgoing) {
+        let clients: Vec<_> = self.clients.iter().map(|(&id, client)| (id, outgoing(client))).collect();
+        clients.into_iter().for_each(|(id, outgoing)| self.send(id, outgoing));
+    }
+
+    /// Resets every connection.
+    pub(super) fn cut_all(&mut self) {
+        let ids: Vec<_> = self.clients.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.cut(id));
+    }
+
+    fn carry_out(&mut self, id: ClientId, request: Request) -> Result<Value, TooManyStreams> {
+        match request {
+            Request::Subscribe(streams) => self.subscribe(id, streams)?,
+            Request::Unsubscribe(streams) => self.unsubscribe(id, &streams),
+            Request::List => return Ok(self.clients.get(&id).map_or(Value::Null, |c| c.streams.clone().into())),
+            Request::SetCombined(combined) => {
+                if let Some(client) = self.clients.get_mut(&id) {
+                    client.combined = combined;
+                }
+            }
+            Request::GetCombined => return Ok(self.clients.get(&id).is_some_and(|client| client.combined).into()),
+        }
+        Ok(Value::Null)
+    }
+
+    fn subscribe(&mut self, id: ClientId, streams: Vec<String>) -> Result<(), TooManyStreams> {
+        let Some(client) = self.clients.get_mut(&id) else { return Ok(()) };
+        for stream in streams {
+            let readers = self.streams.entry(stream.clone()).or_default();
+            if readers.contains(&id) {
+                continue;
+            }
+            readers.push(id);
+            client.streams.push(stream);
+            if client.streams.len() > MOST_STREAMS {
+                return Err(TooManyStreams);
+            }
+        }
+        Ok(())
+    }
+
+    fn unsubscribe(&mut self, id: ClientId, streams: &[String]) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        client.streams.retain(|stream| !streams.contains(stream));
+        streams.iter().for_each(|stream| self.remove_from(stream, id));
+    }
+
+    fn remove_from(&mut self, stream: &str, id: ClientId) {
+        if let Some(readers) = self.streams.get_mut(stream) {
+            readers.retain(|reader| *reader != id);
+            if readers.is_empty() {
+                self.streams.remove(stream);
+            }
+        }
+    }
+
+    fn refuse_streams(&mut self, id: ClientId, request_id: &Value) {
+        self.send(id, Outgoing::Text(Refusal::too_many_streams(request_id.clone()).reply().into()));
+        self.send(id, Outgoing::Close(1008, "Invalid request".into()));
+    }
+
+    /// Queues something for a client. After a close nothing more is meant for it.
+    fn send(&mut self, id: ClientId, outgoing: Outgoing) {
+        let Some(client) = self.clients.get(&id) else { return };
+        let is_close = matches!(outgoing, Outgoing::Close(..));
+        if client.queue.try_send(outgoing).is_err() {
+            self.cut(id);
+        } else if is_close {
+            self.leave(id);
+        }
+    }
+
+    fn cut(&mut self, id: ClientId) {
+        if let Some(client) = self.clients.get(&id) {
+            client.cut.cancel();
+        }
+        self.leave(id);
+    }
+}
+
+/// A connection has as many streams as it may have.
+struct TooManyStreams;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+//! The one task that owns everything: markets or a recording, the clients, the faults.
+//!
+//! What happens is decided in plain code; [`run`] only waits for commands and for time to pass.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_util::sync::CancellationToken;
+
+use super::fault::Fault;
+use super::generator::{Generator, STEP_MS};
+use super::hub::{Client, ClientId, Hub, Outgoing};
+use super::playback::Playback;
+use super::query::Target;
+use super::rest::{self, Gate, Reply};
+
+/// What connections ask of the world.
+pub(super) enum Command {
+    /// A client has come.
+    Join {
+        id: ClientId,
+        client: Client,
+        /// What its address names.
+        streams: Vec<String>,
+    },
+    /// A client sent a text frame.
+    Control { id: ClientId, text: String },
+    /// A client has gone.
+    Leave { id: ClientId },
+    /// A REST request.
+    Rest { target: Target, reply: oneshot::Sender<Reply> },
+    /// A fault is wanted; the answer says what is wrong with it.
+    Fault { fault: Fault, reply: oneshot::Sender<Result<(), String>> },
+}
+
+/// Where frames come from.
+pub(super) enum Market {
+    Generated(Generator),
+    Recorded(Playback),
+}
+
+/// Everything there is.
+pub(super) struct World {
+    market: Market,
+    hub: Hub,
+    gate: Gate,
+}
+
+impl World {
+    pub(super) fn new(market: Market) -> Self {
+        Self { market, hub: Hub::default(), gate: Gate::default() }
+    }
+
+    fn advance(&mut self, now: i64) {
+        match &mut self.market {
+            Market::Generated(generator) => generator.advance(now, &mut self.hub),
+            Market::Recorded(playback) => playback.advance(now, &mut self.hub),
+        }
+    }
+
+    fn handle(&mut self, command: Command, now: i64) {
+        match command {
+            Command::Join { id, client, streams } => self.hub.join(id, client, streams),
+            Command::Control { id, text } => self.hub.control(id, &text),
+            Command::Leave { id } => self.hub.leave(id),
+            Command::Rest { target, reply } => self.rest(&target, reply, now),
+            Command::Fault { fault, reply } => {
+                // Who asked may be gone by now; the fault happens all the same.
+                let _ = reply.send(self.fault(fault, now));
+            }
+        }
+    }
+
+    fn rest(&mut self, target: &Target, reply: oneshot::Sender<Reply>, now: i64) {
+        let answer = match (self.gate.admit(target, now), rest::common(target, now)) {
+            (Err(refusal), _) => Err(refusal),
+            (Ok(()), Some(body)) => Ok(body),
+            (Ok(()), None) => match &mut self.market {
+                Market::Generated(generator) => rest::answer(target, generator),
+                Market::Recorded(playback) => return playback.answer(target, reply, self.gate.used_weight()),
+            },
+        };
+        let _ = reply.send(Reply::new(answer, self.gate.used_weight(), now));
+    }
+
+    fn fault(&mut self, fault: Fault, now: i64) -> Result<(), String> {
+        if let Some(symbol) = fault.symbol()
+            && !self.has(symbol)
+        {
+            return Err(format!("there is no symbol {symbol}"));
+        }
+        match fault {
+            Fault::DropDiff { symbol } => self.hub.faults.drop_diff(symbol),
+            Fault::Duplicate { symbol } => self.hub.faults.duplicate(symbol),
+            Fault::CrossedBook { symbol } => match self.market {
+                Market::Generated(_) => self.hub.faults.cross(symbol),
+                Market::Recorded(_) => return Err("a recording has no book that could be crossed".into()),
+            },
+            Fault::Silence { ms, symbol } => self.hub.faults.silence(now.saturating_add(ms), symbol),
+            Fault::BadFrame { text } => self.hub.send_all(|_| Outgoing::Text(text.as_str().into())),
+            Fault::Close { code, .. } if !CloseCode::from(code).is_allowed() => {
+                return Err(format!("a close frame cannot carry {code}"));
+            }
+            Fault::Close { code, reason } if reason.len() <= 123 => {
+                self.hub.send_all(|_| Outgoing::Close(code, reason.clone()));
+            }
+            Fault::Close { .. } => return Err("the reason has more than 123 bytes".into()),
+            Fault::Cut {} => self.hub.cut_all(),
+            Fault::Shutdown {} => self.hub.send_all(|client| shutdown_notice(client.combined, now)),
+            Fault::RestStatus { status, .. } if !(400..=599).contains(&status) => {
+                return Err(format!("{status} is not the status of a failure"));
+            }
+            Fault::RestStatus { status, times } => self.gate.fail(status, times),
+        }
+        Ok(())
+    }
+
+    fn has(&self, symbol: &str) -> bool {
+        match &self.market {
+            Market::Generated(generator) => generator.has(symbol),
+            Market::Recorded(playback) => playback.has(symbol),
+        }
+    }
+}
+
+fn shutdown_notice(combined: bool, now: i64) -> Outgoing {
+    let data = format!(r#"{{"e":"serverShutdown","E":{now}}}"#);
+    let text = if combined { format!(r#"{{"stream":"!serverShutdown","data":{data}}}"#) } else { data };
+    Outgoing::Text(text.into())
+}
+
+/// Lets time pass and carries out commands until it is cancelled. `start` is the present, in milliseconds.
+pub(super) async fn run(
+    mut world: World,
+    start: i64,
+    mut commands: mpsc::Receiver<Command>,
+    cancel: CancellationToken,
+) {
+    // The clock may be set while this runs; time here only goes forward.
+    let started = Instant::now();
+    let now = || start + i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX - start);
+    let mut ticks = tokio::time::interval(Duration::from_millis(STEP_MS.unsigned_abs()));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            _ = ticks.tick() => world.advance(now()),
+            command = commands.recv() => match command {
+                Some(command) => world.handle(command, now()),
+                None => return,
+            },
+        }
+    }
+}
