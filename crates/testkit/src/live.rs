@@ -209,3 +209,59 @@ impl LiveClient {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+    use tokio_tungstenite::accept_async;
+    use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+
+    use super::*;
+
+    const SECONDS: Duration = Duration::from_secs(5);
+
+    async fn listen() -> (TcpListener, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}/live", listener.local_addr().unwrap());
+        (listener, url)
+    }
+
+    #[tokio::test]
+    async fn single_and_batched_envelopes_come_in_order_and_the_close_code_is_kept() {
+        let (listener, url) = listen().await;
+        let server = tokio::spawn(async move {
+            let mut socket = accept_async(listener.accept().await.unwrap().0).await.unwrap();
+            let request = socket.next().await.unwrap().unwrap();
+            let envelope = |event: &str, seq: u64| json!({"event": event, "channel": "job:1", "seq": seq});
+            let batch = json!([envelope("e", 5), envelope("gap", 7)]);
+            socket.send(Message::text(envelope("subscribed", 4).to_string())).await.unwrap();
+            socket.send(Message::text(batch.to_string())).await.unwrap();
+            let close = CloseFrame { code: 4413.into(), reason: "slow".into() };
+            socket.close(Some(close)).await.unwrap();
+            request
+        });
+        let mut client = LiveClient::connect(&url, Some("token")).await.unwrap();
+        client.send(&json!({"type": "ping"})).await.unwrap();
+        assert_eq!(client.next_event("gap", SECONDS).await.unwrap().seq(), 7);
+        assert_eq!(client.received().iter().map(Envelope::seq).collect::<Vec<_>>(), vec![4, 5, 7]);
+        assert_eq!(client.position("job:1"), Some(7));
+        assert_eq!(client.closed(SECONDS).await.unwrap(), 4413);
+        assert_eq!(server.await.unwrap().to_text().unwrap(), r#"{"type":"ping"}"#);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_told_with_its_body() {
+        let (listener, url) = listen().await;
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let answer = "HTTP/1.1 401 Unauthorized\r\ncontent-length: 2\r\n\r\n{}";
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            // Kept open: the client reads no further than the length.
+            std::future::pending::<()>().await;
+        });
+        let refused = LiveClient::connect(&url, None).await.err().unwrap();
+        assert!(matches!(&refused, ConnectError::Refused { status: 401, body } if body == "{}"), "{refused}");
+    }
+}

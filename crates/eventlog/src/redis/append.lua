@@ -2,6 +2,22 @@
 -- KEYS: term, feed; for each event: its history, the key of its idempotency id (its history again without one).
 -- ARGV: seen, feed age in ms, jump, lifetime of idempotency ids in ms; for each event: channel, length and retention
 -- (ms, or 0) of its history, 1 with an idempotency id, a random number, body.
+
+-- How many fields of the hash are looked at for each channel that begins.
+local SAMPLE = 8
+
+-- Forgets proofs of channels whose history has expired. A few at random for each new channel keep the hash as small as
+-- there are channels, without ever walking all of it.
+local function forget_some(log)
+  for _, field in ipairs(redis.call('HRANDFIELD', log.term, SAMPLE)) do
+    local channel = string.match(field, '^proof:(.+)$')
+    local history = channel and string.gsub(log.term, 'term$', 'ch:' .. channel)
+    if history and redis.call('EXISTS', history) == 0 then
+      redis.call('HDEL', log.term, field)
+    end
+  end
+end
+
 local log = identify(KEYS[1], KEYS[2], tonumber(ARGV[1]))
 redis.call('XLEN', log.feed)
 for i = 3, #KEYS, 2 do
@@ -24,6 +40,7 @@ for i = 3, #KEYS, 2 do
       seq = first
       if not last then
         previous = '0'
+        forget_some(log)
       end
     end
     if not write(log, history, channel, length, retention, text(seq), previous, body) then

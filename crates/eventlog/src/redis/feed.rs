@@ -21,6 +21,9 @@ const READ_COUNT: i64 = 1000;
 /// return at all.
 const MARGIN: Duration = Duration::from_millis(1500);
 
+/// How long it may take to make a group and to remove those before it.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(4);
+
 /// How long entries may come in without a look at the identity.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
@@ -54,6 +57,11 @@ impl FeedReader {
     /// Makes the group and removes those of the replica's other connections, of which a half-open one could still
     /// take entries.
     pub(super) async fn open(link: Link, source: Source, group: Group, start: FeedStart) -> Result<Self, StoreError> {
+        let opened = timeout(OPEN_TIMEOUT, Self::make_group(link, source, group, start)).await;
+        opened.unwrap_or_else(|_| Err(timed_out()))
+    }
+
+    async fn make_group(link: Link, source: Source, group: Group, start: FeedStart) -> Result<Self, StoreError> {
         let start = match start {
             FeedStart::Behind(id) => id,
             FeedStart::Back(by) => back(&link, &source.feed, by).await?,

@@ -213,10 +213,21 @@ async fn a_reader_that_hears_nothing_gives_up_by_its_own_clock() {
     let started = tokio::time::Instant::now();
     assert_eq!(kind(reader.next(Duration::from_millis(100)).await), "timeout");
     assert!(started.elapsed() < Duration::from_secs(3));
-    assert_eq!(kind(store.range(&channel(NAME), Select::Newest { limit: 1 }).await), "timeout");
+    let start = FeedStart::Behind(FeedId::default());
+    let name = channel(NAME);
+    let range = store.range(&name, Select::Newest { limit: 1 });
+    let (range, opened) = tokio::join!(range, store.open_feed(P, "gw", 2, start));
+    assert_eq!(kind(range), "timeout");
+    assert_eq!(kind(opened.map(|_| ())), "timeout");
+    assert!(started.elapsed() < Duration::from_secs(7));
     server.resume().unwrap();
     back(store).await;
     assert_eq!(kind(reader.next(Duration::from_millis(100)).await), "timeout", "its connection is not used again");
+    wait_until(SECONDS, "its connection is closed", async || {
+        !server.command(&["CLIENT", "LIST"]).await.unwrap().contains("cmd=xreadgroup")
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]
@@ -293,4 +304,51 @@ async fn deleted_entries_do_not_give_their_positions_away() {
     let next = store.append(P, &[append("job:1", None, "c")], Seq::ZERO).await.unwrap()[0];
     assert!(next > given[1].next(), "a term of its own");
     assert_eq!(positions(&history(store, "job:1").await.entries), vec![given[0].get(), next.get()]);
+}
+
+#[tokio::test]
+async fn what_is_kept_of_channels_goes_with_their_history() {
+    let (log, server) = redis().await;
+    let store = &*log.store;
+    for n in 0..50 {
+        store.append(P, &[append(&format!("job:{n}"), None, "x")], Seq::ZERO).await.unwrap();
+        let ttl = server.command(&["PTTL", &format!("akis:{{p00}}:ch:job:{n}")]).await.unwrap();
+        assert!(ttl.parse::<i64>().unwrap() > 0, "an application's channel expires");
+        server.command(&["DEL", &format!("akis:{{p00}}:ch:job:{n}")]).await.unwrap();
+    }
+    for n in 50..100 {
+        store.append(P, &[append(&format!("job:{n}"), None, "x")], Seq::ZERO).await.unwrap();
+    }
+    let fields: u64 = server.command(&["HLEN", "akis:{p00}:term"]).await.unwrap().parse().unwrap();
+    assert!(fields < 75, "{fields} fields for 50 channels");
+    assert!(history(store, "job:99").await.proven);
+}
+
+#[tokio::test]
+async fn a_cluster_holds_a_log() {
+    let bus = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let args = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-announce-ip", "127.0.0.1"];
+    let args = args.map(str::to_owned).to_vec();
+    let server = RedisServer::start_with(RedisOptions { appendonly: false, args }).await.unwrap();
+    server.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await.unwrap();
+    wait_until(SECONDS, "the cluster is complete", async || {
+        server.command(&["CLUSTER", "INFO"]).await.unwrap().contains("cluster_state:ok")
+    })
+    .await
+    .unwrap();
+    let url = format!("redis-cluster://{}", server.address());
+    let store = RedisStore::connect(&url, "akis", 1).await.unwrap();
+    let claim = claim(&*store, "venue").await;
+    let first = term(&*store, NAME).await;
+    store.publish(P, &claim, &writes(NAME, first, Some(0), 2)).await.unwrap();
+    store.append(P, &[append("job:1", Some("id"), "x")], Seq::ZERO).await.unwrap();
+    assert_eq!(history(&*store, NAME).await.entries.len(), 2);
+    assert_eq!(feed(&*store).await.len(), 3);
+    let ttl = Duration::from_millis(100);
+    wait_until(SECONDS, "the lease is taken", async || store.take_lease("venue", "a", ttl).await.is_ok())
+        .await
+        .unwrap();
+    store.announce_replica("gw", SECONDS, Duration::ZERO).await.unwrap();
+    store.forget_replica("gw").await.unwrap();
+    store.ping().await.unwrap();
 }
