@@ -86,7 +86,7 @@ pub(super) async fn choose(
             VenueMode::Auto => {
                 info!(venue = venue.name, "looking for the live venue, {} s at most", PROBE.as_secs());
                 tokio::select! {
-                    probed = probe(&settings) => probed.err().map(|error| format!("the live venue cannot be reached: {error:#}")),
+                    probed = probe(&settings) => probed.err().map(|error| format!("the live venue cannot be reached: {}", error.root_cause())),
                     () = stop.cancelled() => return Ok(None),
                 }
             }

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Every check, in the order in which it fails fastest. `make test` calls it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+step() { printf '\n== %s\n' "$*"; }
+
+step "tools"
+# shellcheck source=scripts/tools.sh
+. scripts/tools.sh
+
+step "scripts"
+shellcheck --external-sources scripts/*.sh .ci/run
+
+step "links in documents"
+scripts/links.sh
+
+step "format"
+cargo fmt --all --check
+
+step "licences and sources"
+cargo deny --log-level error check licenses bans sources
+
+step "lints (the first build compiles all dependencies, which takes minutes)"
+cargo clippy --locked --workspace --all-targets -- -D warnings
+
+step "tests"
+cargo test --locked --workspace
+
+step "everything passed"
