@@ -1,0 +1,472 @@
+//! Moves the bytes of one WebSocket: reads messages into the session, writes what the session has, runs its joins.
+//!
+//! One task owns the socket and everything that belongs to it. Decisions are the session's; here lie only those about the
+//! socket itself: when to write, when a client is silent, when it is too slow.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use akis_eventlog::{From, Replica, Upstream};
+use akis_model::{Channel, CloseCode};
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::Grant;
+use crate::clock::Now;
+use crate::frame::{Decoder, Incoming, put_batch, put_close, put_ping, put_pong, put_texts};
+use crate::hub::{Hub, Peer};
+use crate::session::{Action, ActionKind, Session, Surroundings};
+
+/// Bytes of envelopes taken from the session for one write.
+const WRITE_BYTES: usize = 64 << 10;
+
+/// Bytes of one read.
+const READ_BYTES: usize = 8 << 10;
+
+/// A client from which no frame came for so long is pinged.
+const PING_AFTER: Duration = Duration::from_secs(10);
+
+/// A client from which no frame came for so long, although it was pinged, is closed.
+const SILENT_AFTER: Duration = Duration::from_secs(20);
+
+/// A socket that takes no byte for so long is closed.
+const STUCK_AFTER: Duration = Duration::from_secs(10);
+
+/// How long the last bytes and the close may take to leave.
+const FLUSH_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long to wait for the client's end of the connection. Closing a socket with unread bytes in it would take the close frame back.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What connections share.
+pub(crate) struct Context {
+    /// What their sessions share.
+    pub(crate) surroundings: Arc<Surroundings>,
+    /// The log.
+    pub(crate) replica: Arc<Replica>,
+    /// The index of subscribers.
+    pub(crate) hub: Arc<Hub>,
+    /// Ends connections one by one, over the drain time.
+    pub(crate) drain: CancellationToken,
+    /// Ends connections at once.
+    pub(crate) stop: CancellationToken,
+    /// Numbers connections.
+    pub(crate) next_id: AtomicU64,
+}
+
+/// How a connection ended.
+enum End {
+    /// With this code, still to be said.
+    Close(CloseCode),
+    /// The other side is gone, or nothing more can be said.
+    Gone,
+}
+
+/// One upgraded socket.
+pub(crate) struct Connection {
+    context: Arc<Context>,
+    stream: TcpStream,
+    peer: Arc<Peer>,
+    decoder: Decoder,
+    takes_batches: bool,
+    upstream: watch::Receiver<Upstream>,
+    /// Channels registered with the hub.
+    registered: HashSet<Channel>,
+    joins: FuturesUnordered<BoxFuture<'static, Channel>>,
+    /// Whole frames on their way out, and how much of them has left.
+    out: Vec<u8>,
+    sent: usize,
+    pong: Option<Vec<u8>>,
+    /// Whether messages that were read may wait for the session to want them.
+    is_held: bool,
+    written_at: Option<Instant>,
+    /// Since when the socket takes nothing.
+    stuck_since: Option<Instant>,
+    frames: u64,
+    heard_at: Instant,
+    is_pinged: bool,
+    drain_ends_at: Option<Instant>,
+}
+
+impl Connection {
+    /// Takes an upgraded socket, with the bytes that were read already.
+    pub(crate) fn new(
+        context: Arc<Context>,
+        stream: TcpStream,
+        already_read: &[u8],
+        grant: Grant,
+        takes_batches: bool,
+    ) -> Self {
+        let now = Now::read();
+        let id = context.next_id.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{id}", context.surroundings.config.replica);
+        let session = Session::new(Arc::clone(&context.surroundings), grant, &name, now);
+        let max_message = context.surroundings.config.limits.message_bytes;
+        Self {
+            stream,
+            peer: Peer::new(id, session),
+            decoder: Decoder::new(max_message, already_read),
+            takes_batches,
+            upstream: context.replica.upstream(),
+            registered: HashSet::new(),
+            joins: FuturesUnordered::new(),
+            out: Vec::new(),
+            sent: 0,
+            pong: None,
+            is_held: false,
+            written_at: None,
+            stuck_since: None,
+            frames: 0,
+            heard_at: now.instant,
+            is_pinged: false,
+            drain_ends_at: None,
+            context,
+        }
+    }
+
+    /// Serves the client until the connection ends.
+    pub(crate) async fn run(mut self) {
+        let metrics = &Arc::clone(&self.context).surroundings.metrics;
+        metrics.connections.inc();
+        if matches!(*self.upstream.borrow_and_update(), Upstream::Down { .. }) {
+            self.peer.session.lock().on_upstream(false, Now::read());
+        }
+        let end = self.serve().await;
+        self.leave_all();
+        if let End::Close(code) = end {
+            metrics.closed(code);
+            // Whoever is cut off here has had the time to read.
+            let _ = timeout(FLUSH_WITHIN, self.say_goodbye(code)).await;
+        }
+        metrics.connections.dec();
+    }
+
+    async fn serve(&mut self) -> End {
+        let context = Arc::clone(&self.context);
+        loop {
+            let now = Now::read();
+            if let Some(end) = self.advance(now) {
+                return end;
+            }
+            let wake_at = self.wake_at(now).into();
+            let wants_input = self.peer.session.lock().wants_input();
+            let is_writing = self.sent < self.out.len();
+            let is_draining = self.drain_ends_at.is_some();
+            tokio::select! {
+                () = context.stop.cancelled() => return End::Close(CloseCode::GoingAway),
+                ready = self.stream.writable(), if is_writing => if ready.is_err() { return End::Gone },
+                ready = self.stream.readable(), if wants_input => {
+                    if ready.is_err() || self.read().is_err() {
+                        return End::Gone;
+                    }
+                }
+                Some(channel) = self.joins.next() => self.after_join(&channel),
+                () = self.peer.wake.notified() => {}
+                changed = self.upstream.changed() => {
+                    if changed.is_err() {
+                        return End::Close(CloseCode::Unavailable);
+                    }
+                    let is_up = matches!(*self.upstream.borrow_and_update(), Upstream::Up);
+                    self.peer.session.lock().on_upstream(is_up, Now::read());
+                }
+                () = context.drain.cancelled(), if !is_draining => self.begin_drain(),
+                () = sleep_until(wake_at) => {}
+            }
+        }
+    }
+
+    /// Does everything that can be done without waiting.
+    fn advance(&mut self, now: Now) -> Option<End> {
+        if let Some(end) = self.decode(now) {
+            return Some(end);
+        }
+        let actions = {
+            let mut session = self.peer.session.lock();
+            session.on_tick(now, || self.context.replica.tail_age());
+            session.actions()
+        };
+        self.carry_out(actions);
+        if self.write(now).is_err() {
+            return Some(End::Gone);
+        }
+        // Writing may have asked for the next part of a replay, and made room for what was read before.
+        let (actions, closing, wants_input) = {
+            let mut session = self.peer.session.lock();
+            (session.actions(), session.closing(), session.wants_input())
+        };
+        if self.is_held && wants_input {
+            self.peer.wake.notify_one();
+        }
+        self.carry_out(actions);
+        if let Some(code) = closing {
+            return Some(End::Close(code));
+        }
+        self.check_times(now)
+    }
+
+    /// Hands whole messages to the session, as long as it wants them.
+    fn decode(&mut self, now: Now) -> Option<End> {
+        loop {
+            self.is_held = !self.peer.session.lock().wants_input();
+            if self.is_held {
+                return None;
+            }
+            let incoming = match self.decoder.next() {
+                Ok(incoming) => incoming,
+                Err(error) => return Some(End::Close(error.close_code())),
+            };
+            if self.decoder.frames() != self.frames {
+                self.frames = self.decoder.frames();
+                self.heard_at = now.instant;
+                self.is_pinged = false;
+            }
+            let mut session = self.peer.session.lock();
+            match incoming? {
+                Incoming::Text(text) => session.on_text(&text, now),
+                Incoming::Binary => session.on_binary(now),
+                Incoming::Ping(payload) => {
+                    // Only the latest ping needs an answer: RFC 6455 section 5.5.3.
+                    if session.on_control_frame(now) {
+                        self.pong = Some(payload);
+                    }
+                }
+                Incoming::Pong => {
+                    session.on_control_frame(now);
+                }
+                Incoming::Close => return Some(End::Close(CloseCode::Normal)),
+            }
+        }
+    }
+
+    fn read(&mut self) -> io::Result<()> {
+        let mut chunk = [0; READ_BYTES];
+        match self.stream.try_read(&mut chunk) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => {
+                self.decoder.push(chunk.get(..read).unwrap_or_default());
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn carry_out(&mut self, actions: Vec<Action>) {
+        for Action { channel, kind } in actions {
+            match kind {
+                ActionKind::Join { from, token } => {
+                    if self.registered.insert(channel.clone()) {
+                        self.context.hub.add(&channel, &self.peer);
+                    }
+                    let (replica, peer) = (Arc::clone(&self.context.replica), Arc::clone(&self.peer));
+                    self.joins.push(Box::pin(join(replica, peer, channel, from, token)));
+                }
+                ActionKind::Leave => {
+                    if self.registered.remove(&channel) {
+                        self.leave(&channel);
+                    }
+                }
+            }
+        }
+    }
+
+    fn leave(&self, channel: &Channel) {
+        self.context.hub.remove(channel, &self.peer, || self.context.replica.leave(channel));
+    }
+
+    /// A join that ended after its channel was left has told the log that somebody subscribes.
+    fn after_join(&self, channel: &Channel) {
+        if !self.registered.contains(channel) {
+            self.context.hub.check_unused(channel, || self.context.replica.leave(channel));
+        }
+    }
+
+    fn leave_all(&mut self) {
+        self.joins.clear();
+        for channel in std::mem::take(&mut self.registered) {
+            self.leave(&channel);
+        }
+    }
+
+    /// Writes what may be written now, as far as the socket takes it.
+    fn write(&mut self, now: Now) -> io::Result<()> {
+        loop {
+            self.fill(now);
+            if self.sent == self.out.len() {
+                return Ok(());
+            }
+            self.flush(now)?;
+            if self.stuck_since.is_some() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes envelopes for the next write: at once when the last one is long ago, otherwise when the coalescing time
+    /// has passed, so that what comes in between shares one write.
+    fn fill(&mut self, now: Now) {
+        if self.sent < self.out.len() {
+            return;
+        }
+        self.sent = 0;
+        self.out.clear();
+        if let Some(payload) = self.pong.take() {
+            put_pong(&mut self.out, &payload);
+        }
+        if self.coalesces_until().is_none_or(|at| at <= now.instant) {
+            let mut envelopes = Vec::new();
+            let mut session = self.peer.session.lock();
+            session.take(WRITE_BYTES, &mut envelopes, now);
+            drop(session);
+            self.put(&envelopes);
+            let took_all = self.out.len() < WRITE_BYTES;
+            if !envelopes.is_empty() {
+                // A full write is followed by the next one at once.
+                self.written_at = took_all.then_some(now.instant);
+            }
+        }
+        if self.out.is_empty() {
+            self.out = Vec::new();
+        }
+    }
+
+    fn put(&mut self, envelopes: &[bytes::Bytes]) {
+        if self.takes_batches {
+            put_batch(&mut self.out, envelopes);
+        } else {
+            put_texts(&mut self.out, envelopes);
+        }
+    }
+
+    fn coalesces_until(&self) -> Option<Instant> {
+        self.written_at.map(|at| at + self.context.surroundings.config.coalesce)
+    }
+
+    fn flush(&mut self, now: Now) -> io::Result<()> {
+        while let Some(rest) = self.out.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            match self.stream.try_write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    self.sent += written;
+                    self.context.surroundings.metrics.written_bytes.inc_by(written as u64);
+                    self.set_stuck(None);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.set_stuck(Some(self.stuck_since.unwrap_or(now.instant)));
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn set_stuck(&mut self, since: Option<Instant>) {
+        if self.stuck_since.is_some() != since.is_some() {
+            self.peer.session.lock().set_blocked(since.is_some());
+        }
+        self.stuck_since = since;
+    }
+
+    fn begin_drain(&mut self) {
+        let period = self.context.surroundings.config.drain;
+        // Clients come back elsewhere in the first part of the time; the rest is for those that are slow to.
+        let latest = period.as_millis() as u64 * 4 / 5;
+        let reconnect_after = Duration::from_millis(fastrand::u64(0..=latest));
+        let now = Now::read();
+        self.drain_ends_at = Some(now.instant + period);
+        self.peer.session.lock().drain(reconnect_after, period, now);
+    }
+
+    /// Judges the socket by the clock.
+    fn check_times(&mut self, now: Now) -> Option<End> {
+        if self.stuck_since.is_some_and(|since| now.instant >= since + STUCK_AFTER) {
+            return Some(End::Close(CloseCode::Slow));
+        }
+        if self.drain_ends_at.is_some_and(|at| now.instant >= at) {
+            return Some(End::Close(CloseCode::GoingAway));
+        }
+        if !self.peer.session.lock().wants_input() {
+            // Nothing is read now, so nothing can be heard.
+            self.heard_at = now.instant;
+        }
+        if now.instant >= self.heard_at + SILENT_AFTER {
+            return Some(End::Close(CloseCode::Silent));
+        }
+        if !self.is_pinged && now.instant >= self.heard_at + PING_AFTER {
+            self.is_pinged = true;
+            put_ping(&mut self.out);
+            if self.stuck_since.is_none() && self.flush(now).is_err() {
+                return Some(End::Gone);
+            }
+        }
+        None
+    }
+
+    /// The next moment at which something is due.
+    fn wake_at(&self, now: Now) -> Instant {
+        let (deadline, has_output) = {
+            let session = self.peer.session.lock();
+            (session.deadline(now), session.has_output())
+        };
+        let coalesced = self.coalesces_until().filter(|_| has_output && self.sent == self.out.len());
+        let stuck = self.stuck_since.map(|since| since + STUCK_AFTER);
+        let heard = self.heard_at + if self.is_pinged { SILENT_AFTER } else { PING_AFTER };
+        [coalesced, stuck, self.drain_ends_at, Some(heard)].into_iter().flatten().fold(deadline, Instant::min)
+    }
+
+    /// Writes what is still to be said and the close, then waits for the client's end.
+    async fn say_goodbye(&mut self, code: CloseCode) -> io::Result<()> {
+        let now = Now::read();
+        loop {
+            let mut envelopes = Vec::new();
+            self.peer.session.lock().take(WRITE_BYTES, &mut envelopes, now);
+            if envelopes.is_empty() || matches!(code, CloseCode::Slow | CloseCode::Normal) {
+                break;
+            }
+            self.put(&envelopes);
+            self.write_out().await?;
+        }
+        put_close(&mut self.out, code);
+        self.write_out().await?;
+        self.stream.shutdown().await?;
+        let mut chunk = vec![0; READ_BYTES];
+        let until_end = async {
+            loop {
+                self.stream.readable().await?;
+                match self.stream.try_read(&mut chunk) {
+                    Ok(0) => return Ok(()),
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        timeout(LINGER, until_end).await.unwrap_or(Ok(()))
+    }
+
+    async fn write_out(&mut self) -> io::Result<()> {
+        let rest = self.out.get(self.sent..).unwrap_or_default();
+        self.stream.write_all(rest).await?;
+        self.out.clear();
+        self.sent = 0;
+        Ok(())
+    }
+}
+
+async fn join(replica: Arc<Replica>, peer: Arc<Peer>, channel: Channel, from: From, token: u64) -> Channel {
+    let activate = |joined| peer.session.lock().on_joined(&channel, token, Ok(joined), Now::read());
+    if let Err(error) = replica.join(&channel, from, activate).await {
+        peer.session.lock().on_joined(&channel, token, Err(error), Now::read());
+    }
+    channel
+}

@@ -1,0 +1,139 @@
+//! One replica, put together.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use akis_eventlog::{Replica, ReplicaConfig, Sink, Store, Upstream};
+use akis_service::config::{AuthConfig, GatewayConfig};
+use prometheus::Registry;
+use tokio::net::TcpListener;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::Authenticator;
+use crate::connection::Context;
+use crate::hub::Hub;
+use crate::metrics::Metrics;
+use crate::server::Server;
+use crate::session::Surroundings;
+
+/// A replica that is further behind the log is not ready.
+const MAX_TAIL_AGE: Duration = Duration::from_secs(10);
+
+/// How often the tail's age is measured for the metrics.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
+
+/// Why a gateway cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// There is nothing to check tokens with.
+    #[error("no secret to check tokens with: set auth.secret (AKIS_AUTH__SECRET)")]
+    NoSecret,
+    /// Public keys are configured.
+    #[error("auth.keys cannot be used yet: set auth.secret (AKIS_AUTH__SECRET) instead")]
+    KeysUnsupported,
+    /// The registry has metrics of these names already.
+    #[error("cannot register metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// A gateway replica. It follows the log from the moment it is made.
+pub struct Gateway {
+    context: Arc<Context>,
+    page: Option<&'static str>,
+    /// Ends the reading of the log.
+    end: CancellationToken,
+}
+
+impl Gateway {
+    /// Makes a replica and starts to follow the log. `page` is what `GET /` serves.
+    ///
+    /// Must be called inside a Tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`GatewayError`] names what is missing.
+    pub fn new(
+        store: Arc<dyn Store>,
+        config: GatewayConfig,
+        auth: &AuthConfig,
+        registry: &Registry,
+        page: Option<&'static str>,
+    ) -> Result<Self, GatewayError> {
+        if !auth.keys.is_empty() {
+            return Err(GatewayError::KeysUnsupported);
+        }
+        let auth = Authenticator::new(auth, &config.limits)?;
+        let metrics = Metrics::register(registry)?;
+        let surroundings = Arc::new(Surroundings { config, auth, metrics });
+        let hub = Hub::new(store.partitions(), Arc::clone(&surroundings));
+        let end = CancellationToken::new();
+        let replica_config = ReplicaConfig::new(&surroundings.config.replica);
+        let replica = Replica::start(store, replica_config, Arc::clone(&hub) as Arc<dyn Sink>, end.clone());
+        let context = Context {
+            surroundings,
+            replica,
+            hub,
+            drain: CancellationToken::new(),
+            stop: CancellationToken::new(),
+            next_id: AtomicU64::new(1),
+        };
+        Ok(Self { context: Arc::new(context), page, end })
+    }
+
+    /// Serves clients until `drain` has been cancelled and all of them have left, at the latest when the drain time is
+    /// over; or until `stop`, at once. Ends the reading of the log.
+    ///
+    /// # Errors
+    ///
+    /// When the listener's address cannot be told.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        drain: CancellationToken,
+        stop: CancellationToken,
+    ) -> io::Result<()> {
+        let server = Server::new(Arc::clone(&self.context), self.page);
+        let result = tokio::select! {
+            result = server.run(listener, drain, stop) => result,
+            () = self.measure() => Ok(()),
+        };
+        self.end.cancel();
+        self.context.replica.stopped().await;
+        result
+    }
+
+    /// Whether this replica should be given clients; the text says why not.
+    ///
+    /// # Errors
+    ///
+    /// Draining, the log out of reach, or too far behind it.
+    pub fn readiness(&self) -> Result<(), String> {
+        if self.context.drain.is_cancelled() || self.context.stop.is_cancelled() {
+            return Err("draining".to_owned());
+        }
+        let replica = &self.context.replica;
+        if let Upstream::Down { since } = *replica.upstream().borrow() {
+            return Err(format!("the log cannot be reached for {} s", since.elapsed().as_secs()));
+        }
+        if !replica.is_warm() {
+            return Err("the log is being read from before the start".to_owned());
+        }
+        let age = replica.tail_age();
+        if age >= MAX_TAIL_AGE {
+            return Err(format!("{} s behind the log", age.as_secs()));
+        }
+        Ok(())
+    }
+
+    async fn measure(&self) {
+        let mut every = interval(MEASURE_EVERY);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            every.tick().await;
+            self.context.surroundings.metrics.set_tail_age(self.context.replica.tail_age());
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What a gateway counts. Labels come from small closed sets, never from clients.
+
+use std::time::Duration;
+
+use akis_model::{CloseCode, Kind};
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+use crate::wire::{DropReason, close_label};
+
+/// The metrics of one gateway.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    /// Open WebSockets.
+    pub(crate) connections: IntGauge,
+    /// Channels that clients are subscribed to, each connection counted.
+    pub(crate) subscriptions: IntGauge,
+    /// Events that came from the log.
+    pub(crate) events: IntCounter,
+    /// Envelopes handed to connections.
+    pub(crate) deliveries: IntCounter,
+    /// Bytes written to WebSockets.
+    pub(crate) written_bytes: IntCounter,
+    /// Messages that clients sent.
+    pub(crate) messages: IntCounter,
+    /// Subscriptions that resumed from a position or a time.
+    pub(crate) replays: IntCounter,
+    /// Events that such subscriptions were given before live.
+    pub(crate) replayed: IntCounter,
+    /// Reads of what lies before live.
+    pub(crate) joins: IntCounter,
+    /// Such reads that failed.
+    pub(crate) join_failures: IntCounter,
+    /// Events published over HTTP.
+    pub(crate) published: IntCounter,
+    /// Bytes that wait for clients.
+    pub(crate) queued_bytes: IntGauge,
+    drops: IntCounterVec,
+    closes: IntCounterVec,
+    refusals: IntCounterVec,
+    tail_age: Gauge,
+}
+
+impl Metrics {
+    /// Makes and registers them.
+    ///
+    /// # Errors
+    ///
+    /// When the registry has one of the names already.
+    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
+            let gauge = IntGauge::new(format!("akis_gateway_{name}"), help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
+            let counter = IntCounter::new(format!("akis_gateway_{name}"), help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let counters = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
+            let counters = IntCounterVec::new(Opts::new(format!("akis_gateway_{name}"), help), labels)?;
+            registry.register(Box::new(counters.clone()))?;
+            Ok(counters)
+        };
+        let tail_age = Gauge::new("akis_gateway_tail_age_seconds", "How far this replica is behind the log")?;
+        registry.register(Box::new(tail_age.clone()))?;
+        Ok(Self {
+            connections: gauge("connections", "Open WebSockets")?,
+            subscriptions: gauge("subscriptions", "Channels subscribed to, each connection counted")?,
+            queued_bytes: gauge("queued_bytes", "Bytes that wait for clients")?,
+            events: counter("events_total", "Events that came from the log")?,
+            deliveries: counter("deliveries_total", "Envelopes handed to connections")?,
+            written_bytes: counter("written_bytes_total", "Bytes written to WebSockets")?,
+            messages: counter("messages_total", "Messages that clients sent")?,
+            replays: counter("replays_total", "Subscriptions that resumed from a position or a time")?,
+            replayed: counter("replayed_events_total", "Events that such subscriptions were given before live")?,
+            joins: counter("joins_total", "Reads of what lies before live")?,
+            join_failures: counter("join_failures_total", "Such reads that failed")?,
+            published: counter("published_total", "Events published over HTTP")?,
+            drops: counters("drops_total", "Events that slow clients missed", &["kind", "reason"])?,
+            closes: counters("closes_total", "WebSockets closed by this side, by code", &["code"])?,
+            refusals: counters("refusals_total", "Requests refused over HTTP", &["reason"])?,
+            tail_age,
+        })
+    }
+
+    /// Counts events that one client missed.
+    pub(crate) fn dropped(&self, kind: Kind, reason: DropReason, count: u64) {
+        self.drops.with_label_values(&[kind.as_str(), reason.as_str()]).inc_by(count);
+    }
+
+    /// Counts a close.
+    pub(crate) fn closed(&self, code: CloseCode) {
+        self.closes.with_label_values(&[close_label(code)]).inc();
+    }
+
+    /// Counts a refusal; `reason` is a fixed word.
+    pub(crate) fn refused(&self, reason: &'static str) {
+        self.refusals.with_label_values(&[reason]).inc();
+    }
+
+    /// Sets how far this replica is behind the log.
+    pub(crate) fn set_tail_age(&self, age: Duration) {
+        self.tail_age.set(age.as_secs_f64());
+    }
+}

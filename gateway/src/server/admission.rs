@@ -1,0 +1,110 @@
+//! Who may come in: how many, from where, how fast.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use akis_model::ErrorCode;
+use akis_service::config::Limits;
+use parking_lot::Mutex;
+
+use crate::limits::{Counts, Permit, TokenBucket};
+use crate::problem::Problem;
+
+/// Seconds after which a client that found this replica full may try again.
+const RETRY_FULL_S: u64 = 5;
+
+/// The same for one that found it draining: another replica takes it at once.
+const RETRY_DRAINING_S: u64 = 1;
+
+/// Why a client is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Denial {
+    /// This replica is going away.
+    Draining,
+    /// It has as many connections as it may have.
+    Full,
+    /// The address has.
+    Address,
+    /// The subject has.
+    Subject,
+    /// Too many new connections a second.
+    Handshakes,
+}
+
+impl Denial {
+    /// The word for metrics.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+            Self::Full => "full",
+            Self::Address => "address",
+            Self::Subject => "subject",
+            Self::Handshakes => "handshakes",
+        }
+    }
+}
+
+impl From<Denial> for Problem {
+    fn from(denial: Denial) -> Self {
+        match denial {
+            Denial::Draining => {
+                Self::unavailable(ErrorCode::UpstreamUnavailable, "this replica is going away", RETRY_DRAINING_S)
+            }
+            Denial::Full => Self::unavailable(ErrorCode::RateLimited, "this replica is full", RETRY_FULL_S),
+            Denial::Address => Self::too_many("too many connections from this address", RETRY_FULL_S),
+            Denial::Subject => Self::too_many("too many connections of this subject", RETRY_FULL_S),
+            Denial::Handshakes => Self::too_many("too many new connections", 1),
+        }
+    }
+}
+
+/// Counts connections.
+pub(super) struct Admissions {
+    max_total: usize,
+    max_per_address: usize,
+    max_per_subject: usize,
+    total: Arc<Counts<()>>,
+    addresses: Arc<Counts<IpAddr>>,
+    subjects: Arc<Counts<Arc<str>>>,
+    handshakes: Mutex<TokenBucket>,
+}
+
+/// A place for one connection, given back when dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    _total: Permit<()>,
+    _address: Permit<IpAddr>,
+}
+
+/// A place under a subject.
+pub(super) type SubjectPlace = Permit<Arc<str>>;
+
+impl Admissions {
+    /// Nobody is in yet.
+    pub(super) fn new(limits: &Limits) -> Self {
+        let rate = limits.handshakes_per_second;
+        Self {
+            max_total: limits.connections,
+            max_per_address: limits.connections_per_address,
+            max_per_subject: limits.connections_per_subject,
+            total: Counts::new(),
+            addresses: Counts::new(),
+            subjects: Counts::new(),
+            handshakes: Mutex::new(TokenBucket::new(rate, rate, Instant::now())),
+        }
+    }
+
+    /// Takes a place for a connection whose token has not been looked at.
+    pub(super) fn enter(&self, address: IpAddr, now: Instant) -> Result<Place, Denial> {
+        self.handshakes.lock().take(1, now).map_err(|_| Denial::Handshakes)?;
+        let total = self.total.acquire((), self.max_total).ok_or(Denial::Full)?;
+        let address = self.addresses.acquire(address, self.max_per_address).ok_or(Denial::Address)?;
+        Ok(Place { _total: total, _address: address })
+    }
+
+    /// Takes a place under the token's subject.
+    pub(super) fn enter_subject(&self, subject: &Arc<str>) -> Result<SubjectPlace, Denial> {
+        self.subjects.acquire(Arc::clone(subject), self.max_per_subject).ok_or(Denial::Subject)
+    }
+}

@@ -1,0 +1,175 @@
+//! `GET /live`: from an HTTP request to a WebSocket, or to a problem document that says why not.
+
+use std::sync::Arc;
+
+use akis_model::ErrorCode;
+use axum::body::Body;
+use axum::extract::{Query, Request, State};
+use axum::http::header::{
+    AUTHORIZATION, CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
+    UPGRADE,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use super::admission::{Denial, Place, SubjectPlace};
+use super::{App, Remote};
+use crate::auth::{AuthError, Grant};
+use crate::clock::Now;
+use crate::connection::Connection;
+use crate::origin;
+use crate::problem::Problem;
+
+/// The subprotocol that is spoken.
+const PROTOCOL: HeaderValue = HeaderValue::from_static("akis.v1");
+
+/// What stands before a token that is offered as a subprotocol, because browsers cannot set headers.
+const TOKEN_PROTOCOL: &str = "bearer.";
+
+/// The part of the query that is looked at.
+#[derive(Deserialize, Default)]
+struct Params {
+    token: Option<String>,
+    batch: Option<String>,
+}
+
+/// Answers a request to `/live`.
+pub(super) async fn live(State(app): State<Arc<App>>, mut request: Request) -> Response {
+    match accept(&app, &mut request) {
+        Ok(response) => response,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+fn accept(app: &Arc<App>, request: &mut Request) -> Result<Response, Problem> {
+    let accept_key = check_handshake(request.method(), request.headers())?;
+    let metrics = &app.context.surroundings.metrics;
+    let deny = |denial: Denial| {
+        metrics.refused(denial.as_str());
+        Problem::from(denial)
+    };
+    if app.context.drain.is_cancelled() {
+        return Err(deny(Denial::Draining));
+    }
+    let config = &app.context.surroundings.config;
+    if !origin::is_allowed(request.headers(), &config.origins) {
+        metrics.refused("origin");
+        return Err(Problem::new(StatusCode::FORBIDDEN, ErrorCode::BadRequest, "the origin is not allowed"));
+    }
+    let now = Now::read();
+    let Some(Remote(remote)) = request.extensions().get().copied() else {
+        return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::InternalError, "no remote address"));
+    };
+    let place = app.admissions.enter(remote.ip(), now.instant).map_err(deny)?;
+    let params = params(request.uri());
+    let grant = authorize(app, request.headers(), &params, now).map_err(|error| {
+        metrics.refused("token");
+        Problem::from(&error)
+    })?;
+    let subject_place = app.admissions.enter_subject(&grant.subject).map_err(deny)?;
+    let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
+        return Err(upgrade_required("the connection cannot be upgraded"));
+    };
+    let has_protocol = offered_protocols(request.headers()).any(|protocol| PROTOCOL == protocol);
+    let takes_batches = params.batch.as_deref() == Some("1");
+    let serving = serve(Arc::clone(app), upgrade, grant, takes_batches, place, subject_place);
+    app.sockets.spawn(serving);
+    Ok(switching_protocols(&accept_key, has_protocol))
+}
+
+/// Waits for the upgrade and serves the client. Holds its places meanwhile.
+async fn serve(
+    app: Arc<App>,
+    upgrade: OnUpgrade,
+    grant: Grant,
+    takes_batches: bool,
+    _place: Place,
+    _subject_place: SubjectPlace,
+) {
+    // The client may be gone before it is upgraded; nobody is left to be told.
+    let Ok(upgraded) = upgrade.await else { return };
+    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
+    let context = Arc::clone(&app.context);
+    let connection = Connection::new(context, parts.io.into_inner(), &parts.read_buf, grant, takes_batches);
+    // The future is large while it waits for nothing; on the heap it is only as large as it has to be.
+    Box::pin(connection.run()).await;
+}
+
+/// Checks what RFC 6455 section 4.2.1 asks for. Gives the value of `Sec-WebSocket-Accept`.
+fn check_handshake(method: &Method, headers: &HeaderMap) -> Result<String, Problem> {
+    if method != Method::GET {
+        return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::BadRequest, "a WebSocket begins with GET"));
+    }
+    if !has_token(headers, &CONNECTION, "upgrade") || !has_token(headers, &UPGRADE, "websocket") {
+        return Err(upgrade_required("this is a WebSocket: connect with an upgrade"));
+    }
+    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        return Err(upgrade_required("only version 13 of WebSocket is spoken")
+            .with_header(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")));
+    }
+    let mut keys = headers.get_all(SEC_WEBSOCKET_KEY).iter();
+    match (keys.next(), keys.next()) {
+        (Some(key), None) if BASE64_STANDARD.decode(key).is_ok_and(|key| key.len() == 16) => {
+            Ok(derive_accept_key(key.as_bytes()))
+        }
+        _ => Err(Problem::bad_request("Sec-WebSocket-Key is not 16 bytes in base64")),
+    }
+}
+
+fn upgrade_required(detail: &str) -> Problem {
+    Problem::new(StatusCode::UPGRADE_REQUIRED, ErrorCode::BadRequest, detail)
+        .with_header(UPGRADE, HeaderValue::from_static("websocket"))
+}
+
+/// Whether a header that is a list of tokens has this one.
+fn has_token(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|token| token.trim().eq_ignore_ascii_case(wanted))
+}
+
+fn offered_protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
+}
+
+fn params(uri: &Uri) -> Params {
+    Query::try_from_uri(uri).map(|Query(params)| params).unwrap_or_default()
+}
+
+/// Checks the token of a request that may have it in its query.
+pub(crate) fn authorize_request(app: &App, headers: &HeaderMap, uri: &Uri, now: Now) -> Result<Grant, AuthError> {
+    authorize(app, headers, &params(uri), now)
+}
+
+fn authorize(app: &App, headers: &HeaderMap, params: &Params, now: Now) -> Result<Grant, AuthError> {
+    let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    });
+    let offered = || offered_protocols(headers).find_map(|protocol| protocol.strip_prefix(TOKEN_PROTOCOL));
+    let token = bearer.or_else(offered).or(params.token.as_deref());
+    let token = token.ok_or_else(|| AuthError::Invalid("there is no token".to_owned()))?;
+    app.context.surroundings.auth.check(token, now.unix_ms)
+}
+
+fn switching_protocols(accept_key: &str, has_protocol: bool) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    if let Ok(key) = HeaderValue::from_str(accept_key) {
+        headers.insert(SEC_WEBSOCKET_ACCEPT, key);
+    }
+    if has_protocol {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, PROTOCOL);
+    }
+    response
+}

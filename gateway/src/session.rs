@@ -1,0 +1,481 @@
+//! What one client is told: the protocol as a state machine, without socket, clock or task.
+//!
+//! Messages, joins, notices of the log and the passing of time go in; envelopes come out by [`Session::take`], and
+//! what has to be done outside by [`Session::actions`]. Answers and messages about the connection go before events;
+//! among channels the writing takes turns.
+
+mod queue;
+mod requests;
+mod subscription;
+mod token;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use akis_eventlog::{From, JoinError, Joined, Notice, StoreError};
+use akis_model::{Channel, CloseCode, ErrorCode};
+use akis_service::config::GatewayConfig;
+use bytes::Bytes;
+use serde_json::json;
+
+use self::queue::Item;
+use self::requests::Steps;
+use self::subscription::{Outcome, Phase, Pressure, Subscription};
+use self::token::TokenWatch;
+use crate::auth::{Authenticator, Grant};
+use crate::clock::Now;
+use crate::limits::MessageGate;
+use crate::metrics::Metrics;
+use crate::wire;
+
+/// Bytes of answers that may wait before no further message is read.
+const MAX_CONTROL_BYTES: usize = 256 << 10;
+
+/// Items that one channel may write before it is the next one's turn.
+const TURN: usize = 16;
+
+/// How long to wait before a replay goes on that could not be read.
+const JOIN_RETRY: Duration = Duration::from_secs(1);
+
+/// Events and age that a replay may reach back; what history keeps at most, by kind and in the feed's longest case.
+const REPLAY_MAX_EVENTS: u64 = 5000;
+const REPLAY_MAX_AGE_MS: u64 = 86_400_000;
+
+/// Something to be done outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ActionKind {
+    /// Register for the channel's notices, then join it and hand the result to [`Session::on_joined`] with this token.
+    Join {
+        /// Where to begin.
+        from: From,
+        /// Names this join.
+        token: u64,
+    },
+    /// The channel's notices are no longer wanted.
+    Leave,
+}
+
+/// What is to be done with a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Action {
+    /// The channel.
+    pub(crate) channel: Channel,
+    /// What to do.
+    pub(crate) kind: ActionKind,
+}
+
+/// What sessions share.
+pub(crate) struct Surroundings {
+    /// The configuration.
+    pub(crate) config: GatewayConfig,
+    /// Checks tokens.
+    pub(crate) auth: Authenticator,
+    /// Counts.
+    pub(crate) metrics: Metrics,
+}
+
+/// One client's session. See the module's documentation.
+pub(crate) struct Session {
+    surroundings: Arc<Surroundings>,
+    grant: Grant,
+    token: TokenWatch,
+    gate: MessageGate,
+    bad_requests: u32,
+    subscriptions: HashMap<Channel, Subscription, foldhash::fast::RandomState>,
+    steps: Steps,
+    actions: Vec<Action>,
+    /// Answers and messages about the connection.
+    control: VecDeque<Bytes>,
+    control_bytes: usize,
+    /// Channels with something to write, in turn.
+    ready: VecDeque<Channel>,
+    /// Channels that wait for their interval, the next one first.
+    gated: BTreeSet<(Instant, Channel)>,
+    /// Joins to be tried again.
+    retries: Vec<(Instant, Channel, u64)>,
+    queued_bytes: usize,
+    /// As much of it as the metrics know.
+    reported_bytes: usize,
+    replay_bytes: usize,
+    next_token: u64,
+    heartbeat_at: Instant,
+    is_blocked: bool,
+    closing: Option<CloseCode>,
+}
+
+impl Session {
+    /// A session that begins with `welcome`.
+    pub(crate) fn new(surroundings: Arc<Surroundings>, grant: Grant, connection: &str, now: Now) -> Self {
+        let limits = grant.limits;
+        let mut session = Self {
+            token: TokenWatch::new(grant.expires_at_ms, now.unix_ms),
+            gate: MessageGate::new(limits.messages_per_second, limits.burst, now.instant),
+            bad_requests: 0,
+            subscriptions: HashMap::default(),
+            steps: Steps::default(),
+            actions: Vec::new(),
+            control: VecDeque::new(),
+            control_bytes: 0,
+            ready: VecDeque::new(),
+            gated: BTreeSet::new(),
+            retries: Vec::new(),
+            queued_bytes: 0,
+            reported_bytes: 0,
+            replay_bytes: 0,
+            next_token: 0,
+            heartbeat_at: now.instant + surroundings.config.heartbeat,
+            is_blocked: false,
+            closing: None,
+            grant,
+            surroundings,
+        };
+        session.welcome(connection, now);
+        session.token_tick(now);
+        session
+    }
+
+    fn welcome(&mut self, connection: &str, now: Now) {
+        let config = &self.surroundings.config;
+        let limits = self.grant.limits;
+        let welcome = json!({
+            "connection": connection,
+            "replica": config.replica,
+            "heartbeatMs": config.heartbeat.as_millis() as u64,
+            "tokenExpiresAt": self.grant.expires_at_ms,
+            "limits": {
+                "channels": limits.channels,
+                "messagesPerSecond": limits.messages_per_second,
+                "burst": limits.burst,
+                "messageBytes": config.limits.message_bytes,
+                "queuePerChannel": config.limits.queue_per_channel,
+            },
+            "replay": { "maxEvents": REPLAY_MAX_EVENTS, "maxAgeMs": REPLAY_MAX_AGE_MS },
+        });
+        self.tell(wire::system("welcome", now.unix_ms, &welcome));
+    }
+
+    /// Takes what came before live for the join with this token.
+    pub(crate) fn on_joined(&mut self, channel: &Channel, token: u64, joined: Result<Joined, JoinError>, now: Now) {
+        if self.closing.is_some() {
+            return;
+        }
+        let metrics = &self.surroundings.metrics;
+        metrics.joins.inc();
+        metrics.join_failures.inc_by(u64::from(joined.is_err()));
+        if self.steps.is_joining(token) {
+            self.on_first_join(channel, token, joined);
+        } else {
+            self.on_further_join(channel, token, joined, now);
+        }
+        self.pump(now);
+    }
+
+    /// Goes on with a replay whose beginning was told.
+    fn on_further_join(&mut self, channel: &Channel, token: u64, joined: Result<Joined, JoinError>, now: Now) {
+        let Some(subscription) = self.subscriptions.get_mut(channel) else { return };
+        if subscription.phase != (Phase::Joining { token }) {
+            return;
+        }
+        match joined {
+            Ok(joined) => {
+                self.surroundings.metrics.replayed.inc_by(joined.events.len() as u64);
+                let before = subscription.replay_bytes();
+                subscription.go_on(joined);
+                self.replay_bytes = self.replay_bytes - before + subscription.replay_bytes();
+                self.list(channel, now);
+            }
+            Err(JoinError::Unavailable(_)) => self.retries.push((now.instant + JOIN_RETRY, channel.clone(), token)),
+        }
+    }
+
+    /// Takes a notice of the log. Gives whether the connection should be woken.
+    pub(crate) fn on_notice(&mut self, channel: &Channel, notice: &Notice, now: Now) -> bool {
+        let pressure =
+            Pressure { max_events: self.surroundings.config.limits.queue_per_channel, is_blocked: self.is_blocked };
+        let Some(subscription) = self.subscriptions.get_mut(channel) else { return false };
+        let before = subscription.queued_bytes();
+        let kind = subscription.kind;
+        let outcome = subscription.on_notice(notice, pressure);
+        self.queued_bytes = self.queued_bytes - before + subscription.queued_bytes();
+        match outcome {
+            Outcome::Taken => {}
+            Outcome::Thinned(count, reason) => self.surroundings.metrics.dropped(kind, reason, count),
+            Outcome::Overflow => self.close(CloseCode::Slow),
+        }
+        self.relieve();
+        self.report_queued();
+        self.list(channel, now);
+        self.closing.is_some() || !self.ready.is_empty() || !self.gated.is_empty()
+    }
+
+    /// Makes room when more bytes wait than may: first newest-wins channels, then trades. What is left then is never
+    /// thinned, and the client has to come back and resume.
+    fn relieve(&mut self) {
+        let max_bytes = self.surroundings.config.limits.queue_bytes;
+        if self.queued_bytes <= max_bytes {
+            return;
+        }
+        // Down to half, so that this is not done again for every event.
+        let (newest_wins, others): (Vec<_>, Vec<_>) =
+            self.subscriptions.values_mut().partition(|subscription| subscription.kind.is_newest_wins());
+        let mut queued = self.queued_bytes;
+        let share = max_bytes / 2 / others.len().max(1);
+        for (subscription, share) in
+            newest_wins.into_iter().map(|s| (s, 0)).chain(others.into_iter().map(|s| (s, share)))
+        {
+            if queued <= max_bytes / 2 {
+                break;
+            }
+            let before = subscription.queued_bytes();
+            if let Outcome::Thinned(count, reason) = subscription.thin(share) {
+                self.surroundings.metrics.dropped(subscription.kind, reason, count);
+            }
+            queued = queued - before + subscription.queued_bytes();
+        }
+        self.queued_bytes = queued;
+        if queued > max_bytes {
+            self.close(CloseCode::Slow);
+        }
+    }
+
+    /// Tells whether the log can be reached.
+    pub(crate) fn on_upstream(&mut self, is_reachable: bool, now: Now) {
+        self.tell(wire::upstream(is_reachable, now.unix_ms));
+    }
+
+    /// Tells that this replica is going away.
+    pub(crate) fn drain(&mut self, reconnect_after: Duration, deadline: Duration, now: Now) {
+        let data = json!({
+            "reconnectAfterMs": reconnect_after.as_millis() as u64,
+            "deadlineMs": deadline.as_millis() as u64,
+        });
+        self.tell(wire::system("draining", now.unix_ms, &data));
+    }
+
+    /// Does what is due. `tail_age` is how far this replica is behind the log.
+    pub(crate) fn on_tick(&mut self, now: Now, tail_age: impl FnOnce() -> Duration) {
+        if now.instant >= self.heartbeat_at {
+            self.heartbeat_at = now.instant + self.surroundings.config.heartbeat;
+            let data = json!({ "serverTs": now.unix_ms, "tailAgeMs": tail_age().as_millis() as u64 });
+            self.tell(wire::system("heartbeat", now.unix_ms, &data));
+        }
+        self.token_tick(now);
+        while let Some((due, _)) = self.gated.first()
+            && *due <= now.instant
+            && let Some((_, channel)) = self.gated.pop_first()
+        {
+            self.list(&channel, now);
+        }
+        for (_, channel, token) in self.retries.extract_if(.., |(at, ..)| *at <= now.instant).collect::<Vec<_>>() {
+            if let Some(subscription) = self.subscriptions.get(&channel)
+                && subscription.phase == (Phase::Joining { token })
+            {
+                self.join_on(&channel);
+            }
+        }
+    }
+
+    /// When [`Session::on_tick`] has something to do again.
+    pub(crate) fn deadline(&self, now: Now) -> Instant {
+        let gated = self.gated.first().map(|(due, _)| *due);
+        let retry = self.retries.iter().map(|(at, ..)| *at).min();
+        let times = [gated, retry, Some(self.token.next_at(now))];
+        times.into_iter().flatten().fold(self.heartbeat_at, Instant::min)
+    }
+
+    /// What has to be done outside, in order. Must be asked for after every call, and carried out without the session's lock.
+    pub(crate) fn actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Why the connection is to be closed, once what [`Session::take`] gives has been written.
+    pub(crate) fn closing(&self) -> Option<CloseCode> {
+        self.closing
+    }
+
+    /// Whether there is something to write.
+    pub(crate) fn has_output(&self) -> bool {
+        !self.control.is_empty() || !self.ready.is_empty()
+    }
+
+    /// Whether a further message may be read: not while the answers to those before it wait.
+    pub(crate) fn wants_input(&self) -> bool {
+        self.closing.is_none() && self.control_bytes < MAX_CONTROL_BYTES && self.steps.has_room()
+    }
+
+    /// Says whether the socket takes what is written.
+    pub(crate) fn set_blocked(&mut self, is_blocked: bool) {
+        self.is_blocked = is_blocked;
+    }
+
+    /// Moves envelopes to `out`, until they hold `max_bytes` or more.
+    pub(crate) fn take(&mut self, max_bytes: usize, out: &mut Vec<Bytes>, now: Now) {
+        let mut taken = 0;
+        while taken < max_bytes
+            && let Some(envelope) = self.control.pop_front()
+        {
+            self.control_bytes -= envelope.len();
+            taken += envelope.len();
+            out.push(envelope);
+        }
+        while taken < max_bytes
+            && let Some(channel) = self.ready.pop_front()
+        {
+            taken += self.take_turn(&channel, max_bytes - taken, out, now);
+        }
+        self.report_queued();
+        self.surroundings.metrics.deliveries.inc_by(out.len() as u64);
+        if !self.steps.is_empty() {
+            self.pump(now);
+        }
+    }
+
+    fn take_turn(&mut self, channel: &Channel, max_bytes: usize, out: &mut Vec<Bytes>, now: Now) -> usize {
+        let Some(subscription) = self.subscriptions.get_mut(channel) else { return 0 };
+        subscription.is_listed = false;
+        let (queued, replay) = (subscription.queued_bytes(), subscription.replay_bytes());
+        let mut taken = 0;
+        for _ in 0..TURN {
+            if taken >= max_bytes {
+                break;
+            }
+            let Some(item) = subscription.next_item(now.instant) else { break };
+            let envelope = render(channel, &item, subscription.interval, now.unix_ms);
+            taken += envelope.len();
+            out.push(envelope);
+        }
+        self.queued_bytes = self.queued_bytes - queued + subscription.queued_bytes();
+        self.replay_bytes = self.replay_bytes - replay + subscription.replay_bytes();
+        if subscription.wants_more() {
+            self.join_on(channel);
+        }
+        self.list(channel, now);
+        taken
+    }
+
+    /// Asks for what follows the part of a replay that has been written.
+    fn join_on(&mut self, channel: &Channel) {
+        let token = self.new_token();
+        if let Some(subscription) = self.subscriptions.get_mut(channel) {
+            subscription.phase = Phase::Joining { token };
+            let kind = ActionKind::Join { from: From::After(subscription.position()), token };
+            self.actions.push(Action { channel: channel.clone(), kind });
+        }
+    }
+
+    /// Puts a channel where it belongs: among those to be written, or those that wait for their interval.
+    fn list(&mut self, channel: &Channel, now: Now) {
+        let Some(subscription) = self.subscriptions.get_mut(channel) else { return };
+        if subscription.is_writable(now.instant) {
+            if !subscription.is_listed {
+                subscription.is_listed = true;
+                self.ready.push_back(channel.clone());
+            }
+        } else if let Some(due) = subscription.waits_until(now.instant) {
+            self.gated.insert((due, channel.clone()));
+        }
+    }
+
+    fn tell(&mut self, envelope: Bytes) {
+        if self.closing.is_none() {
+            self.control_bytes += envelope.len();
+            self.control.push_back(envelope);
+        }
+    }
+
+    fn report_queued(&mut self) {
+        let change = self.queued_bytes as i64 - self.reported_bytes as i64;
+        self.surroundings.metrics.queued_bytes.add(change);
+        self.reported_bytes = self.queued_bytes;
+    }
+
+    fn new_token(&mut self) -> u64 {
+        self.next_token += 1;
+        self.next_token
+    }
+
+    /// Ends one subscription without a word.
+    fn end(&mut self, channel: &Channel) -> Option<Subscription> {
+        let subscription = self.subscriptions.remove(channel)?;
+        self.queued_bytes -= subscription.queued_bytes();
+        self.replay_bytes -= subscription.replay_bytes();
+        self.gated.retain(|(_, other)| other != channel);
+        self.retries.retain(|(_, other, _)| other != channel);
+        self.actions.push(Action { channel: channel.clone(), kind: ActionKind::Leave });
+        Some(subscription)
+    }
+
+    /// Ends subscriptions that are no longer allowed, each told by its own message. Gives those that were told.
+    fn end_forbidden(
+        &mut self,
+        code: ErrorCode,
+        now: Now,
+        is_allowed: impl Fn(&Grant, &Channel) -> bool,
+    ) -> Vec<Channel> {
+        let mut ended: Vec<Channel> =
+            self.subscriptions.keys().filter(|channel| !is_allowed(&self.grant, channel)).cloned().collect();
+        ended.sort_unstable();
+        ended.retain(|channel| {
+            let was_answered = self.end(channel).is_some_and(|subscription| subscription.is_answered);
+            if was_answered {
+                self.tell(wire::ended(channel.as_str(), code, now.unix_ms));
+            }
+            self.steps.refuse(channel, code);
+            was_answered
+        });
+        ended
+    }
+
+    /// Ends the session. What has been answered is still written; events are not.
+    fn close(&mut self, code: CloseCode) {
+        if self.closing.is_none() {
+            self.closing = Some(code);
+            self.subscriptions.clear();
+            self.ready.clear();
+            self.gated.clear();
+            self.steps = Steps::default();
+            self.queued_bytes = 0;
+            self.replay_bytes = 0;
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.queued_bytes = 0;
+        self.report_queued();
+    }
+}
+
+fn render(channel: &Channel, item: &Item, interval: Option<Duration>, now_ms: i64) -> Bytes {
+    let name = channel.as_str();
+    match item {
+        Item::Event(event) => event.envelope.clone(),
+        Item::Term { seq, previous } => wire::term(name, *seq, *previous, now_ms),
+        Item::Gap { from, to, reason } => wire::gap(name, *from, *to, *reason, None, now_ms),
+        Item::Malformed { seq } => {
+            wire::gap(name, *seq, *seq, wire::GapReason::Lost, Some(ErrorCode::InternalError), now_ms)
+        }
+        Item::Dropped { from, to, count, reason } => wire::backpressure_drop(name, *from, *to, *count, *reason, now_ms),
+        Item::Restart { seq } => {
+            let said = wire::Subscribed {
+                recovered: Some(false),
+                interval_ms: interval.map_or(0, |interval| interval.as_millis() as u64),
+                ..wire::Subscribed::default()
+            };
+            wire::subscribed(name, *seq, &said, now_ms)
+        }
+    }
+}
+
+/// The word for a failed join.
+fn unavailable(error: &JoinError) -> String {
+    match error {
+        JoinError::Unavailable(StoreError::Unavailable(_)) => "history cannot be read now".to_owned(),
+        JoinError::Unavailable(error) => format!("history cannot be read now: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

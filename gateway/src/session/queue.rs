@@ -1,0 +1,197 @@
+//! What waits for one client on one channel, and what gives way when that is too much.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use akis_eventlog::LogEvent;
+use akis_model::Seq;
+
+use crate::wire::{DropReason, GapReason};
+
+/// One thing to be told about a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Item {
+    /// An event.
+    Event(Arc<LogEvent>),
+    /// Positions go on from `seq`; nothing was lost.
+    Term { seq: Seq, previous: Seq },
+    /// `from` to `to` cannot be had.
+    Gap { from: Seq, to: Seq, reason: GapReason },
+    /// The entry at `seq` is no event.
+    Malformed { seq: Seq },
+    /// This client was too slow.
+    Dropped { from: Seq, to: Seq, count: u64, reason: DropReason },
+    /// The subscription begins anew behind `seq`.
+    Restart { seq: Seq },
+}
+
+impl Item {
+    /// The position that the next item follows.
+    pub(super) fn position(&self) -> Seq {
+        match self {
+            Self::Event(event) => event.seq,
+            Self::Term { seq, .. } | Self::Malformed { seq } | Self::Restart { seq } => *seq,
+            Self::Gap { to, .. } | Self::Dropped { to, .. } => *to,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Event(event) => event.envelope.len(),
+            // A queue slot; what is rendered from it is short-lived.
+            Self::Term { .. }
+            | Self::Gap { .. }
+            | Self::Malformed { .. }
+            | Self::Dropped { .. }
+            | Self::Restart { .. } => size_of::<Self>(),
+        }
+    }
+}
+
+/// Items in the order in which they are told.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    items: VecDeque<Item>,
+    events: usize,
+    bytes: usize,
+}
+
+impl Queue {
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// How many of the items are events.
+    pub(super) fn events(&self) -> usize {
+        self.events
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn front(&self) -> Option<&Item> {
+        self.items.front()
+    }
+
+    pub(super) fn push(&mut self, item: Item) {
+        self.bytes += item.bytes();
+        self.events += usize::from(matches!(item, Item::Event(_)));
+        self.items.push_back(item);
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Item> {
+        let item = self.items.pop_front()?;
+        self.uncount(&item);
+        Some(item)
+    }
+
+    fn pop_back(&mut self) -> Option<Item> {
+        let item = self.items.pop_back()?;
+        self.uncount(&item);
+        Some(item)
+    }
+
+    fn uncount(&mut self, item: &Item) {
+        self.bytes -= item.bytes();
+        self.events -= usize::from(matches!(item, Item::Event(_)));
+    }
+
+    /// Adds a gap, or widens the one that was told last.
+    pub(super) fn push_gap(&mut self, from: Seq, to: Seq, reason: GapReason) {
+        match self.items.back_mut() {
+            Some(Item::Gap { to: last, reason: other, .. }) if last.next() == from && *other == reason => *last = to,
+            _ => self.push(Item::Gap { from, to, reason }),
+        }
+    }
+
+    /// Whether events were replaced here and the newest still waits: further ones take its place.
+    pub(super) fn is_conflating(&self) -> bool {
+        let mut newest = self.items.iter().rev();
+        matches!(newest.next(), Some(Item::Event(_)))
+            && matches!(newest.next(), Some(Item::Dropped { reason: DropReason::Conflated, .. }))
+    }
+
+    /// Replaces the events by notes that they are missing; what was told beside them stays. Gives how many there were.
+    pub(super) fn conflate(&mut self) -> u64 {
+        let items = std::mem::take(self).items;
+        let mut count = 0;
+        for item in items {
+            match item {
+                Item::Event(event) => {
+                    count += 1;
+                    self.push_drop(event.seq, event.seq, 1, DropReason::Conflated);
+                }
+                Item::Dropped { from, to, count, reason } => self.push_drop(from, to, count, reason),
+                other => self.push(other),
+            }
+        }
+        count
+    }
+
+    /// As [`Queue::conflate`], but the newest event stays when it is the last item.
+    pub(super) fn conflate_to_newest(&mut self) -> u64 {
+        let newest = match self.items.back() {
+            Some(Item::Event(_)) => self.pop_back(),
+            _ => None,
+        };
+        let count = self.conflate();
+        if let Some(newest) = newest {
+            self.push(newest);
+        }
+        count
+    }
+
+    /// Removes the events without a note; for subscriptions that skip positions by agreement.
+    pub(super) fn skip_events(&mut self) {
+        let items = std::mem::take(self).items;
+        for item in items.into_iter().filter(|item| !matches!(item, Item::Event(_))) {
+            self.push(item);
+        }
+    }
+
+    /// Replaces the oldest event by a note that it is missing. Gives whether there was one.
+    pub(super) fn drop_oldest(&mut self) -> bool {
+        let Some(at) = self.items.iter().position(|item| matches!(item, Item::Event(_))) else { return false };
+        let seq = self.items[at].position();
+        if let Some(before) = at.checked_sub(1)
+            && let Item::Dropped { to, count, reason: DropReason::Dropped, .. } = &mut self.items[before]
+            && to.next() == seq
+        {
+            *to = seq;
+            *count += 1;
+            if let Some(item) = self.items.remove(at) {
+                self.uncount(&item);
+            }
+            return true;
+        }
+        let note = Item::Dropped { from: seq, to: seq, count: 1, reason: DropReason::Dropped };
+        self.bytes += note.bytes();
+        let event = std::mem::replace(&mut self.items[at], note);
+        self.uncount(&event);
+        true
+    }
+
+    fn push_drop(&mut self, from: Seq, to: Seq, count: u64, reason: DropReason) {
+        match self.items.back_mut() {
+            Some(Item::Dropped { to: last, count: before, reason: other, .. })
+                if last.next() == from && *other == reason =>
+            {
+                *last = to;
+                *before += count;
+            }
+            _ => self.push(Item::Dropped { from, to, count, reason }),
+        }
+    }
+
+    /// Forgets what lies at or above `seq`.
+    pub(super) fn cut(&mut self, seq: Seq) {
+        while self.items.back().is_some_and(|item| item.position() >= seq) {
+            self.pop_back();
+        }
+    }
+}

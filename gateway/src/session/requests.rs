@@ -1,0 +1,377 @@
+//! What a client asked for, step by step: answers come in the order in which the channels were named.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use akis_eventlog::{From, JoinError, Joined};
+use akis_model::{Channel, CloseCode, ErrorCode, Kind, Seq};
+use bytes::Bytes;
+
+use super::subscription::{Phase, Subscription};
+use super::{Action, ActionKind, Session, unavailable};
+use crate::clock::Now;
+use crate::limits::Admission;
+use crate::request::{Ask, Refusal, Request, Start, Terms};
+use crate::wire::{self, RequestId};
+
+/// Steps that may wait before no further message is read.
+const MAX_STEPS: usize = 512;
+
+/// Joins of one connection at a time.
+const MAX_JOINS: usize = 16;
+
+/// Below this an `interval` is raised to it: about what coalescing does anyway.
+const MIN_INTERVAL_MS: u64 = 10;
+
+/// One entry of a request.
+#[derive(Debug)]
+struct Step {
+    id: Option<RequestId>,
+    work: Work,
+}
+
+#[derive(Debug)]
+enum Work {
+    /// Not begun.
+    Subscribe(Terms),
+    /// Not begun.
+    Unsubscribe(Channel),
+    /// A join is under way.
+    Joining { terms: Terms, token: u64, resumed: Option<Resumed> },
+    /// The subscription stands; its answer waits for its turn.
+    Joined { terms: Terms, answer: Answer },
+    /// The answer waits for its turn.
+    Refused { name: String, refusal: Refusal },
+}
+
+/// What an earlier join said about the position asked for, when a second one fetches the snapshot.
+#[derive(Debug, Clone, Copy)]
+struct Resumed {
+    recovered: bool,
+    snapshot: Seq,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Answer {
+    recovered: Option<bool>,
+    replayed: usize,
+    oldest: Option<Seq>,
+    /// The channel was subscribed before.
+    is_again: bool,
+}
+
+impl Work {
+    fn channel(&self) -> Option<&Channel> {
+        match self {
+            Self::Subscribe(terms) | Self::Joining { terms, .. } | Self::Joined { terms, .. } => Some(&terms.channel),
+            Self::Unsubscribe(channel) => Some(channel),
+            Self::Refused { .. } => None,
+        }
+    }
+
+    fn is_begun(&self) -> bool {
+        match self {
+            Self::Subscribe(_) | Self::Unsubscribe(_) => false,
+            Self::Joining { .. } | Self::Joined { .. } | Self::Refused { .. } => true,
+        }
+    }
+}
+
+/// Steps in the order in which they are answered. They begin in this order too.
+#[derive(Debug, Default)]
+pub(super) struct Steps(VecDeque<Step>);
+
+impl Steps {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.0.len() < MAX_STEPS
+    }
+
+    /// Whether the join with this token belongs to a step.
+    pub(super) fn is_joining(&self, token: u64) -> bool {
+        self.0.iter().any(|step| matches!(&step.work, Work::Joining { token: other, .. } if *other == token))
+    }
+
+    /// Answers the step that subscribes a channel with a refusal, because the token no longer allows it.
+    pub(super) fn refuse(&mut self, channel: &Channel, code: ErrorCode) {
+        for step in &mut self.0 {
+            if step.work.is_begun() && step.work.channel() == Some(channel) {
+                let refusal = Refusal::new(code, "the token no longer allows the channel");
+                step.work = Work::Refused { name: channel.as_str().to_owned(), refusal };
+            }
+        }
+    }
+}
+
+impl Session {
+    /// Takes a text message.
+    pub(crate) fn on_text(&mut self, text: &str, now: Now) {
+        if !self.admit(now, || Request::id_of(text)) {
+            return;
+        }
+        let Request { id, ask } = match Request::parse(text) {
+            Ok(request) => request,
+            Err(bad) => return self.bad_request(bad.id.as_ref(), &bad.refusal, now),
+        };
+        match ask {
+            Ask::Ping => self.tell(wire::pong(id.as_ref(), now.unix_ms)),
+            Ask::Auth(token) => self.authenticate(id.as_ref(), &token, now),
+            Ask::Subscribe(wishes) => {
+                self.steps.0.extend(wishes.into_iter().map(|wish| Step {
+                    id: id.clone(),
+                    work: match wish.terms {
+                        Ok(terms) => Work::Subscribe(terms),
+                        Err(refusal) => Work::Refused { name: wish.name, refusal },
+                    },
+                }));
+                self.pump(now);
+            }
+            Ask::Unsubscribe(names) => {
+                self.steps.0.extend(names.into_iter().map(|name| Step {
+                    id: id.clone(),
+                    work: match Channel::parse(&name) {
+                        Ok(channel) => Work::Unsubscribe(channel),
+                        Err(error) => {
+                            Work::Refused { name, refusal: Refusal::new(ErrorCode::BadChannel, error.to_string()) }
+                        }
+                    },
+                }));
+                self.pump(now);
+            }
+        }
+    }
+
+    /// Takes a binary message, which is never understood.
+    pub(crate) fn on_binary(&mut self, now: Now) {
+        if self.admit(now, || None) {
+            self.bad_request(None, &Refusal::new(ErrorCode::BadRequest, "messages are text, not binary"), now);
+        }
+    }
+
+    /// Counts a ping or pong frame, and gives whether it is within the rate.
+    pub(crate) fn on_control_frame(&mut self, now: Now) -> bool {
+        self.admit(now, || None)
+    }
+
+    fn admit(&mut self, now: Now, id: impl FnOnce() -> Option<RequestId>) -> bool {
+        if self.closing.is_some() {
+            return false;
+        }
+        self.surroundings.metrics.messages.inc();
+        match self.gate.admit(now.instant) {
+            Admission::Accepted => true,
+            Admission::Refused { retry_after, is_last } => {
+                let retry_after_ms = (retry_after.as_millis() as u64).max(1);
+                let message = "more messages than allowed";
+                let error =
+                    wire::error(id().as_ref(), ErrorCode::RateLimited, message, Some(retry_after_ms), now.unix_ms);
+                self.tell(error);
+                if is_last {
+                    self.close(CloseCode::RateLimit);
+                }
+                false
+            }
+        }
+    }
+
+    /// Answers a request that is refused as a whole, and closes after too many of them.
+    pub(super) fn bad_request(&mut self, id: Option<&RequestId>, refusal: &Refusal, now: Now) {
+        self.tell(wire::error(id, refusal.code, &refusal.message, None, now.unix_ms));
+        self.bad_requests += 1;
+        if self.bad_requests >= self.surroundings.config.limits.bad_requests {
+            self.close(CloseCode::BadRequests);
+        }
+    }
+
+    /// Answers what can be answered and begins what can be begun.
+    pub(super) fn pump(&mut self, now: Now) {
+        loop {
+            while let Some(step) =
+                self.steps.0.pop_front_if(|step| matches!(step.work, Work::Refused { .. } | Work::Joined { .. }))
+            {
+                self.answer(step, now);
+            }
+            if self.closing.is_some() || !self.begin_next(now) {
+                return;
+            }
+        }
+    }
+
+    fn answer(&mut self, step: Step, now: Now) {
+        let Step { id, work } = step;
+        let id = id.as_ref();
+        match work {
+            Work::Refused { name, refusal } => {
+                self.tell(wire::subscribe_error(&name, id, refusal.code, &refusal.message, now.unix_ms));
+            }
+            Work::Joined { terms, answer } => {
+                if let Some(envelope) = self.confirm(&terms, answer, id, now) {
+                    self.tell(envelope);
+                    self.gated.retain(|(_, channel)| *channel != terms.channel);
+                    self.list(&terms.channel, now);
+                }
+            }
+            Work::Subscribe(_) | Work::Unsubscribe(_) | Work::Joining { .. } => {}
+        }
+    }
+
+    /// Renders `subscribed`; from here on events of the channel may be written.
+    fn confirm(&mut self, terms: &Terms, answer: Answer, id: Option<&RequestId>, now: Now) -> Option<Bytes> {
+        let subscription = self.subscriptions.get_mut(&terms.channel)?;
+        subscription.is_answered = true;
+        let mut recovered = answer.recovered;
+        if answer.is_again {
+            subscription.set_interval(granted_interval(subscription.kind, terms));
+            recovered = match terms.start {
+                Start::Now => None,
+                Start::After(after) => Some(after != Seq::ZERO && subscription.covers(after)),
+                Start::Since(_) => Some(false),
+            };
+        }
+        let said = wire::Subscribed {
+            id,
+            recovered,
+            replayed: answer.replayed,
+            oldest: answer.oldest,
+            interval_ms: subscription.interval.map_or(0, |interval| interval.as_millis() as u64),
+        };
+        Some(wire::subscribed(terms.channel.as_str(), subscription.told_position(), &said, now.unix_ms))
+    }
+
+    /// Begins the next step, if one may. Gives whether it did.
+    fn begin_next(&mut self, now: Now) -> bool {
+        let under_way = self.steps.0.iter().take_while(|step| step.work.is_begun()).count();
+        let Some(step) = self.steps.0.get(under_way) else { return false };
+        let is_first = under_way == 0;
+        let work = match &step.work {
+            Work::Subscribe(terms) => {
+                let same = |step: &Step| step.work.channel() == Some(&terms.channel);
+                let has_room = under_way < MAX_JOINS && self.replay_bytes < self.surroundings.config.limits.queue_bytes;
+                if !(has_room || self.replay_bytes == 0 && is_first) || self.steps.0.iter().take(under_way).any(same) {
+                    return false;
+                }
+                let terms = terms.clone();
+                self.begin_subscribe(terms, now)
+            }
+            Work::Unsubscribe(channel) if is_first => {
+                let (channel, id) = (channel.clone(), step.id.clone());
+                self.end(&channel);
+                self.steps.0.pop_front();
+                self.tell(wire::unsubscribed(channel.as_str(), id.as_ref(), now.unix_ms));
+                return true;
+            }
+            Work::Unsubscribe(_) | Work::Joining { .. } | Work::Joined { .. } | Work::Refused { .. } => return false,
+        };
+        if let Some(step) = self.steps.0.get_mut(under_way) {
+            step.work = work;
+        }
+        true
+    }
+
+    fn begin_subscribe(&mut self, terms: Terms, now: Now) -> Work {
+        let refuse = |code, message: &str| Work::Refused {
+            name: terms.channel.as_str().to_owned(),
+            refusal: Refusal::new(code, message),
+        };
+        if self.token.has_expired(now.unix_ms) {
+            return refuse(ErrorCode::TokenExpired, "the token has expired");
+        }
+        if !self.grant.channels.allows(&terms.channel) {
+            return refuse(ErrorCode::ChannelForbidden, "the token does not allow the channel");
+        }
+        let token = self.new_token();
+        let from = if self.subscriptions.contains_key(&terms.channel) {
+            // Only to learn what is kept: the subscription goes on where it is.
+            From::Live { snapshot: false }
+        } else {
+            if self.subscriptions.len() >= self.grant.limits.channels {
+                return refuse(ErrorCode::ChannelLimit, "the connection has as many channels as it may have");
+            }
+            let kind = terms.channel.kind();
+            let subscription = Subscription::joining(kind, granted_interval(kind, &terms), token);
+            self.subscriptions.insert(terms.channel.clone(), subscription);
+            match terms.start {
+                Start::Now => From::Live { snapshot: terms.snapshot },
+                Start::After(after) => From::After(after),
+                Start::Since(time) => From::Since(time),
+            }
+        };
+        self.actions.push(Action { channel: terms.channel.clone(), kind: ActionKind::Join { from, token } });
+        Work::Joining { terms, token, resumed: None }
+    }
+
+    /// Takes the result of a join that a request waits for.
+    pub(super) fn on_first_join(&mut self, channel: &Channel, token: u64, joined: Result<Joined, JoinError>) {
+        let is_it = |step: &Step| matches!(&step.work, Work::Joining { token: other, .. } if *other == token);
+        let Some(at) = self.steps.0.iter().position(is_it) else { return };
+        let Some(Step { work: Work::Joining { terms, resumed, .. }, .. }) = self.steps.0.get(at) else { return };
+        let (terms, resumed) = (terms.clone(), *resumed);
+        let is_new = self.subscriptions.get(channel).is_some_and(|s| s.phase == (Phase::Joining { token }));
+        let work = match joined {
+            Ok(joined) if is_new => self.begin_joined(terms, resumed, joined),
+            Err(error) if is_new => {
+                self.end(channel);
+                let refusal = Refusal::new(ErrorCode::ReplayUnavailable, unavailable(&error));
+                Work::Refused { name: channel.as_str().to_owned(), refusal }
+            }
+            // The subscription itself stands, whether or not history can be read.
+            joined => {
+                let oldest = joined.ok().and_then(|joined| joined.oldest);
+                Work::Joined { terms, answer: Answer { recovered: None, replayed: 0, oldest, is_again: true } }
+            }
+        };
+        if let Some(step) = self.steps.0.get_mut(at) {
+            step.work = work;
+        }
+    }
+
+    fn begin_joined(&mut self, terms: Terms, resumed: Option<Resumed>, joined: Joined) -> Work {
+        let resumes = terms.start != Start::Now;
+        if resumes && terms.snapshot && resumed.is_none() && joined.live && joined.events.is_empty() {
+            let resumed = Resumed { recovered: joined.recovered, snapshot: joined.position };
+            return self.join_snapshot(terms, resumed);
+        }
+        let recovered = match resumed {
+            // What came after the position meanwhile is part of the second join only when that begins at the snapshot.
+            Some(Resumed { recovered, snapshot }) => {
+                recovered && joined.events.first().is_none_or(|first| first.seq == snapshot)
+            }
+            None => joined.recovered && terms.start != Start::After(Seq::ZERO),
+        };
+        let (oldest, mut replayed) = (joined.oldest, joined.replayed);
+        let metrics = &self.surroundings.metrics;
+        if resumes {
+            metrics.replays.inc();
+            metrics.replayed.inc_by(joined.events.len() as u64);
+        }
+        if let Some(subscription) = self.subscriptions.get_mut(&terms.channel) {
+            subscription.begin(joined);
+            self.replay_bytes += subscription.replay_bytes();
+            if subscription.interval.is_some() {
+                replayed = subscription.replay_events();
+            }
+        }
+        let answer = Answer { recovered: resumes.then_some(recovered), replayed, oldest, is_again: false };
+        Work::Joined { terms, answer }
+    }
+
+    /// There is nothing above the position asked for, and a snapshot is wanted: joins once more, from one position before, so that
+    /// the latest event is part of what comes and nothing can come between.
+    fn join_snapshot(&mut self, terms: Terms, resumed: Resumed) -> Work {
+        let token = self.new_token();
+        if let Some(subscription) = self.subscriptions.get_mut(&terms.channel) {
+            subscription.phase = Phase::Joining { token };
+        }
+        let kind = ActionKind::Join { from: From::After(resumed.snapshot.before()), token };
+        self.actions.push(Action { channel: terms.channel.clone(), kind });
+        Work::Joining { terms, token, resumed: Some(resumed) }
+    }
+}
+
+fn granted_interval(kind: Kind, terms: &Terms) -> Option<Duration> {
+    let is_asked = terms.interval_ms > 0 && kind.is_newest_wins();
+    is_asked.then(|| Duration::from_millis(terms.interval_ms.max(MIN_INTERVAL_MS)))
+}

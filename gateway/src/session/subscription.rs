@@ -1,0 +1,354 @@
+//! One channel of one connection: where it is, and what of the log follows from there.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use akis_eventlog::{Joined, LogEvent, Notice, TERM_JUMP, links};
+use akis_model::{Kind, Seq};
+
+use super::queue::{Item, Queue};
+use crate::wire::{DropReason, GapReason};
+
+/// How a subscription stands to the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// A join is under way, or waits to be tried again; live notices are ignored, the join covers them.
+    Joining {
+        /// The join whose result counts.
+        token: u64,
+    },
+    /// A part of the replay is being written; the next one is joined when it has been. Live notices are ignored.
+    Replaying,
+    /// Live notices are taken.
+    Live,
+}
+
+/// What a full queue means now.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pressure {
+    /// Events that may wait.
+    pub(super) max_events: usize,
+    /// The socket takes nothing at present. As long as it does, a burst may wait beyond `max_events`: the client has done
+    /// nothing wrong, and what waits is bounded in bytes.
+    pub(super) is_blocked: bool,
+}
+
+/// What taking a notice led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Nothing new, or it waits.
+    Taken,
+    /// It waits, and events gave way to it.
+    Thinned(u64, DropReason),
+    /// No room, and nothing here may give way.
+    Overflow,
+}
+
+#[derive(Debug)]
+pub(super) struct Subscription {
+    pub(super) kind: Kind,
+    pub(super) interval: Option<Duration>,
+    pub(super) phase: Phase,
+    /// The request has been answered; until then nothing of the channel is written.
+    pub(super) is_answered: bool,
+    /// Whether the session has it in its list of those with something to write.
+    pub(super) is_listed: bool,
+    /// What the next notice must follow.
+    position: Seq,
+    /// The last position that was handed out.
+    written: Seq,
+    /// Everything above it was handed out or waits.
+    whole_from: Seq,
+    epoch: u64,
+    /// What lies before live. Does not count as waiting: more is asked for only when it has been written.
+    replay: VecDeque<Item>,
+    replay_bytes: usize,
+    queue: Queue,
+    /// With an interval: when the next event may be written.
+    due: Option<Instant>,
+}
+
+impl Subscription {
+    /// A subscription whose first join is under way.
+    pub(super) fn joining(kind: Kind, interval: Option<Duration>, token: u64) -> Self {
+        Self {
+            kind,
+            interval,
+            phase: Phase::Joining { token },
+            is_answered: false,
+            is_listed: false,
+            position: Seq::ZERO,
+            written: Seq::ZERO,
+            whole_from: Seq::ZERO,
+            epoch: 0,
+            replay: VecDeque::new(),
+            replay_bytes: 0,
+            queue: Queue::default(),
+            due: None,
+        }
+    }
+
+    /// Takes the first part of what lies before live.
+    pub(super) fn begin(&mut self, joined: Joined) {
+        self.position = joined.position;
+        self.written = joined.position;
+        self.whole_from = joined.position;
+        self.take_joined(joined);
+    }
+
+    /// Takes a further part. Where the log no longer has what comes next, that is told first.
+    pub(super) fn go_on(&mut self, joined: Joined) {
+        if !joined.recovered && joined.position > self.position {
+            let (from, to) = (self.position.next(), joined.position);
+            self.push_replay(Item::Gap { from, to, reason: GapReason::Trimmed });
+            self.position = to;
+            self.whole_from = to;
+        } else if joined.position < self.position {
+            self.push_replay(Item::Restart { seq: joined.position });
+            self.position = joined.position;
+            self.whole_from = joined.position;
+        }
+        self.take_joined(joined);
+    }
+
+    fn take_joined(&mut self, joined: Joined) {
+        self.epoch = joined.epoch;
+        self.phase = if joined.live { Phase::Live } else { Phase::Replaying };
+        for event in joined.events {
+            for item in self.follow(&event).into_iter().flatten() {
+                self.push_replay(item);
+            }
+        }
+    }
+
+    fn push_replay(&mut self, item: Item) {
+        if let Item::Event(event) = &item {
+            if self.interval.is_some() {
+                // One event per interval: the newest stands for all of the replay.
+                self.replay.retain(|item| !matches!(item, Item::Event(_)));
+                self.replay_bytes = 0;
+            }
+            self.replay_bytes += event.envelope.len();
+        }
+        self.replay.push_back(item);
+    }
+
+    /// What is told for an event: nothing when it is not new, what lies before it when that is not just the
+    /// position before, and the event itself.
+    fn follow(&mut self, event: &std::sync::Arc<LogEvent>) -> [Option<Item>; 2] {
+        if event.seq <= self.position {
+            return [None, None];
+        }
+        let before = self.bridge(event.seq.before(), event.previous);
+        self.position = event.seq;
+        [before, Some(Item::Event(std::sync::Arc::clone(event)))]
+    }
+
+    /// What is told when the next event follows `to`, which lies at or above the position.
+    fn bridge(&mut self, to: Seq, previous: Option<Seq>) -> Option<Item> {
+        if to <= self.position {
+            return None;
+        }
+        let from = self.position;
+        self.position = to;
+        if let Some(previous) = previous
+            && links(from, to.next(), Some(previous))
+        {
+            return Some(Item::Term { seq: to, previous });
+        }
+        self.whole_from = to;
+        // Positions are dense inside a term, so a small hole is known to be a loss. A jump as wide as between terms
+        // without proof says nothing about how much was lost.
+        let is_known = previous.is_some_and(|previous| previous > from) || to.get() - from.get() < TERM_JUMP;
+        let reason = if is_known { GapReason::Lost } else { GapReason::Unproven };
+        Some(Item::Gap { from: from.next(), to, reason })
+    }
+
+    /// Takes a live notice.
+    pub(super) fn on_notice(&mut self, notice: &Notice, pressure: Pressure) -> Outcome {
+        if self.phase != Phase::Live {
+            return Outcome::Taken;
+        }
+        match notice {
+            Notice::Event(event) => {
+                let [before, Some(event)] = self.follow(event) else { return Outcome::Taken };
+                self.push_told(before);
+                return self.push_event(event, pressure);
+            }
+            Notice::Marker { seq, previous, .. } => {
+                let item = self.bridge(*seq, *previous);
+                self.push_told(item);
+            }
+            Notice::Unproven { since, .. } => self.jump(since.before(), GapReason::Unproven),
+            Notice::Rewound { seq, epoch, .. } => self.rewind(*seq, *epoch),
+            Notice::Malformed { seq, .. } => {
+                if *seq > self.position {
+                    let before = self.bridge(seq.before(), None);
+                    self.push_told(before);
+                    self.queue.push(Item::Malformed { seq: *seq });
+                    self.position = *seq;
+                    self.whole_from = *seq;
+                }
+            }
+        }
+        // What is told is never dropped, so its number is bounded here: only a log that is beyond use tells so much.
+        if self.queue.len() > 2 * pressure.max_events + 16 { Outcome::Overflow } else { Outcome::Taken }
+    }
+
+    fn push_told(&mut self, item: Option<Item>) {
+        match item {
+            Some(Item::Gap { from, to, reason }) => self.queue.push_gap(from, to, reason),
+            Some(item) => self.queue.push(item),
+            None => {}
+        }
+    }
+
+    fn jump(&mut self, to: Seq, reason: GapReason) {
+        if to > self.position {
+            self.queue.push_gap(self.position.next(), to, reason);
+            self.position = to;
+            self.whole_from = to;
+        }
+    }
+
+    fn rewind(&mut self, seq: Seq, epoch: u64) {
+        if epoch <= self.epoch || self.position < seq {
+            return;
+        }
+        self.epoch = epoch;
+        self.queue.cut(seq);
+        self.position = seq.before();
+        self.whole_from = self.position;
+        self.queue.push(Item::Restart { seq: self.position });
+    }
+
+    fn push_event(&mut self, event: Item, pressure: Pressure) -> Outcome {
+        if self.interval.is_some() {
+            self.queue.skip_events();
+            self.queue.push(event);
+            return Outcome::Taken;
+        }
+        let is_full = pressure.is_blocked && self.queue.events() >= pressure.max_events;
+        let outcome = match self.kind {
+            Kind::Ticker | Kind::Book | Kind::Candles | Kind::Session
+                if is_full || (pressure.is_blocked && self.queue.is_conflating()) =>
+            {
+                Outcome::Thinned(self.queue.conflate(), DropReason::Conflated)
+            }
+            Kind::Trades if is_full => {
+                let mut dropped = 0;
+                while self.queue.events() >= pressure.max_events.max(1) && self.queue.drop_oldest() {
+                    dropped += 1;
+                }
+                Outcome::Thinned(dropped, DropReason::Dropped)
+            }
+            Kind::App if is_full => return Outcome::Overflow,
+            _ => Outcome::Taken,
+        };
+        self.queue.push(event);
+        if outcome != Outcome::Taken {
+            self.whole_from = self.position.before();
+        }
+        outcome
+    }
+
+    /// Gives way until at most `max_bytes` wait, as far as the kind allows.
+    pub(super) fn thin(&mut self, max_bytes: usize) -> Outcome {
+        if self.queue.bytes() <= max_bytes {
+            return Outcome::Taken;
+        }
+        let outcome = match self.kind {
+            Kind::Ticker | Kind::Book | Kind::Candles | Kind::Session => {
+                Outcome::Thinned(self.queue.conflate_to_newest(), DropReason::Conflated)
+            }
+            Kind::Trades => {
+                let mut dropped = 0;
+                while self.queue.bytes() > max_bytes && self.queue.drop_oldest() {
+                    dropped += 1;
+                }
+                Outcome::Thinned(dropped, DropReason::Dropped)
+            }
+            Kind::App => return Outcome::Overflow,
+        };
+        self.whole_from = self.position.before();
+        outcome
+    }
+
+    /// Whether something may be written now.
+    pub(super) fn is_writable(&self, now: Instant) -> bool {
+        self.is_answered && self.has_items() && self.due.is_none_or(|due| due <= now)
+    }
+
+    /// When something may be written that has to wait for its interval.
+    pub(super) fn waits_until(&self, now: Instant) -> Option<Instant> {
+        self.due.filter(|due| self.is_answered && self.has_items() && *due > now)
+    }
+
+    fn has_items(&self) -> bool {
+        !self.replay.is_empty() || !self.queue.is_empty()
+    }
+
+    /// The next item to be written.
+    pub(super) fn next_item(&mut self, now: Instant) -> Option<Item> {
+        if !self.is_writable(now) {
+            return None;
+        }
+        let item = self.replay.pop_front().or_else(|| self.queue.pop())?;
+        if self.replay.is_empty() {
+            self.replay_bytes = 0;
+        }
+        self.written = item.position();
+        if let (Item::Event(_), Some(interval)) = (&item, self.interval) {
+            self.due = Some(now + interval);
+        }
+        Some(item)
+    }
+
+    /// Whether the part of the replay that was at hand has been written, and the next one is wanted.
+    pub(super) fn wants_more(&self) -> bool {
+        self.phase == Phase::Replaying && self.replay.is_empty()
+    }
+
+    pub(super) fn position(&self) -> Seq {
+        self.position
+    }
+
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.queue.bytes()
+    }
+
+    pub(super) fn replay_bytes(&self) -> usize {
+        self.replay_bytes
+    }
+
+    /// How many events wait that lie before live.
+    pub(super) fn replay_events(&self) -> usize {
+        self.replay.iter().filter(|item| matches!(item, Item::Event(_))).count()
+    }
+
+    /// The position that the next event to be written follows.
+    pub(super) fn told_position(&self) -> Seq {
+        match self.replay.front().or_else(|| self.queue.front()) {
+            // With an interval, positions were skipped on the way to it.
+            Some(Item::Event(event)) if self.interval.is_some() => event.seq.before().max(self.written),
+            _ => self.written,
+        }
+    }
+
+    /// Whether a client that asks for everything above `after` has it, or will be given it.
+    pub(super) fn covers(&self, after: Seq) -> bool {
+        self.interval.is_none() && self.whole_from <= after && after <= self.position
+    }
+
+    /// Changes the interval of a subscription that goes on.
+    pub(super) fn set_interval(&mut self, interval: Option<Duration>) {
+        let before = self.told_position();
+        if self.interval.is_some() {
+            // Positions were skipped so far; from here on none are, or by the new interval.
+            self.written = before;
+            self.whole_from = self.whole_from.max(before);
+        }
+        self.interval = interval;
+        self.due = None;
+    }
+}

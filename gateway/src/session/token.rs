@@ -1,0 +1,130 @@
+//! The token in force: warnings before it expires, the end when it has, and a fresh one by `auth`.
+
+use std::time::{Duration, Instant};
+
+use akis_model::{CloseCode, ErrorCode};
+use serde_json::{Value, json};
+
+use super::Session;
+use crate::clock::Now;
+use crate::limits::MessageGate;
+use crate::request::Refusal;
+use crate::wire::{self, RequestId};
+
+/// How long before the end a client is warned.
+const WARNINGS_MS: [i64; 2] = [60_000, 15_000];
+
+/// How long a socket stays without a valid token, to take a fresh one.
+const GRACE_MS: i64 = 10_000;
+
+/// The longest time without a look at the clock: the wall clock may be set.
+const MAX_WAIT_MS: i64 = 60_000;
+
+/// What happens next with a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Warn that it expires; how many warnings were due before this one.
+    Warn(usize),
+    /// End all channels.
+    Expire,
+    /// Close.
+    Close,
+}
+
+#[derive(Debug)]
+pub(super) struct TokenWatch {
+    expires_at_ms: i64,
+    stage: Stage,
+    /// Warnings whose moment had passed when the token came are told once, together.
+    warn_now: bool,
+}
+
+impl TokenWatch {
+    pub(super) fn new(expires_at_ms: i64, now_ms: i64) -> Self {
+        let passed = WARNINGS_MS.iter().filter(|before| expires_at_ms - **before <= now_ms).count();
+        let stage = if passed < WARNINGS_MS.len() { Stage::Warn(passed) } else { Stage::Expire };
+        Self { expires_at_ms, stage, warn_now: passed > 0 }
+    }
+
+    /// Whether the token's time is over, whatever has been said about it.
+    pub(super) fn has_expired(&self, now_ms: i64) -> bool {
+        now_ms >= self.expires_at_ms
+    }
+
+    fn stage_at_ms(&self) -> i64 {
+        match self.stage {
+            Stage::Warn(n) => self.expires_at_ms.saturating_sub(WARNINGS_MS.get(n).copied().unwrap_or(0)),
+            Stage::Expire => self.expires_at_ms,
+            Stage::Close => self.expires_at_ms.saturating_add(GRACE_MS),
+        }
+    }
+
+    /// When to look again.
+    pub(super) fn next_at(&self, now: Now) -> Instant {
+        let wait_ms = self.stage_at_ms().saturating_sub(now.unix_ms).clamp(0, MAX_WAIT_MS);
+        now.instant + Duration::from_millis(wait_ms.unsigned_abs())
+    }
+
+    /// The stage that is due, and goes on to the next one.
+    fn advance(&mut self, now_ms: i64) -> Option<Stage> {
+        if now_ms < self.stage_at_ms() {
+            return None;
+        }
+        let due = self.stage;
+        self.stage = match due {
+            Stage::Warn(n) if n + 1 < WARNINGS_MS.len() => Stage::Warn(n + 1),
+            Stage::Warn(_) => Stage::Expire,
+            Stage::Expire | Stage::Close => Stage::Close,
+        };
+        Some(due)
+    }
+}
+
+impl Session {
+    /// Does what is due with the token.
+    pub(super) fn token_tick(&mut self, now: Now) {
+        if std::mem::take(&mut self.token.warn_now) {
+            self.tell_expiring(now);
+        }
+        while self.closing.is_none()
+            && let Some(stage) = self.token.advance(now.unix_ms)
+        {
+            match stage {
+                Stage::Warn(_) => self.tell_expiring(now),
+                Stage::Expire => {
+                    self.end_forbidden(ErrorCode::TokenExpired, now, |_, _| false);
+                    self.pump(now);
+                }
+                Stage::Close => self.close(CloseCode::Token),
+            }
+        }
+    }
+
+    fn tell_expiring(&mut self, now: Now) {
+        let data = json!({ "expiresAt": self.grant.expires_at_ms });
+        self.tell(wire::system("token_expiring", now.unix_ms, &data));
+    }
+
+    /// Carries out `auth`. A token that is not accepted leaves the old one in force.
+    pub(super) fn authenticate(&mut self, id: Option<&RequestId>, token: &str, now: Now) {
+        let grant = match self.surroundings.auth.check(token, now.unix_ms) {
+            Ok(grant) if grant.subject == self.grant.subject => grant,
+            Ok(_) => {
+                let refusal = Refusal::new(ErrorCode::TokenInvalid, "the token is of another sub");
+                return self.bad_request(id, &refusal, now);
+            }
+            Err(error) => return self.bad_request(id, &Refusal::new(error.code(), error.to_string()), now),
+        };
+        if grant.limits != self.grant.limits {
+            self.gate = MessageGate::new(grant.limits.messages_per_second, grant.limits.burst, now.instant);
+        }
+        self.token = TokenWatch::new(grant.expires_at_ms, now.unix_ms);
+        self.grant = grant;
+        let ended =
+            self.end_forbidden(ErrorCode::ChannelForbidden, now, |grant, channel| grant.channels.allows(channel));
+        let ended: Vec<Value> = ended.iter().map(|channel| channel.as_str().into()).collect();
+        self.tell(wire::authenticated(id, self.grant.expires_at_ms, &ended, now.unix_ms));
+        self.token_tick(now);
+        self.pump(now);
+    }
+}

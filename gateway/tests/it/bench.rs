@@ -1,0 +1,130 @@
+//! A gateway on a port of its own, its log, and clients.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use akis_eventlog::{Append, MemoryStore, Partition, Store};
+use akis_gateway::Gateway;
+use akis_model::{Body, Channel, Outcome, Seq};
+use akis_service::config::{AuthConfig, GatewayConfig, Role, Secret};
+use akis_testkit::{Envelope, LiveClient, wait_until};
+use jsonwebtoken::{EncodingKey, Header, encode};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// Longer than anything here takes on a slow machine.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+pub(crate) struct Bench {
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) address: SocketAddr,
+    pub(crate) drain: CancellationToken,
+    pub(crate) stop: CancellationToken,
+    pub(crate) served: JoinHandle<std::io::Result<()>>,
+}
+
+impl Bench {
+    pub(crate) async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub(crate) async fn with(configure: impl FnOnce(&mut GatewayConfig)) -> Self {
+        let mut config = GatewayConfig { replica: "test".to_owned(), ..GatewayConfig::default() };
+        configure(&mut config);
+        let role = Role { channels: vec!["desk:*".to_owned()], ..Role::default() };
+        let auth = AuthConfig {
+            secret: Some(Secret::new(SECRET)),
+            roles: [("desk".to_owned(), role)].into(),
+            ..AuthConfig::default()
+        };
+        let store = MemoryStore::new(4);
+        let registry = prometheus::Registry::new();
+        let gateway =
+            Gateway::new(Arc::clone(&store) as Arc<dyn Store>, config, &auth, &registry, Some("<p>page</p>")).unwrap();
+        let gateway = Arc::new(gateway);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
+        let served = {
+            let (gateway, drain, stop) = (Arc::clone(&gateway), drain.clone(), stop.clone());
+            tokio::spawn(async move { gateway.serve(listener, drain, stop).await })
+        };
+        wait_until(SOON, "the gateway is ready", async || gateway.readiness().is_ok()).await.unwrap();
+        Self { store, gateway, address, drain, stop, served }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("ws://{}/live", self.address)
+    }
+
+    pub(crate) fn http(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// A client that may read and publish everything and has been welcomed.
+    pub(crate) async fn client(&self) -> LiveClient {
+        self.client_with(&token(json!({}))).await
+    }
+
+    pub(crate) async fn client_with(&self, token: &str) -> LiveClient {
+        let mut client = LiveClient::connect(&self.url(), Some(token)).await.unwrap();
+        client.next_event("welcome", SOON).await.unwrap();
+        client
+    }
+
+    /// Appends an event whose data is `{"n": n}` to an application channel.
+    pub(crate) async fn append(&self, name: &str, n: usize) -> u64 {
+        self.append_data(name, &json!({ "n": n })).await
+    }
+
+    pub(crate) async fn append_data(&self, name: &str, data: &Value) -> u64 {
+        self.append_all(name, std::slice::from_ref(data)).await
+    }
+
+    /// Appends events in one batch; gives the position of the last one.
+    pub(crate) async fn append_all(&self, name: &str, data: &[Value]) -> u64 {
+        let channel = Channel::parse(name).unwrap();
+        let body = |data| Body::render(now_ms(), "test_event", &channel, Outcome::Ok, data).unwrap().text().clone();
+        let events: Vec<_> =
+            data.iter().map(|data| Append { channel: channel.clone(), id: None, body: body(data) }).collect();
+        let partition = Partition::of(&channel, self.store.partitions());
+        self.store.append(partition, &events, Seq::ZERO).await.unwrap().last().unwrap().get()
+    }
+}
+
+pub(crate) fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
+}
+
+/// A token of `alice` for everything and an hour, `changes` applied; `null` removes a claim.
+pub(crate) fn token(changes: Value) -> String {
+    let mut claims = json!({ "sub": "alice", "exp": now_ms() / 1000 + 3600, "channels": ["*"], "publish": ["*"] });
+    for (name, value) in changes.as_object().unwrap() {
+        if value.is_null() {
+            claims.as_object_mut().unwrap().remove(name);
+        } else {
+            claims[name] = value.clone();
+        }
+    }
+    encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
+}
+
+pub(crate) async fn ask(client: &mut LiveClient, request: Value) {
+    client.send(&request).await.unwrap();
+}
+
+pub(crate) async fn subscribe(client: &mut LiveClient, channel: Value) -> Envelope {
+    ask(client, json!({ "type": "subscribe", "channels": [channel] })).await;
+    client.next_event("subscribed", SOON).await.unwrap()
+}
+
+/// The next envelope that is no heartbeat.
+pub(crate) async fn next(client: &mut LiveClient) -> Envelope {
+    client.find(SOON, |envelope| envelope.event() != "heartbeat").await.unwrap()
+}

@@ -1,0 +1,169 @@
+//! What happens before a socket is open.
+
+use std::time::Duration;
+
+use akis_testkit::{ConnectError, LiveClient, wait_until};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use reqwest::header::HeaderMap;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::bench::{Bench, SECRET, SOON, now_ms, token};
+
+/// Sends a raw request and reads until the answer's body ends or the socket does.
+async fn raw(bench: &Bench, request: &str) -> String {
+    let mut stream = TcpStream::connect(bench.address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let reading = async {
+        let mut chunk = [0; 1024];
+        while !answer.ends_with(b"}") && !answer.ends_with(b"\r\n\r\n") {
+            match stream.read(&mut chunk).await {
+                Ok(0) | Err(_) => break,
+                Ok(n) => answer.extend_from_slice(&chunk[..n]),
+            }
+        }
+    };
+    tokio::time::timeout(SOON, reading).await.unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn upgrade(extra: &str) -> String {
+    format!(
+        "GET /live HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n{extra}\r\n"
+    )
+}
+
+const GOOD: &str = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+#[tokio::test]
+async fn requests_that_are_no_upgrade_are_told_so() {
+    let bench = Bench::start().await;
+    let bearer = format!("Authorization: Bearer {}\r\n", token(json!({})));
+    let other_host = "Origin: https://evil.example\r\n";
+    for (request, status, contains) in [
+        ("GET /live HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), "426", "upgrade: websocket"),
+        (upgrade(&GOOD.replace("13", "8")), "426", "sec-websocket-version: 13"),
+        (upgrade(&GOOD.replace("dGhlIHNhbXBsZSBub25jZQ==", "abc")), "400", "Sec-WebSocket-Key"),
+        (upgrade("Sec-WebSocket-Version: 13\r\n"), "400", "Sec-WebSocket-Key"),
+        (upgrade(GOOD), "401", "TOKEN_INVALID"),
+        (upgrade(GOOD), "401", "www-authenticate: Bearer"),
+        (upgrade(&format!("{GOOD}{bearer}{other_host}")), "403", "origin"),
+        (upgrade(&format!("{GOOD}{bearer}Origin: null\r\n")), "403", "origin"),
+        (upgrade(&format!("{GOOD}{bearer}Origin: http://localhost\r\n")), "101", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+        ("GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), "404", "application/problem+json"),
+        ("DELETE /live HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), "405", "application/problem+json"),
+    ] {
+        let answer = raw(&bench, &request).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request}\n{answer}");
+        assert!(answer.contains(contains), "{contains} in {answer}");
+    }
+}
+
+#[tokio::test]
+async fn bad_tokens_are_named_and_nothing_is_upgraded() {
+    let bench = Bench::start().await;
+    let key = EncodingKey::from_secret(b"another secret of thirty-two bytes");
+    let claims = json!({ "sub": "alice", "exp": now_ms() / 1000 + 60, "channels": ["*"] });
+    let none = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZSIsImV4cCI6OTk5OTk5OTk5OX0.";
+    let other_alg = Header::new(Algorithm::HS384);
+    for (token, code, says) in [
+        (Some("nonsense".to_owned()), "TOKEN_INVALID", "not a JWT"),
+        (Some(encode(&Header::default(), &claims, &key).unwrap()), "TOKEN_INVALID", "signature"),
+        (Some(none.to_owned()), "TOKEN_INVALID", "alg"),
+        (
+            Some(encode(&other_alg, &claims, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()),
+            "TOKEN_INVALID",
+            "alg",
+        ),
+        (Some(token(json!({ "exp": null }))), "TOKEN_INVALID", "no exp"),
+        (Some(token(json!({ "sub": null }))), "TOKEN_INVALID", "no sub"),
+        (Some(token(json!({ "exp": 1 }))), "TOKEN_EXPIRED", "expired"),
+        (None, "TOKEN_INVALID", "no token"),
+    ] {
+        match LiveClient::connect(&bench.url(), token.as_deref()).await {
+            Err(ConnectError::Refused { status: 401, body }) => {
+                let problem: Value = serde_json::from_str(&body).unwrap();
+                assert_eq!(problem["errorCode"], code);
+                assert!(problem["detail"].as_str().unwrap().contains(says), "{body} should say {says}");
+            }
+            Err(error) => panic!("{says}: {error}"),
+            Ok(_) => panic!("{says}: connected"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn tokens_come_by_header_subprotocol_or_query() {
+    let bench = Bench::start().await;
+    let by_query = format!("{}?token={}", bench.url(), token(json!({})));
+    let mut client = LiveClient::connect(&by_query, None).await.unwrap();
+    let welcome = client.next(SOON).await.unwrap();
+    assert_eq!(welcome.event(), "welcome");
+    assert_eq!(welcome.channel(), "system");
+    assert_eq!(welcome.data()["replica"], "test");
+    assert_eq!(welcome.data()["heartbeatMs"], 5000);
+    assert_eq!(welcome.data()["replay"], json!({ "maxEvents": 5000, "maxAgeMs": 86_400_000 }));
+    let limits = json!({ "channels": 200, "messagesPerSecond": 20, "burst": 100, "messageBytes": 65536, "queuePerChannel": 128 });
+    assert_eq!(welcome.data()["limits"], limits);
+
+    let offered = format!("{GOOD}Sec-WebSocket-Protocol: akis.v1, bearer.{}\r\n", token(json!({})));
+    let answer = raw(&bench, &upgrade(&offered)).await;
+    assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
+    assert!(answer.contains("sec-websocket-protocol: akis.v1\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn connections_are_limited_and_places_given_back() {
+    let bench = Bench::with(|config| {
+        config.limits.connections = 3;
+        config.limits.connections_per_subject = 2;
+    })
+    .await;
+    let mut alice = bench.client().await;
+    let _second = bench.client().await;
+    let refused = |status: u16| move |error: ConnectError| matches!(error, ConnectError::Refused { status: s, .. } if s == status);
+    let third = LiveClient::connect(&bench.url(), Some(&token(json!({})))).await;
+    assert!(third.err().is_some_and(refused(429)), "alice has two");
+    let _bob = bench.client_with(&token(json!({ "sub": "bob" }))).await;
+    let carol = LiveClient::connect(&bench.url(), Some(&token(json!({ "sub": "carol" })))).await;
+    assert!(carol.err().is_some_and(refused(503)), "three in all");
+    alice.close().await.unwrap();
+    wait_until(SOON, "a place is free", async || {
+        LiveClient::connect(&bench.url(), Some(&token(json!({ "sub": "carol" })))).await.is_ok()
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn addresses_and_handshakes_are_limited() {
+    let bench = Bench::with(|config| config.limits.connections_per_address = 1).await;
+    let _first = bench.client().await;
+    let answer = raw(&bench, &upgrade(GOOD)).await;
+    assert!(answer.starts_with("HTTP/1.1 429") && answer.contains("retry-after: "), "{answer}");
+
+    let bench = Bench::with(|config| config.limits.handshakes_per_second = 1).await;
+    let _first = bench.client().await;
+    let answer = raw(&bench, &upgrade(GOOD)).await;
+    assert!(answer.starts_with("HTTP/1.1 429") && answer.contains("RATE_LIMITED"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_head_that_never_ends_is_cut_off() {
+    let bench = Bench::with(|config| config.limits.header_timeout = Duration::from_millis(200)).await;
+    let answer = raw(&bench, "GET /live HTTP/1.1\r\nHost: x\r\nX-").await;
+    assert!(!answer.contains("200"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_page_needs_no_token() {
+    let bench = Bench::start().await;
+    let page = reqwest::get(bench.http("/")).await.unwrap();
+    assert_eq!(page.status(), 200);
+    assert_eq!(page.text().await.unwrap(), "<p>page</p>");
+    let empty = HeaderMap::new();
+    let missing = reqwest::Client::new().get(bench.http("/v1/history/a:b")).headers(empty).send().await.unwrap();
+    assert_eq!(missing.status(), 404);
+}

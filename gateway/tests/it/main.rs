@@ -1,0 +1,11 @@
+//! The gateway over real sockets, on the in-memory log.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests say where they failed")]
+
+mod bench;
+mod handshake;
+mod messages;
+mod publish;
+mod slow;
+mod streams;
+mod tokens;

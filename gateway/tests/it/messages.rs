@@ -1,0 +1,171 @@
+//! What clients say, good and bad.
+
+use std::time::Duration;
+
+use akis_testkit::LiveClient;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::bench::{Bench, SOON, ask, next, subscribe, token};
+
+#[tokio::test]
+async fn bad_messages_are_answered_counted_and_closed_and_nobody_else_notices() {
+    let bench = Bench::with(|config| config.limits.bad_requests = 6).await;
+    let mut other = bench.client().await;
+    subscribe(&mut other, json!("a:b")).await;
+    let mut client = bench.client().await;
+    let many: Vec<String> = (0..201).map(|n| format!("a:{n}")).collect();
+    let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
+    for (frame, code) in [
+        (Message::text("not json"), "BAD_REQUEST"),
+        (Message::text(r#"{"type":"nope"}"#), "UNKNOWN_TYPE"),
+        (Message::text(r#"{"type":"subscribe","channels":7}"#), "BAD_REQUEST"),
+        (Message::text(json!({ "type": "subscribe", "channels": many }).to_string()), "BAD_REQUEST"),
+        (Message::binary(vec![1, 2, 3]), "BAD_REQUEST"),
+        (Message::text(deep), "BAD_REQUEST"),
+    ] {
+        client.send_raw(frame).await.unwrap();
+        let error = next(&mut client).await;
+        assert_eq!((error.event(), error.error_code()), ("error", code));
+    }
+    assert_eq!(client.closed(SOON).await.unwrap(), 4400);
+    bench.append("a:b", 1).await;
+    let event = next(&mut other).await;
+    assert!(matches!(event.event(), "term" | "test_event"));
+}
+
+#[tokio::test]
+async fn entries_are_refused_alone_and_in_order() {
+    let bench = Bench::with(|config| config.limits.channels = 3).await;
+    let mut client = bench.client_with(&token(json!({ "channels": ["a:*"], "roles": ["desk"] }))).await;
+    let channels =
+        json!(["a:1", "b:1", "a:*", "system", { "channel": "a:2", "after": -1 }, "desk:x", "a:3", "a:4", "a:1"]);
+    ask(&mut client, json!({ "type": "subscribe", "id": "q", "channels": channels })).await;
+    for (channel, expected) in [
+        ("a:1", ""),
+        ("b:1", "CHANNEL_FORBIDDEN"),
+        ("a:*", "BAD_CHANNEL"),
+        ("system", "BAD_CHANNEL"),
+        ("a:2", "BAD_REQUEST"),
+        ("desk:x", ""),
+        ("a:3", ""),
+        ("a:4", "CHANNEL_LIMIT"),
+    ] {
+        let answer = next(&mut client).await;
+        assert_eq!((answer.channel(), answer.error_code()), (channel, expected));
+        assert_eq!(answer.data()["id"], "q");
+    }
+}
+
+#[tokio::test]
+async fn positions_that_cannot_be_resumed_from_are_never_recovered() {
+    let bench = Bench::start().await;
+    let last = bench.append("a:b", 1).await;
+    let elsewhere = bench.append("a:c", 1).await;
+    let mut client = bench.client().await;
+    for after in [0, 1, elsewhere + 1, last + 1000, (1 << 53) - 1] {
+        let told = subscribe(&mut client, json!({ "channel": "a:b", "after": after })).await;
+        assert_eq!(told.data()["recovered"], false, "{after}");
+        assert_eq!(next(&mut client).await.seq(), last, "the latest event comes all the same");
+        ask(&mut client, json!({ "type": "unsubscribe", "channels": ["a:b"] })).await;
+        assert_eq!(next(&mut client).await.event(), "unsubscribed");
+    }
+    for after in [json!(-1), json!(1_u64 << 53), json!("5"), json!(1.5)] {
+        ask(&mut client, json!({ "type": "subscribe", "channels": [{ "channel": "a:b", "after": after }] })).await;
+        let refused = next(&mut client).await;
+        assert_eq!((refused.event(), refused.error_code()), ("subscribe_error", "BAD_REQUEST"));
+    }
+}
+
+#[tokio::test]
+async fn a_flood_is_limited_and_then_closed() {
+    let bench = Bench::with(|config| {
+        config.limits.messages_per_second = 1;
+        config.limits.burst = 10;
+    })
+    .await;
+    let mut client = bench.client().await;
+    for id in 0..19 {
+        ask(&mut client, json!({ "type": "ping", "id": id })).await;
+    }
+    for id in 0..19 {
+        let answer = next(&mut client).await;
+        assert_eq!(answer.event(), if id < 10 { "pong" } else { "error" });
+        assert_eq!(answer.data()["id"], id);
+        if id >= 10 {
+            assert_eq!(answer.error_code(), "RATE_LIMITED");
+            assert!(answer.data()["retryAfterMs"].as_u64().unwrap() > 0);
+        }
+    }
+    client.send_raw(Message::Ping("x".into())).await.unwrap();
+    assert_eq!(client.closed(SOON).await.unwrap(), 4429);
+}
+
+#[tokio::test]
+async fn too_large_messages_close() {
+    let bench = Bench::start().await;
+    let mut client = bench.client().await;
+    client.send_raw(Message::text("x".repeat(64 * 1024 + 1))).await.unwrap();
+    assert_eq!(client.closed(SOON).await.unwrap(), 1009);
+    let mut client = bench.client().await;
+    client.send_raw(Message::text("x".repeat(64 * 1024))).await.unwrap();
+    assert_eq!(next(&mut client).await.error_code(), "BAD_REQUEST", "the limit itself is allowed");
+    client.close().await.unwrap();
+    assert_eq!(client.closed(SOON).await.unwrap(), 1000);
+}
+
+/// Connects, sends bytes after the handshake, and gives the code of the close frame.
+async fn code_for(bench: &Bench, bytes: &[u8]) -> u16 {
+    let mut stream = TcpStream::connect(bench.address).await.unwrap();
+    let request = format!(
+        "GET /live?token={} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        token(json!({}))
+    );
+    // In one segment with the request: what was read before the upgrade must not be lost.
+    stream.write_all(&[request.as_bytes(), bytes].concat()).await.unwrap();
+    let mut all = Vec::new();
+    tokio::time::timeout(SOON, stream.read_to_end(&mut all)).await.unwrap().unwrap();
+    let close = all.windows(2).rposition(|pair| pair[0] == 0x88 && pair[1] >= 2).expect("a close frame");
+    u16::from_be_bytes([all[close + 2], all[close + 3]])
+}
+
+#[tokio::test]
+async fn broken_framing_has_its_code() {
+    let bench = Bench::start().await;
+    for (bytes, code) in [
+        (&[0x81, 0x01, b'x'][..], 1002),
+        (&[0xC1, 0x80, 0, 0, 0, 0], 1002),
+        (&[0x83, 0x80, 0, 0, 0, 0], 1002),
+        (&[0x81, 0xFE, 0, 1, 0, 0, 0, 0, b'x'], 1002),
+        (&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xED], 1002),
+        (&[0x81, 0x81, 0, 0, 0, 0, 0xFF], 1007),
+        (&[0x88, 0x80, 0, 0, 0, 0], 1000),
+    ] {
+        assert_eq!(code_for(&bench, bytes).await, code, "{bytes:?}");
+    }
+}
+
+#[tokio::test]
+async fn frames_are_packed_for_those_who_take_batches() {
+    let bench = Bench::start().await;
+    let url = format!("{}?batch=1", bench.url());
+    let mut client = LiveClient::connect(&url, Some(&token(json!({})))).await.unwrap();
+    let channels: Vec<String> = (0..50).map(|n| format!("a:{n}")).collect();
+    ask(&mut client, json!({ "type": "subscribe", "channels": channels })).await;
+    for name in &channels {
+        let told = client.next_event("subscribed", SOON).await.unwrap();
+        assert_eq!(told.channel(), name);
+    }
+}
+
+#[tokio::test]
+async fn heartbeats_come_without_being_asked_for() {
+    let bench = Bench::with(|config| config.heartbeat = Duration::from_millis(50)).await;
+    let mut client = bench.client().await;
+    for _ in 0..2 {
+        let beat = client.next_event("heartbeat", SOON).await.unwrap();
+        assert!(beat.data()["tailAgeMs"].as_u64().unwrap() < 10_000);
+    }
+}
