@@ -13,8 +13,8 @@ use super::instrument::{Instrument, name_hash};
 /// The fair price is kept in parts of a tick, so that coarse symbols do not jump.
 const PARTS: i64 = 1 << 10;
 
-/// Fewest levels that a side keeps: below them orders are only placed.
-const LEAST_LEVELS: usize = 20;
+/// How many levels a side has near the fair price; below them orders are only placed.
+const NEAR_LEVELS: usize = 10;
 
 /// Most levels that a side keeps: beyond them the worst one is withdrawn.
 const MOST_LEVELS: usize = 1000;
@@ -137,7 +137,7 @@ impl Market {
             rng,
         };
         for _ in 0..FIRST_ORDERS {
-            Side::BOTH.into_iter().for_each(|side| market.place(side));
+            Side::BOTH.into_iter().for_each(|side| market.place(side, far_reach(past.price)));
         }
         market.touched = Touched { fast_last: market.update_id, slow_last: market.update_id, ..Touched::default() };
         market
@@ -150,16 +150,18 @@ impl Market {
         let side = if self.rng.bool() { Side::Bid } else { Side::Ask };
         if let Some((left_behind, lots)) = self.left_behind(fair) {
             self.trade(left_behind, lots, now, trades);
-        } else if self.book.depth(side) < LEAST_LEVELS {
-            self.place(side);
+        } else if self.is_wide(fair) {
+            self.place(side, fair / 20_000);
+        } else if let Some(thin) = self.thin_side(fair) {
+            self.place(thin, near_reach(fair));
         } else {
             match self.rng.u32(0..100) {
-                0..25 => {
-                    let lots = self.order_lots();
+                0..20 => {
+                    let lots = 1 + self.order_lots() / 2;
                     self.trade(side, lots, now, trades);
                 }
-                25..64 => self.place(side),
-                64..97 => self.withdraw(side),
+                20..62 => self.place(side, far_reach(fair)),
+                62..97 => self.withdraw(side),
                 _ => self.flicker(side),
             }
         }
@@ -250,7 +252,7 @@ impl Market {
         let away = (self.fair - start) * 100 / start;
         // Free within 3 %, then held back, so that a long run stays plausible.
         let up_of_1000 = 500 - 60 * (away / 3).signum();
-        let step = self.rng.i64(0..=self.fair / 40_000);
+        let step = self.rng.i64(0..=self.fair / 100_000);
         self.fair += if self.rng.i64(0..1000) < up_of_1000 { step } else { -step };
     }
 
@@ -262,6 +264,21 @@ impl Market {
             _ => return None,
         };
         (self.book.depth(side) > 1).then_some((side, lots))
+    }
+
+    /// Whether takers have left a gap that makers would close: more than 2 basis points.
+    fn is_wide(&self, fair: i64) -> bool {
+        let [(bid, _), (ask, _)] = self.best();
+        ask - bid > (fair / 5_000).max(2)
+    }
+
+    /// The side that has too few levels near the fair price, or none behind them.
+    fn thin_side(&self, fair: i64) -> Option<Side> {
+        let is_thin = |side: Side| {
+            let outermost = self.book.levels(side).nth(NEAR_LEVELS - 1);
+            outermost.is_none_or(|(tick, _)| (tick - fair).abs() > near_reach(fair))
+        };
+        Side::BOTH.into_iter().find(|side| is_thin(*side))
     }
 
     /// A taker's order of `lots` against `side`.
@@ -317,34 +334,33 @@ impl Market {
         fills
     }
 
-    fn place(&mut self, side: Side) {
-        let tick = self.some_tick(side);
+    /// Places an order at most `reach` ticks behind the fair price.
+    fn place(&mut self, side: Side, reach: i64) {
+        let tick = self.some_tick(side, reach);
         let lots = self.book.lots(side, tick) + self.order_lots();
         self.set(side, tick, lots);
     }
 
     /// Takes back some of a level, or all of it.
     fn withdraw(&mut self, side: Side) {
-        let tick = self.some_tick(side);
+        let tick = self.some_tick(side, far_reach(self.fair / PARTS));
         let Some((tick, lots)) = self.book.at_or_behind(side, tick).or_else(|| self.book.worst(side)) else { return };
-        let kept = if self.rng.bool() { 0 } else { self.rng.i64(0..lots) };
+        let kept = if self.rng.u32(0..3) == 0 { 0 } else { self.rng.i64(0..lots) };
         self.set(side, tick, kept);
     }
 
     /// Places an order and takes it back at once: readers see the removal of a level that they never had.
     fn flicker(&mut self, side: Side) {
-        let tick = self.some_tick(side);
+        let tick = self.some_tick(side, far_reach(self.fair / PARTS));
         let lots = self.book.lots(side, tick);
         self.set(side, tick, lots + self.instrument.usual_lots);
         self.set(side, tick, lots);
     }
 
     /// A tick on this side of the fair price, likelier near than far.
-    fn some_tick(&mut self, side: Side) -> i64 {
-        let fair = self.fair / PARTS;
-        let reach = (fair / 64).max(64);
+    fn some_tick(&mut self, side: Side, reach: i64) -> i64 {
         let halvings = self.rng.u32(0..=10);
-        side.behind(fair, 1 + self.rng.i64(0..=reach >> halvings)).max(1)
+        side.behind(self.fair / PARTS, 1 + self.rng.i64(0..=reach >> halvings)).max(1)
     }
 
     fn order_lots(&mut self) -> i64 {
@@ -358,6 +374,16 @@ impl Market {
         self.touched.fast.of_mut(side).insert(side.rank(tick));
         self.touched.slow.of_mut(side).entry(side.rank(tick)).or_insert(before);
     }
+}
+
+/// How many ticks behind the fair price there is always something: 20 basis points.
+fn near_reach(fair: i64) -> i64 {
+    (fair / 500).max(20)
+}
+
+/// How many ticks behind the fair price orders commonly reach.
+fn far_reach(fair: i64) -> i64 {
+    (fair / 64).max(64)
 }
 
 fn top(book: &Book, last: i64, limit: usize) -> Snapshot {

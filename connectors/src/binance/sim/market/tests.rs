@@ -87,17 +87,18 @@ fn a_stale_snapshot_is_the_book_of_the_last_slow_diff() {
 fn the_book_is_never_crossed_or_empty_and_the_price_stays_plausible() {
     for symbol in ["BTCUSDT", "PEPEUSDT", "SIM7USDT"] {
         let mut market = market(symbol, 99);
-        let mut trades = Vec::new();
+        let (mut trades, mut spreads) = (Vec::new(), 0);
         for _ in 0..50_000 {
             market.act(NOW, &mut trades);
             let [(bid, bid_lots), (ask, ask_lots)] = market.best();
             assert!(0 < bid && bid < ask && bid_lots > 0 && ask_lots > 0, "{symbol}: {bid} {ask}");
+            spreads += ask - bid;
         }
         let start = market.instrument.start;
         let away = trades.iter().map(|trade| (trade.price - start).abs()).max().unwrap();
         assert!(away < start / 5, "{symbol}: {away} ticks from {start}");
-        let [(bid, _), (ask, _)] = market.best();
-        assert!(ask - bid < (start / 100).max(20), "{symbol}: {bid} {ask}");
+        let spread = spreads / 50_000;
+        assert!(spread < (start / 1_000).max(3), "{symbol}: {spread} ticks between bid and ask");
     }
 }
 
