@@ -93,61 +93,69 @@ async fn connection(
         Ok(socket) => socket,
         Err(lost) => return ended(lost),
     };
-    for message in state.connected() {
-        if let Err(lost) = socket.send(message).await {
-            return ended(lost);
-        }
-    }
-    // When to ask again for channels whose history could not be read, and when to leave a replica that drains.
-    let (mut retry_at, mut leave_at): (Option<Instant>, Option<Instant>) = (None, None);
+    let mut timers = Timers::default();
+    let mut requests = state.connected();
     loop {
+        for request in requests.drain(..) {
+            if let Err(lost) = socket.send(request).await {
+                return ended(lost);
+            }
+        }
         let silence = state.heartbeat().map_or(FIRST_SILENCE, |heartbeat| heartbeat * 3 + Duration::from_secs(2));
         let text = tokio::select! {
-            () = stop.cancelled() => {
-                socket.close().await;
-                return Ok(End::Done);
-            }
-            () = until(leave_at) => {
-                socket.close().await;
-                return Ok(End::Again(Some(Duration::ZERO), "the replica is going away".to_owned()));
-            }
-            () = until(retry_at) => {
-                retry_at = None;
-                for message in state.unanswered() {
-                    if let Err(lost) = socket.send(message).await {
-                        return ended(lost);
-                    }
-                }
-                continue;
-            }
             read = timeout(silence, socket.text()) => match read {
                 Ok(Ok(text)) => text,
                 Ok(Err(lost)) => return ended(lost),
                 Err(_) => return Ok(End::Again(None, "the connection has gone silent".to_owned())),
             },
-        };
-        let heard = state.on_text(&text);
-        if let Some(words) = heard.say {
-            eprintln!("{words}");
-        }
-        if heard.print && !print(&text)? {
-            return Ok(End::Done);
-        }
-        match heard.next {
-            Next::Listen => {}
-            Next::Healthy => backoff.reset(),
-            Next::AskAgain => retry_at = retry_at.or_else(|| Some(Instant::now() + backoff.next_wait())),
-            Next::LeaveIn(wait) => leave_at = Some(Instant::now() + wait),
-            Next::Done => {
+            () = until(timers.ask_at) => {
+                timers.ask_at = None;
+                requests = state.unanswered();
+                continue;
+            }
+            () = until(timers.leave_at) => {
+                socket.close().await;
+                return Ok(End::Again(Some(Duration::ZERO), "the replica is going away".to_owned()));
+            }
+            () = stop.cancelled() => {
                 socket.close().await;
                 return Ok(End::Done);
             }
-            Next::Fail(reason) => {
-                socket.close().await;
-                return Err(anyhow!(reason).into());
-            }
+        };
+        if let Some(end) = take(&text, state, backoff, &mut timers)? {
+            socket.close().await;
+            return Ok(end);
         }
     }
+}
+
+/// What a connection waits for beside the next message.
+#[derive(Default)]
+struct Timers {
+    /// When to ask again for channels whose history could not be read.
+    ask_at: Option<Instant>,
+    /// When to leave a replica that drains.
+    leave_at: Option<Instant>,
+}
+
+/// Shows a message and does what it says; an end when it was the last one.
+fn take(text: &str, state: &mut State, backoff: &mut Backoff, timers: &mut Timers) -> Result<Option<End>, Failure> {
+    let heard = state.on_text(text);
+    if let Some(words) = heard.say {
+        eprintln!("{words}");
+    }
+    if heard.print && !print(text)? {
+        return Ok(Some(End::Done));
+    }
+    match heard.next {
+        Next::Listen => {}
+        Next::Healthy => backoff.reset(),
+        Next::AskAgain => timers.ask_at = timers.ask_at.or_else(|| Some(Instant::now() + backoff.next_wait())),
+        Next::LeaveIn(wait) => timers.leave_at = Some(Instant::now() + wait),
+        Next::Done => return Ok(Some(End::Done)),
+        Next::Fail(reason) => return Err(anyhow!(reason).into()),
+    }
+    Ok(None)
 }
 
 fn ended(lost: Lost) -> Result<End, Failure> {
