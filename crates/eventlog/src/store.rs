@@ -294,7 +294,7 @@ pub trait Store: Send + Sync + 'static {
         seen: Seq,
     ) -> Result<Ends, StoreError>;
 
-    /// Sets the fence of `publisher` in a partition when the stored one is `expected`.
+    /// Sets the fence of `publisher` in a partition when the stored one is `expected`, or `fence` already.
     ///
     /// # Errors
     ///

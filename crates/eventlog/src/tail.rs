@@ -30,6 +30,8 @@ pub(crate) struct Ring {
     events: VecDeque<Arc<LogEvent>>,
     /// The last position taken in, that of a malformed entry included.
     last: Seq,
+    /// The highest position that a join took from history: above `last` while the feed has not come as far.
+    joined: Seq,
     /// Whether the channel's end is proven under the present identity.
     proven: bool,
     bytes: usize,
@@ -76,6 +78,9 @@ pub(crate) struct Tail {
     rings: HashMap<Channel, Ring>,
     /// Channels that somebody subscribes to here.
     watched: HashSet<Channel>,
+    /// Channels that were watched without an event when the identity became new: the log before may have had events of
+    /// theirs, so a channel that begins is no proof to those who waited.
+    doubtful_starts: HashSet<Channel>,
     /// Watched channels that are not proven, and when their subscribers are told.
     unproven: HashMap<Channel, Instant>,
     identity: Option<Identity>,
@@ -95,6 +100,7 @@ impl Tail {
             unproven_after: config.unproven_after,
             rings: HashMap::new(),
             watched: HashSet::new(),
+            doubtful_starts: HashSet::new(),
             unproven: HashMap::new(),
             identity: None,
             since: Seq::ZERO,
@@ -142,13 +148,16 @@ impl Tail {
 
     pub(crate) fn unwatch(&mut self, channel: &Channel) {
         self.watched.remove(channel);
+        self.doubtful_starts.remove(channel);
         self.unproven.remove(channel);
     }
 
     /// Takes note of the log's identity; under a new one nothing in memory is proven until history says so.
     pub(crate) fn set_identity(&mut self, identity: Identity, since: Seq) {
-        if self.identity.as_ref() != Some(&identity) {
+        if self.identity.as_ref().is_some_and(|before| *before != identity) {
             self.rings.values_mut().for_each(|ring| ring.proven = false);
+            let empty = self.watched.iter().filter(|channel| !self.rings.contains_key(*channel));
+            self.doubtful_starts.extend(empty.cloned());
         }
         self.identity = Some(identity);
         self.since = since;
@@ -180,12 +189,37 @@ impl Tail {
         if same { Verdict::Skip } else { Verdict::Below }
     }
 
+    /// The position that a subscriber got from history at or above this entry, when the feed has not come as far.
+    pub(crate) fn joined_above(&self, channel: &Channel, entry: &FeedEntry) -> Option<Seq> {
+        let ring = self.rings.get(channel)?;
+        let above = entry.body.is_some() && ring.last < entry.seq && entry.seq <= ring.joined;
+        above.then_some(ring.joined)
+    }
+
+    /// Takes note of the position that a join took from history.
+    pub(crate) fn note_joined(&mut self, channel: &Channel, seq: Seq) {
+        self.seen = self.seen.max(seq);
+        if let Some(ring) = self.rings.get_mut(channel) {
+            ring.joined = ring.joined.max(seq);
+        }
+    }
+
+    /// The log ends below what a join took from history: those subscribers begin anew at `seq`.
+    pub(crate) fn rewind_joined(&mut self, channel: &Channel, seq: Seq) -> Notice {
+        self.epoch += 1;
+        if let Some(ring) = self.rings.get_mut(channel) {
+            ring.joined = Seq::ZERO;
+        }
+        Notice::Rewound { channel: channel.clone(), seq, epoch: self.epoch }
+    }
+
     /// Takes an entry of the feed in, and says what subscribers are told.
     pub(crate) fn take(&mut self, channel: &Channel, entry: &FeedEntry) -> Option<Notice> {
         self.seen = self.seen.max(entry.seq);
         let Some(body) = &entry.body else {
             self.take_proof(channel, entry.previous);
-            return Some(Notice::Marker { channel: channel.clone(), seq: entry.seq, previous: entry.previous });
+            let previous = self.start(channel, entry.previous);
+            return Some(Notice::Marker { channel: channel.clone(), seq: entry.seq, previous });
         };
         let notice = self.push(channel, entry.seq, entry.previous, body);
         if entry.seq >= self.since {
@@ -214,7 +248,7 @@ impl Tail {
     pub(crate) fn judge(&mut self, channel: &Channel, end: ChannelEnd) {
         if end.proven {
             self.prove(channel);
-        } else if end.last.is_some() || self.rings.contains_key(channel) {
+        } else {
             self.doubt(channel);
         }
     }
@@ -235,6 +269,11 @@ impl Tail {
             ring.proven = true;
         }
         self.unproven.remove(channel);
+    }
+
+    /// The proof that an entry carries, without that of a doubtful start.
+    fn start(&mut self, channel: &Channel, previous: Option<Seq>) -> Option<Seq> {
+        previous.filter(|previous| *previous > Seq::ZERO || !self.doubtful_starts.remove(channel))
     }
 
     /// A marker proves the channel's end when what it names is that end.
@@ -269,6 +308,7 @@ impl Tail {
 
     fn push(&mut self, channel: &Channel, seq: Seq, previous: Option<Seq>, body: &bytes::Bytes) -> Notice {
         self.seen = self.seen.max(seq);
+        let previous = self.start(channel, previous);
         match LogEvent::parse(channel, seq, previous, body) {
             Some(event) => {
                 let event = Arc::new(event);
@@ -283,6 +323,7 @@ impl Tail {
     }
 
     fn push_event(&mut self, event: Arc<LogEvent>) {
+        self.seen = self.seen.max(event.seq);
         self.uses += 1;
         let ring = self.rings.entry(event.channel.clone()).or_default();
         ring.used = self.uses;

@@ -77,7 +77,8 @@ impl PartitionLog {
         seen: Seq,
     ) -> Result<(), StoreError> {
         self.check_identity(moment, seen);
-        if self.fences.get(publisher) != expected {
+        let stored = self.fences.get(publisher);
+        if stored != expected && stored != Some(fence) {
             return Err(StoreError::Fenced);
         }
         self.fences.insert(publisher.to_owned(), fence.clone());

@@ -194,6 +194,7 @@ impl<'a> Past<'a> {
         }
         if before.complete {
             tail.seed(self.channel, &self.events, self.range.proven);
+            tail.note_joined(self.channel, end);
         }
         before.joined(tail, limit)
     }

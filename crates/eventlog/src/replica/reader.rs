@@ -34,6 +34,8 @@ pub(super) struct Reader {
     counts: Arc<ReplicaCounts>,
     /// Tells this connection's group from those before it, also across restarts under the same name.
     generation: u64,
+    /// A comparison has begun and has not come to its end.
+    comparing: bool,
     /// The end of the feed at an idle read that did not fit the cursor.
     doubted: Option<FeedEnd>,
     /// The end of the feed at the start: having read up to here is being warm.
@@ -50,7 +52,18 @@ impl Reader {
         counts: Arc<ReplicaCounts>,
     ) -> Self {
         let generation = fastrand::u64(..1 << 40) << 20;
-        Self { store, partition, config, view, sink, counts, generation, doubted: None, warm_at: None }
+        Self {
+            store,
+            partition,
+            config,
+            view,
+            sink,
+            counts,
+            generation,
+            comparing: false,
+            doubted: None,
+            warm_at: None,
+        }
     }
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
@@ -80,8 +93,8 @@ impl Reader {
                 self.warm_at = Some(ends.feed);
                 FeedStart::Back(self.config.warm_up)
             }
-            Some(known) if known != ends.identity => {
-                info!(partition = %self.partition, "the log was replaced: comparing with history");
+            Some(known) if known != ends.identity || self.comparing => {
+                info!(partition = %self.partition, "the log was replaced or entries were missed: comparing with history");
                 FeedStart::Behind(self.compare().await?.id)
             }
             Some(_) => {
@@ -106,8 +119,7 @@ impl Reader {
                 return Ok(());
             }
             if self.is_misplaced(&batch) {
-                warn!(partition = %self.partition, "entries of the feed were missed: comparing with history");
-                self.compare().await?;
+                self.comparing = true;
                 return Ok(());
             }
             self.counts.entries.fetch_add(batch.entries.len() as u64, Ordering::Relaxed);
@@ -153,6 +165,7 @@ impl Reader {
     async fn take_all(&mut self, entries: &[FeedEntry], notices: &mut Vec<Notice>) -> Result<(), StoreError> {
         for entry in entries {
             if let Some(channel) = &entry.channel {
+                self.check_joined(channel, entry, notices).await?;
                 let verdict = self.view.tail.lock().verdict(channel, entry);
                 match verdict {
                     Verdict::Skip => {}
@@ -178,6 +191,22 @@ impl Reader {
             warn!(%channel, seq = entry.seq.get(), "an entry of the log is no event");
         }
         notices.extend(notice);
+    }
+
+    /// An entry below a position that a join took from history: unless history still reaches that far, the log went back.
+    async fn check_joined(
+        &self,
+        channel: &Channel,
+        entry: &FeedEntry,
+        notices: &mut Vec<Notice>,
+    ) -> Result<(), StoreError> {
+        let Some(joined) = self.view.tail.lock().joined_above(channel, entry) else { return Ok(()) };
+        let last = self.store.range(channel, Select::Newest { limit: 1 }).await?.last;
+        if last.is_none_or(|last| last < joined) {
+            warn!(%channel, seq = entry.seq.get(), "the log ends below what was delivered: beginning anew");
+            notices.push(self.view.tail.lock().rewind_joined(channel, entry.seq));
+        }
+        Ok(())
     }
 
     /// An entry below what is here: unless history still reaches the end that is here, the log went back.
@@ -221,6 +250,7 @@ impl Reader {
     /// the feed had when the comparison began.
     async fn compare(&mut self) -> Result<FeedEnd, StoreError> {
         self.counts.comparisons.fetch_add(1, Ordering::Relaxed);
+        self.comparing = true;
         let channels = self.view.tail.lock().held();
         let first = self.look(&[]).await?;
         self.view.tail.lock().set_identity(first.identity.clone(), first.since);
@@ -238,6 +268,7 @@ impl Reader {
             }
         }
         self.view.tail.lock().set_cursor(first.feed);
+        self.comparing = false;
         self.view.progress.lock().read_at = Instant::now();
         Ok(first.feed)
     }

@@ -6,4 +6,5 @@ mod contract;
 mod differential;
 mod follow;
 mod log;
+mod model;
 mod redis_faults;
