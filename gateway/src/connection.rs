@@ -3,6 +3,9 @@
 //! One task owns the socket and everything that belongs to it. Decisions are the session's; here lie only those about the
 //! socket itself: when to write, when a client is silent, when it is too slow.
 
+mod liveness;
+mod outgoing;
+
 use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
@@ -20,9 +23,11 @@ use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::liveness::{Liveness, Verdict};
+use self::outgoing::Outgoing;
 use crate::auth::Grant;
 use crate::clock::Now;
-use crate::frame::{Decoder, Incoming, put_batch, put_close, put_ping, put_pong, put_texts};
+use crate::frame::{Decoder, Incoming, put_close, put_ping, put_pong};
 use crate::hub::{Hub, Peer};
 use crate::session::{Action, ActionKind, Session, Surroundings};
 
@@ -31,12 +36,6 @@ const WRITE_BYTES: usize = 64 << 10;
 
 /// Bytes of one read.
 const READ_BYTES: usize = 8 << 10;
-
-/// A client from which no frame came for so long is pinged.
-const PING_AFTER: Duration = Duration::from_secs(10);
-
-/// A client from which no frame came for so long, although it was pinged, is closed.
-const SILENT_AFTER: Duration = Duration::from_secs(20);
 
 /// A socket that takes no byte for so long is closed.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
@@ -82,18 +81,13 @@ pub(crate) struct Connection {
     /// Channels registered with the hub.
     registered: HashSet<Channel>,
     joins: FuturesUnordered<BoxFuture<'static, Channel>>,
-    /// Whole frames on their way out, and how much of them has left.
-    out: Vec<u8>,
-    sent: usize,
+    outgoing: Outgoing,
     pong: Option<Vec<u8>>,
     /// Whether messages that were read may wait for the session to want them.
     is_held: bool,
     written_at: Option<Instant>,
-    /// Since when the socket takes nothing.
-    stuck_since: Option<Instant>,
-    frames: u64,
-    heard_at: Instant,
-    is_pinged: bool,
+    is_blocked: bool,
+    liveness: Liveness,
     drain_ends_at: Option<Instant>,
 }
 
@@ -119,15 +113,12 @@ impl Connection {
             upstream: context.replica.upstream(),
             registered: HashSet::new(),
             joins: FuturesUnordered::new(),
-            out: Vec::new(),
-            sent: 0,
+            outgoing: Outgoing::default(),
             pong: None,
             is_held: false,
             written_at: None,
-            stuck_since: None,
-            frames: 0,
-            heard_at: now.instant,
-            is_pinged: false,
+            is_blocked: false,
+            liveness: Liveness::new(now.instant),
             drain_ends_at: None,
             context,
         }
@@ -159,7 +150,7 @@ impl Connection {
             }
             let wake_at = self.wake_at(now).into();
             let wants_input = self.peer.session.lock().wants_input();
-            let is_writing = self.sent < self.out.len();
+            let is_writing = !self.outgoing.is_empty();
             let is_draining = self.drain_ends_at.is_some();
             tokio::select! {
                 () = context.stop.cancelled() => return End::Close(CloseCode::GoingAway),
@@ -224,11 +215,7 @@ impl Connection {
                 Ok(incoming) => incoming,
                 Err(error) => return Some(End::Close(error.close_code())),
             };
-            if self.decoder.frames() != self.frames {
-                self.frames = self.decoder.frames();
-                self.heard_at = now.instant;
-                self.is_pinged = false;
-            }
+            self.liveness.heard(self.decoder.frames(), now.instant);
             let mut session = self.peer.session.lock();
             match incoming? {
                 Incoming::Text(text) => session.on_text(&text, now),
@@ -300,12 +287,14 @@ impl Connection {
     /// Writes what may be written now, as far as the socket takes it.
     fn write(&mut self, now: Now) -> io::Result<()> {
         loop {
-            self.fill(now);
-            if self.sent == self.out.len() {
+            if self.outgoing.is_empty() {
+                self.fill(now);
+            }
+            if self.outgoing.is_empty() {
                 return Ok(());
             }
             self.flush(now)?;
-            if self.stuck_since.is_some() {
+            if self.is_blocked {
                 return Ok(());
             }
         }
@@ -314,36 +303,18 @@ impl Connection {
     /// Takes envelopes for the next write: at once when the last one is long ago, otherwise when the coalescing time
     /// has passed, so that what comes in between shares one write.
     fn fill(&mut self, now: Now) {
-        if self.sent < self.out.len() {
+        if let Some(payload) = self.pong.take() {
+            self.outgoing.put(|out| put_pong(out, &payload));
+        }
+        if self.coalesces_until().is_some_and(|at| at > now.instant) {
             return;
         }
-        self.sent = 0;
-        self.out.clear();
-        if let Some(payload) = self.pong.take() {
-            put_pong(&mut self.out, &payload);
-        }
-        if self.coalesces_until().is_none_or(|at| at <= now.instant) {
-            let mut envelopes = Vec::new();
-            let mut session = self.peer.session.lock();
-            session.take(WRITE_BYTES, &mut envelopes, now);
-            drop(session);
-            self.put(&envelopes);
-            let took_all = self.out.len() < WRITE_BYTES;
-            if !envelopes.is_empty() {
-                // A full write is followed by the next one at once.
-                self.written_at = took_all.then_some(now.instant);
-            }
-        }
-        if self.out.is_empty() {
-            self.out = Vec::new();
-        }
-    }
-
-    fn put(&mut self, envelopes: &[bytes::Bytes]) {
-        if self.takes_batches {
-            put_batch(&mut self.out, envelopes);
-        } else {
-            put_texts(&mut self.out, envelopes);
+        let mut envelopes = Vec::new();
+        self.peer.session.lock().take(WRITE_BYTES, &mut envelopes, now);
+        if !envelopes.is_empty() {
+            let waiting = self.outgoing.put_envelopes(&envelopes, self.takes_batches);
+            // A full write is followed by the next one at once.
+            self.written_at = (waiting < WRITE_BYTES).then_some(now.instant);
         }
     }
 
@@ -352,29 +323,14 @@ impl Connection {
     }
 
     fn flush(&mut self, now: Now) -> io::Result<()> {
-        while let Some(rest) = self.out.get(self.sent..).filter(|rest| !rest.is_empty()) {
-            match self.stream.try_write(rest) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    self.sent += written;
-                    self.context.surroundings.metrics.written_bytes.inc_by(written as u64);
-                    self.set_stuck(None);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.set_stuck(Some(self.stuck_since.unwrap_or(now.instant)));
-                    return Ok(());
-                }
-                Err(error) => return Err(error),
-            }
+        let written = self.outgoing.flush(&self.stream, now.instant)?;
+        self.context.surroundings.metrics.written_bytes.inc_by(written as u64);
+        let is_blocked = self.outgoing.stuck_since().is_some();
+        if is_blocked != self.is_blocked {
+            self.is_blocked = is_blocked;
+            self.peer.session.lock().set_blocked(is_blocked);
         }
         Ok(())
-    }
-
-    fn set_stuck(&mut self, since: Option<Instant>) {
-        if self.stuck_since.is_some() != since.is_some() {
-            self.peer.session.lock().set_blocked(since.is_some());
-        }
-        self.stuck_since = since;
     }
 
     fn begin_drain(&mut self) {
@@ -389,27 +345,23 @@ impl Connection {
 
     /// Judges the socket by the clock.
     fn check_times(&mut self, now: Now) -> Option<End> {
-        if self.stuck_since.is_some_and(|since| now.instant >= since + STUCK_AFTER) {
+        if self.outgoing.stuck_since().is_some_and(|since| now.instant >= since + STUCK_AFTER) {
             return Some(End::Close(CloseCode::Slow));
         }
         if self.drain_ends_at.is_some_and(|at| now.instant >= at) {
             return Some(End::Close(CloseCode::GoingAway));
         }
         if !self.peer.session.lock().wants_input() {
-            // Nothing is read now, so nothing can be heard.
-            self.heard_at = now.instant;
+            self.liveness.excuse(now.instant);
         }
-        if now.instant >= self.heard_at + SILENT_AFTER {
-            return Some(End::Close(CloseCode::Silent));
-        }
-        if !self.is_pinged && now.instant >= self.heard_at + PING_AFTER {
-            self.is_pinged = true;
-            put_ping(&mut self.out);
-            if self.stuck_since.is_none() && self.flush(now).is_err() {
-                return Some(End::Gone);
+        match self.liveness.judge(now.instant) {
+            Verdict::Fine => None,
+            Verdict::Silent => Some(End::Close(CloseCode::Silent)),
+            Verdict::Ping => {
+                self.outgoing.put(put_ping);
+                self.flush(now).err().map(|_| End::Gone)
             }
         }
-        None
     }
 
     /// The next moment at which something is due.
@@ -418,10 +370,12 @@ impl Connection {
             let session = self.peer.session.lock();
             (session.deadline(now), session.has_output())
         };
-        let coalesced = self.coalesces_until().filter(|_| has_output && self.sent == self.out.len());
-        let stuck = self.stuck_since.map(|since| since + STUCK_AFTER);
-        let heard = self.heard_at + if self.is_pinged { SILENT_AFTER } else { PING_AFTER };
-        [coalesced, stuck, self.drain_ends_at, Some(heard)].into_iter().flatten().fold(deadline, Instant::min)
+        let coalesced = self.coalesces_until().filter(|_| has_output && self.outgoing.is_empty());
+        let stuck = self.outgoing.stuck_since().map(|since| since + STUCK_AFTER);
+        [coalesced, stuck, self.drain_ends_at, Some(self.liveness.next_at())]
+            .into_iter()
+            .flatten()
+            .fold(deadline, Instant::min)
     }
 
     /// Writes what is still to be said and the close, then waits for the client's end.
@@ -433,11 +387,11 @@ impl Connection {
             if envelopes.is_empty() || matches!(code, CloseCode::Slow | CloseCode::Normal) {
                 break;
             }
-            self.put(&envelopes);
-            self.write_out().await?;
+            self.outgoing.put_envelopes(&envelopes, self.takes_batches);
+            self.outgoing.write_out(&mut self.stream).await?;
         }
-        put_close(&mut self.out, code);
-        self.write_out().await?;
+        self.outgoing.put(|out| put_close(out, code));
+        self.outgoing.write_out(&mut self.stream).await?;
         self.stream.shutdown().await?;
         let mut chunk = vec![0; READ_BYTES];
         let until_end = async {
@@ -452,14 +406,6 @@ impl Connection {
             }
         };
         timeout(LINGER, until_end).await.unwrap_or(Ok(()))
-    }
-
-    async fn write_out(&mut self) -> io::Result<()> {
-        let rest = self.out.get(self.sent..).unwrap_or_default();
-        self.stream.write_all(rest).await?;
-        self.out.clear();
-        self.sent = 0;
-        Ok(())
     }
 }
 

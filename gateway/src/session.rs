@@ -4,6 +4,7 @@
 //! what has to be done outside by [`Session::actions`]. Answers and messages about the connection go before events;
 //! among channels the writing takes turns.
 
+mod output;
 mod queue;
 mod requests;
 mod subscription;
@@ -19,7 +20,6 @@ use akis_service::config::GatewayConfig;
 use bytes::Bytes;
 use serde_json::json;
 
-use self::queue::Item;
 use self::requests::Steps;
 use self::subscription::{Outcome, Phase, Pressure, Subscription};
 use self::token::TokenWatch;
@@ -31,9 +31,6 @@ use crate::wire;
 
 /// Bytes of answers that may wait before no further message is read.
 const MAX_CONTROL_BYTES: usize = 256 << 10;
-
-/// Items that one channel may write before it is the next one's turn.
-const TURN: usize = 16;
 
 /// How long to wait before a replay goes on that could not be read.
 const JOIN_RETRY: Duration = Duration::from_secs(1);
@@ -209,36 +206,6 @@ impl Session {
         self.closing.is_some() || !self.ready.is_empty() || !self.gated.is_empty()
     }
 
-    /// Makes room when more bytes wait than may: first newest-wins channels, then trades. What is left then is never
-    /// thinned, and the client has to come back and resume.
-    fn relieve(&mut self) {
-        let max_bytes = self.surroundings.config.limits.queue_bytes;
-        if self.queued_bytes <= max_bytes {
-            return;
-        }
-        // Down to half, so that this is not done again for every event.
-        let (newest_wins, others): (Vec<_>, Vec<_>) =
-            self.subscriptions.values_mut().partition(|subscription| subscription.kind.is_newest_wins());
-        let mut queued = self.queued_bytes;
-        let share = max_bytes / 2 / others.len().max(1);
-        for (subscription, share) in
-            newest_wins.into_iter().map(|s| (s, 0)).chain(others.into_iter().map(|s| (s, share)))
-        {
-            if queued <= max_bytes / 2 {
-                break;
-            }
-            let before = subscription.queued_bytes();
-            if let Outcome::Thinned(count, reason) = subscription.thin(share) {
-                self.surroundings.metrics.dropped(subscription.kind, reason, count);
-            }
-            queued = queued - before + subscription.queued_bytes();
-        }
-        self.queued_bytes = queued;
-        if queued > max_bytes {
-            self.close(CloseCode::Slow);
-        }
-    }
-
     /// Tells whether the log can be reached.
     pub(crate) fn on_upstream(&mut self, is_reachable: bool, now: Now) {
         self.tell(wire::upstream(is_reachable, now.unix_ms));
@@ -309,51 +276,6 @@ impl Session {
         self.is_blocked = is_blocked;
     }
 
-    /// Moves envelopes to `out`, until they hold `max_bytes` or more.
-    pub(crate) fn take(&mut self, max_bytes: usize, out: &mut Vec<Bytes>, now: Now) {
-        let mut taken = 0;
-        while taken < max_bytes
-            && let Some(envelope) = self.control.pop_front()
-        {
-            self.control_bytes -= envelope.len();
-            taken += envelope.len();
-            out.push(envelope);
-        }
-        while taken < max_bytes
-            && let Some(channel) = self.ready.pop_front()
-        {
-            taken += self.take_turn(&channel, max_bytes - taken, out, now);
-        }
-        self.report_queued();
-        self.surroundings.metrics.deliveries.inc_by(out.len() as u64);
-        if !self.steps.is_empty() {
-            self.pump(now);
-        }
-    }
-
-    fn take_turn(&mut self, channel: &Channel, max_bytes: usize, out: &mut Vec<Bytes>, now: Now) -> usize {
-        let Some(subscription) = self.subscriptions.get_mut(channel) else { return 0 };
-        subscription.is_listed = false;
-        let (queued, replay) = (subscription.queued_bytes(), subscription.replay_bytes());
-        let mut taken = 0;
-        for _ in 0..TURN {
-            if taken >= max_bytes {
-                break;
-            }
-            let Some(item) = subscription.next_item(now.instant) else { break };
-            let envelope = render(channel, &item, subscription.interval, now.unix_ms);
-            taken += envelope.len();
-            out.push(envelope);
-        }
-        self.queued_bytes = self.queued_bytes - queued + subscription.queued_bytes();
-        self.replay_bytes = self.replay_bytes - replay + subscription.replay_bytes();
-        if subscription.wants_more() {
-            self.join_on(channel);
-        }
-        self.list(channel, now);
-        taken
-    }
-
     /// Asks for what follows the part of a replay that has been written.
     fn join_on(&mut self, channel: &Channel) {
         let token = self.new_token();
@@ -364,30 +286,11 @@ impl Session {
         }
     }
 
-    /// Puts a channel where it belongs: among those to be written, or those that wait for their interval.
-    fn list(&mut self, channel: &Channel, now: Now) {
-        let Some(subscription) = self.subscriptions.get_mut(channel) else { return };
-        if subscription.is_writable(now.instant) {
-            if !subscription.is_listed {
-                subscription.is_listed = true;
-                self.ready.push_back(channel.clone());
-            }
-        } else if let Some(due) = subscription.waits_until(now.instant) {
-            self.gated.insert((due, channel.clone()));
-        }
-    }
-
     fn tell(&mut self, envelope: Bytes) {
         if self.closing.is_none() {
             self.control_bytes += envelope.len();
             self.control.push_back(envelope);
         }
-    }
-
-    fn report_queued(&mut self) {
-        let change = self.queued_bytes as i64 - self.reported_bytes as i64;
-        self.surroundings.metrics.queued_bytes.add(change);
-        self.reported_bytes = self.queued_bytes;
     }
 
     fn new_token(&mut self) -> u64 {
@@ -445,27 +348,6 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.queued_bytes = 0;
         self.report_queued();
-    }
-}
-
-fn render(channel: &Channel, item: &Item, interval: Option<Duration>, now_ms: i64) -> Bytes {
-    let name = channel.as_str();
-    match item {
-        Item::Event(event) => event.envelope.clone(),
-        Item::Term { seq, previous } => wire::term(name, *seq, *previous, now_ms),
-        Item::Gap { from, to, reason } => wire::gap(name, *from, *to, *reason, None, now_ms),
-        Item::Malformed { seq } => {
-            wire::gap(name, *seq, *seq, wire::GapReason::Lost, Some(ErrorCode::InternalError), now_ms)
-        }
-        Item::Dropped { from, to, count, reason } => wire::backpressure_drop(name, *from, *to, *count, *reason, now_ms),
-        Item::Restart { seq } => {
-            let said = wire::Subscribed {
-                recovered: Some(false),
-                interval_ms: interval.map_or(0, |interval| interval.as_millis() as u64),
-                ..wire::Subscribed::default()
-            };
-            wire::subscribed(name, *seq, &said, now_ms)
-        }
     }
 }
 

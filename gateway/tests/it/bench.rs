@@ -35,6 +35,16 @@ impl Bench {
     }
 
     pub(crate) async fn with(configure: impl FnOnce(&mut GatewayConfig)) -> Self {
+        let store = MemoryStore::new(4);
+        Self::on(Arc::clone(&store), store, configure).await
+    }
+
+    /// A gateway that sees `store` only through `seen`.
+    pub(crate) async fn on(
+        store: Arc<MemoryStore>,
+        seen: Arc<dyn Store>,
+        configure: impl FnOnce(&mut GatewayConfig),
+    ) -> Self {
         let mut config = GatewayConfig { replica: "test".to_owned(), ..GatewayConfig::default() };
         configure(&mut config);
         let role = Role { channels: vec!["desk:*".to_owned()], ..Role::default() };
@@ -43,10 +53,8 @@ impl Bench {
             roles: [("desk".to_owned(), role)].into(),
             ..AuthConfig::default()
         };
-        let store = MemoryStore::new(4);
         let registry = prometheus::Registry::new();
-        let gateway =
-            Gateway::new(Arc::clone(&store) as Arc<dyn Store>, config, &auth, &registry, Some("<p>page</p>")).unwrap();
+        let gateway = Gateway::new(seen, config, &auth, &registry, Some("<p>page</p>")).unwrap();
         let gateway = Arc::new(gateway);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

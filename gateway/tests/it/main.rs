@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests say where they failed")]
 
+mod away;
 mod bench;
 mod handshake;
 mod messages;
