@@ -133,7 +133,9 @@ impl Gateway {
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             every.tick().await;
-            self.context.surroundings.metrics.set_tail_age(self.context.replica.tail_age());
+            let metrics = &self.context.surroundings.metrics;
+            metrics.set_tail_age(self.context.replica.tail_age());
+            metrics.refresh(self.context.replica.counts());
         }
     }
 }

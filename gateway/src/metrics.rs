@@ -1,7 +1,9 @@
 //! What a gateway counts. Labels come from small closed sets, never from clients.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use akis_eventlog::ReplicaCounts;
 use akis_model::{CloseCode, Kind};
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
@@ -38,6 +40,8 @@ pub(crate) struct Metrics {
     closes: IntCounterVec,
     refusals: IntCounterVec,
     tail_age: Gauge,
+    log_reads: IntCounterVec,
+    log_errors: IntCounterVec,
 }
 
 impl Metrics {
@@ -80,6 +84,8 @@ impl Metrics {
             drops: counters("drops_total", "Events that slow clients missed", &["kind", "reason"])?,
             closes: counters("closes_total", "WebSockets closed by this side, by code", &["code"])?,
             refusals: counters("refusals_total", "Requests refused over HTTP", &["reason"])?,
+            log_reads: counters("log_reads_total", "What the reading of the log led to", &["what"])?,
+            log_errors: counters("log_errors_total", "Calls to the log that failed, by kind", &["kind"])?,
             tail_age,
         })
     }
@@ -99,8 +105,30 @@ impl Metrics {
         self.refusals.with_label_values(&[reason]).inc();
     }
 
+    /// Takes over what the reading of the log has counted.
+    pub(crate) fn refresh(&self, counts: &ReplicaCounts) {
+        for (what, n) in [
+            ("entries", &counts.entries),
+            ("malformed", &counts.malformed),
+            ("repairs", &counts.repairs),
+            ("comparisons", &counts.comparisons),
+            ("reconnects", &counts.reconnects),
+            ("history_reads", &counts.history_reads),
+        ] {
+            raise(&self.log_reads.with_label_values(&[what]), n.load(Ordering::Relaxed));
+        }
+        for (kind, n) in counts.errors.by_kind() {
+            raise(&self.log_errors.with_label_values(&[kind]), n);
+        }
+    }
+
     /// Sets how far this replica is behind the log.
     pub(crate) fn set_tail_age(&self, age: Duration) {
         self.tail_age.set(age.as_secs_f64());
     }
+}
+
+/// Brings a counter to what has been counted elsewhere.
+fn raise(counter: &IntCounter, counted: u64) {
+    counter.inc_by(counted.saturating_sub(counter.get()));
 }

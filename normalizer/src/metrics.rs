@@ -21,6 +21,7 @@ pub struct Metrics {
     connections: IntGaugeVec,
     session: IntCounterVec,
     publisher: IntCounterVec,
+    log_errors: IntCounterVec,
 }
 
 impl Metrics {
@@ -48,6 +49,11 @@ impl Metrics {
             connections: gauge("akis_venue_connections", "Connections to the venue that are open.", &["venue"])?,
             session: counter("akis_venue_session_total", "What happened in the session.", &["venue", "what"])?,
             publisher: counter("akis_publisher_events_total", "What became of the events.", &["venue", "what"])?,
+            log_errors: counter(
+                "akis_publisher_log_errors_total",
+                "Calls to the log that failed.",
+                &["venue", "kind"],
+            )?,
         })
     }
 
@@ -97,13 +103,11 @@ impl Metrics {
         ] {
             raise(&self.session.with_label_values(&[venue, what]), n.get());
         }
-        for (what, n) in [
-            ("published", &counts.published),
-            ("dropped", &counts.dropped),
-            ("healed", &counts.healed),
-            ("unavailable", &counts.unavailable),
-        ] {
+        for (what, n) in [("published", &counts.published), ("dropped", &counts.dropped), ("healed", &counts.healed)] {
             raise(&self.publisher.with_label_values(&[venue, what]), n.load(Ordering::Relaxed));
+        }
+        for (kind, n) in counts.errors.by_kind() {
+            raise(&self.log_errors.with_label_values(&[venue, kind]), n);
         }
     }
 }

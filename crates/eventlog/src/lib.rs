@@ -4,6 +4,7 @@
 //! (leases, terms, healing), and [`Replica`] (what a gateway reads: rings, joins, gaps). This is the only crate
 //! that knows Redis.
 
+mod errors;
 mod memory;
 mod publisher;
 mod redis;
@@ -11,6 +12,7 @@ mod replica;
 mod store;
 mod tail;
 
+pub use errors::ErrorCounts;
 pub use memory::{MemoryStore, Snapshot};
 pub use publisher::{Event, Publisher, PublisherConfig, PublisherCounts, PublisherHandle, Role};
 pub use redis::{ConnectError, RedisStore};

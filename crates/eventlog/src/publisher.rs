@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use self::lane::Lane;
 use self::lease::LeaseKeeper;
 use self::pending::Pending;
+use crate::errors::ErrorCounts;
 use crate::store::{Partition, Store};
 
 /// One event to be published, in the order of its channel.
@@ -81,8 +82,8 @@ pub struct PublisherCounts {
     pub dropped: AtomicU64,
     /// Events that were written again under the same position after the log had lost them.
     pub healed: AtomicU64,
-    /// Calls that the log did not answer, or answered with "not now".
-    pub unavailable: AtomicU64,
+    /// Calls that failed, by kind.
+    pub errors: ErrorCounts,
 }
 
 /// Hands events to a running publisher. Cloning is cheap.

@@ -9,6 +9,7 @@ mod join;
 mod reader;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use akis_model::{Channel, Seq};
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use self::reader::Reader;
+use crate::errors::ErrorCounts;
 use crate::store::{Append, Partition, Store, StoreError};
 use crate::tail::Tail;
 
@@ -211,17 +213,19 @@ struct Progress {
 #[derive(Debug, Default)]
 pub struct ReplicaCounts {
     /// Entries read from the feeds.
-    pub entries: std::sync::atomic::AtomicU64,
+    pub entries: AtomicU64,
     /// Entries that were no event.
-    pub malformed: std::sync::atomic::AtomicU64,
+    pub malformed: AtomicU64,
     /// Holes in a channel that history was asked for.
-    pub repairs: std::sync::atomic::AtomicU64,
+    pub repairs: AtomicU64,
     /// Times that a partition was compared with history.
-    pub comparisons: std::sync::atomic::AtomicU64,
+    pub comparisons: AtomicU64,
     /// Connections of readers that ended by an error.
-    pub reconnects: std::sync::atomic::AtomicU64,
+    pub reconnects: AtomicU64,
     /// Reads of history for joins.
-    pub history_reads: std::sync::atomic::AtomicU64,
+    pub history_reads: AtomicU64,
+    /// Calls that failed, by kind.
+    pub errors: ErrorCounts,
 }
 
 /// A running view of the log. See the module's documentation.
@@ -325,7 +329,10 @@ impl Replica {
             let seen = self.views[usize::from(partition.0)].tail.lock().seen();
             match self.store.append(partition, &batch, seen).await {
                 Ok(seqs) => indices.iter().zip(seqs).for_each(|(&i, seq)| results[i] = Ok(seq)),
-                Err(error) => indices.iter().for_each(|&i| results[i] = Err(error.clone())),
+                Err(error) => {
+                    self.counts.errors.count(&error);
+                    indices.iter().for_each(|&i| results[i] = Err(error.clone()));
+                }
             }
         }
         results

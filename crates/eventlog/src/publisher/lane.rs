@@ -11,7 +11,7 @@ use std::time::Duration;
 use akis_model::{Channel, Seq};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::channels::Channels;
 use super::lease::{Held, LeaseKeeper};
@@ -352,17 +352,15 @@ impl Lane {
             if !held.is_valid() {
                 return Err(Broken::Lost);
             }
-            match call().await {
+            let error = match call().await {
                 Ok(done) => return Ok(done),
                 Err(StoreError::Changed) => return Err(Broken::Changed),
                 Err(StoreError::TermTooLow) => return Err(Broken::TooLow),
                 Err(StoreError::Fenced | StoreError::Held { .. }) => return Err(Broken::Lost),
-                Err(error @ StoreError::Broken(_)) => {
-                    warn!(publisher = %self.config.name, partition = %self.partition, %error, "failed to write");
-                }
-                Err(StoreError::Unavailable(_)) => {}
-            }
-            self.counts.unavailable.fetch_add(1, Ordering::Relaxed);
+                Err(error @ (StoreError::Broken(_) | StoreError::Unavailable(_))) => error,
+            };
+            self.counts.errors.count(&error);
+            debug!(publisher = %self.config.name, partition = %self.partition, %error, "a call to the log failed");
             sleep(RETRY).await;
         }
     }

@@ -44,7 +44,10 @@ impl Replica {
             }
         }
         for read in 1..=READS {
-            let range = self.read_history(channel, from).await.map_err(JoinError::Unavailable)?;
+            let range = self.read_history(channel, from).await.map_err(|error| {
+                self.counts.errors.count(&error);
+                JoinError::Unavailable(error)
+            })?;
             let mut tail = view.tail.lock();
             let past = Past::new(channel, from, &range);
             // After the last read what is missing between history and the ring is told as a gap.

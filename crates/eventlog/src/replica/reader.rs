@@ -74,6 +74,7 @@ impl Reader {
             };
             if let Err(error) = ended {
                 self.counts.reconnects.fetch_add(1, Ordering::Relaxed);
+                self.counts.errors.count(&error);
                 debug!(partition = %self.partition, %error, "reader's connection ended");
             }
             tokio::select! {
