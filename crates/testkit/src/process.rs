@@ -25,15 +25,21 @@ impl Process {
     ///
     /// When the program cannot be started.
     pub fn spawn(program: impl AsRef<OsStr>, args: &[&str], env: &[(&str, &str)]) -> Result<Self> {
-        let program = program.as_ref();
-        let mut child = Command::new(program)
-            .args(args)
-            .envs(env.iter().copied())
+        Self::start(Command::new(program).args(args).envs(env.iter().copied()))
+    }
+
+    /// Starts a command whose directory and environment are already set up.
+    ///
+    /// # Errors
+    ///
+    /// When the program cannot be started.
+    pub fn start(command: &mut Command) -> Result<Self> {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .with_context(|| format!("start {}", program.display()))?;
+            .with_context(|| format!("start {}", command.get_program().display()))?;
         let (sender, lines) = watch::channel(Vec::new());
         let sender = Arc::new(sender);
         if let Some(stdout) = child.stdout.take() {

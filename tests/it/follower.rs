@@ -1,0 +1,210 @@
+//! Clients that follow channels wherever they can, and publishers that do not give up: what a user's program does.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use akis_testkit::{Envelope, LiveClient, Report, check_channel, wait_until};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::system::{Door, SOON};
+
+/// Between two events of a publisher.
+const PUBLISH_EVERY: Duration = Duration::from_millis(50);
+
+/// Between two attempts to connect.
+const RETRY_EVERY: Duration = Duration::from_millis(50);
+
+/// What a follower was told.
+#[derive(Default)]
+pub(crate) struct Record {
+    /// The envelopes of each of its connections, in order.
+    pub(crate) connections: Vec<Vec<Envelope>>,
+    /// How its connections ended, those that it did not end itself.
+    pub(crate) closes: Vec<u16>,
+    /// Each `upstream` and when it came: true when the log could be reached again.
+    pub(crate) upstream: Vec<(Instant, bool)>,
+    /// Where to resume, by channel.
+    positions: BTreeMap<String, u64>,
+}
+
+impl Record {
+    /// All envelopes of a channel, whatever the connection.
+    pub(crate) fn of<'a>(&'a self, channel: &'a str) -> impl Iterator<Item = &'a Envelope> {
+        self.connections.iter().flatten().filter(move |envelope| envelope.channel() == channel)
+    }
+
+    /// Checks what it was told of a channel.
+    pub(crate) fn check(&self, channel: &str, history: &BTreeMap<u64, Value>) -> Report {
+        let connections: Vec<_> = self.connections.iter().map(Vec::as_slice).collect();
+        check_channel(channel, &connections, history)
+    }
+
+    /// Whether the channel was delivered, or told of, up to this position.
+    pub(crate) fn has_reached(&self, channel: &str, seq: u64) -> bool {
+        self.positions.get(channel).is_some_and(|position| *position >= seq)
+    }
+
+    fn take(&mut self, envelope: Envelope) {
+        if envelope.event() == "upstream" {
+            self.upstream.push((Instant::now(), envelope.0["ok"] == true));
+        }
+        if envelope.channel() != "system" && !matches!(envelope.event(), "unsubscribed" | "subscribe_error") {
+            self.positions.insert(envelope.channel().to_owned(), envelope.seq());
+        }
+        self.connections.last_mut().unwrap().push(envelope);
+    }
+}
+
+/// A client that begins with all that is kept, and resumes at the next door when its connection ends.
+pub(crate) struct Follower {
+    record: Arc<Mutex<Record>>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Follower {
+    /// Starts one. It tries the doors in their order.
+    pub(crate) fn start(doors: Vec<Door>, token: String, channels: &[&str]) -> Self {
+        let (record, stop) = (Arc::<Mutex<Record>>::default(), CancellationToken::new());
+        let channels = channels.iter().map(|&channel| channel.to_owned()).collect();
+        let task = tokio::spawn(follow(doors, token, channels, Arc::clone(&record), stop.clone()));
+        Self { record, stop, task }
+    }
+
+    /// Whether what it was told so far is as asked.
+    pub(crate) fn has(&self, wanted: impl Fn(&Record) -> bool) -> bool {
+        wanted(&self.record.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Ends it, and gives what it was told.
+    pub(crate) async fn finish(self) -> Record {
+        self.stop.cancel();
+        self.task.await.unwrap();
+        std::mem::take(&mut self.record.lock().unwrap())
+    }
+}
+
+/// Waits until all of them were told what is wanted.
+pub(crate) async fn wait_for_all(followers: &[Follower], what: &str, wanted: impl Fn(&Record) -> bool) {
+    wait_until(SOON, what, async || {
+        let broken = followers.iter().any(|follower| follower.task.is_finished());
+        broken || followers.iter().all(|follower| follower.has(&wanted))
+    })
+    .await
+    .unwrap();
+}
+
+/// Ends all of them, and gives what they were told.
+pub(crate) async fn finish_all(followers: Vec<Follower>) -> Vec<Record> {
+    let mut records = Vec::new();
+    for follower in followers {
+        records.push(follower.finish().await);
+    }
+    records
+}
+
+async fn follow(
+    doors: Vec<Door>,
+    token: String,
+    channels: Vec<String>,
+    record: Arc<Mutex<Record>>,
+    stop: CancellationToken,
+) {
+    let mut doors = doors.iter().cycle();
+    while !stop.is_cancelled() {
+        let mut client = connect(&mut doors, &token).await;
+        let request = {
+            let mut record = record.lock().unwrap();
+            record.connections.push(Vec::new());
+            subscription(&channels, &record.positions)
+        };
+        // One that ends at once is read, and left, like any other.
+        _ = client.send(&request).await;
+        loop {
+            let envelope = tokio::select! {
+                envelope = client.next(SOON) => envelope,
+                () = stop.cancelled() => break,
+            };
+            match envelope {
+                Ok(envelope) => record.lock().unwrap().take(envelope),
+                Err(error) => {
+                    // Heartbeats come every few seconds: one that is silent for so long is broken.
+                    assert!(client.close_code().is_some(), "{error:#}");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Connects at the first door that lets the client in.
+async fn connect(doors: &mut (impl Iterator<Item = &Door> + Send), token: &str) -> LiveClient {
+    let attempts = async {
+        let mut pace = tokio::time::interval(RETRY_EVERY);
+        loop {
+            pace.tick().await;
+            if let Ok(client) = doors.next().unwrap().connect(token).await {
+                return client;
+            }
+        }
+    };
+    timeout(SOON, attempts).await.expect("no gateway took the client in time")
+}
+
+fn subscription(channels: &[String], positions: &BTreeMap<String, u64>) -> Value {
+    let after = |channel: &String| positions.get(channel).copied().unwrap_or(0);
+    let channels: Vec<Value> =
+        channels.iter().map(|channel| json!({"channel": channel, "after": after(channel)})).collect();
+    json!({"type": "subscribe", "id": 1, "channels": channels})
+}
+
+/// A program that publishes 0, 1, 2, … to a channel, each until it is acknowledged, at whichever door is open.
+pub(crate) struct Publisher {
+    stop: CancellationToken,
+    task: JoinHandle<BTreeMap<u64, u64>>,
+}
+
+impl Publisher {
+    /// Starts one.
+    pub(crate) fn start(doors: Vec<Door>, token: String, channel: &str) -> Self {
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(publish(doors, token, channel.to_owned(), stop.clone()));
+        Self { stop, task }
+    }
+
+    /// Ends it when its last event is acknowledged, and gives the number published by position.
+    pub(crate) async fn finish(self) -> BTreeMap<u64, u64> {
+        self.stop.cancel();
+        self.task.await.unwrap()
+    }
+}
+
+async fn publish(doors: Vec<Door>, token: String, channel: String, stop: CancellationToken) -> BTreeMap<u64, u64> {
+    let mut acknowledged = BTreeMap::new();
+    let mut pace = tokio::time::interval(PUBLISH_EVERY);
+    let mut door = 0;
+    for number in 0.. {
+        tokio::select! {
+            _ = pace.tick() => {}
+            () = stop.cancelled() => break,
+        }
+        let item = json!({"channel": channel, "event": "e", "id": number.to_string(), "data": {"number": number}});
+        let attempts = async {
+            loop {
+                // Any other answer, or none, leaves open what happened: the same id is used again, elsewhere.
+                if let Ok((200, answer)) = doors[door % doors.len()].publish(&token, &item).await {
+                    return answer["seq"].as_u64().unwrap();
+                }
+                door += 1;
+                pace.tick().await;
+            }
+        };
+        let seq = timeout(SOON, attempts).await.expect("an event was not acknowledged in time");
+        acknowledged.insert(seq, number);
+    }
+    acknowledged
+}

@@ -1,0 +1,281 @@
+//! A whole system of real processes for one test: Redis, the stand-in, normalizers, gateways.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use akis_eventlog::Partition;
+use akis_model::Channel;
+use akis_testkit::{ConnectError, LiveClient, Process, Proxy, RedisOptions, RedisServer, wait_until};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::cli::{SECRET, akis};
+
+/// Generous, because all tests share few cores.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+/// Few, so that many processes side by side stay cheap.
+const PARTITIONS: u16 = 4;
+
+/// What a system consists of.
+pub(crate) struct Options {
+    /// How many gateways to start.
+    pub(crate) gateways: usize,
+    /// How many normalizers to start; the first has the lease when the system has started.
+    pub(crate) normalizers: usize,
+    /// Symbols of the venue, in its spelling.
+    pub(crate) symbols: &'static [&'static str],
+    /// What is normalized of each symbol.
+    pub(crate) kinds: &'static [&'static str],
+    /// Events a second of the venue.
+    pub(crate) rate: u32,
+    /// A Redis that is set up already; otherwise one is started.
+    pub(crate) redis: Option<RedisServer>,
+    /// Whether Redis keeps what it has on disk.
+    pub(crate) appendonly: bool,
+    /// Whether gateways and normalizers reach Redis through [`System::proxy`].
+    pub(crate) proxied: bool,
+    /// More of the configuration of every role: whole tables, in TOML.
+    pub(crate) config: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            gateways: 1,
+            normalizers: 1,
+            symbols: &["BTCUSDT", "ETHUSDT"],
+            kinds: &["ticker", "trades"],
+            rate: 100,
+            redis: None,
+            appendonly: false,
+            proxied: false,
+            config: String::new(),
+        }
+    }
+}
+
+/// A running role with its admin port.
+pub(crate) struct Role {
+    pub(crate) process: Process,
+    pub(crate) admin: SocketAddr,
+    http: reqwest::Client,
+}
+
+impl Role {
+    /// Waits until `/readyz` says yes.
+    pub(crate) async fn wait_ready(&self) {
+        wait_until(SOON, "the role is ready", async || self.is_ready().await).await.unwrap();
+    }
+
+    /// What `/readyz` says now.
+    pub(crate) async fn is_ready(&self) -> bool {
+        let answer = self.http.get(format!("http://{}/readyz", self.admin)).timeout(SOON).send().await;
+        answer.is_ok_and(|answer| answer.status().is_success())
+    }
+
+    /// What `/metrics` says of a metric, all labels together.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let answer = self.http.get(format!("http://{}/metrics", self.admin)).timeout(SOON).send().await.unwrap();
+        let text = answer.text().await.unwrap();
+        let values = text.lines().filter_map(|line| line.rsplit_once(' '));
+        let values = values.filter(|(key, _)| key.split('{').next() == Some(name));
+        values.map(|(_, value)| value.parse::<f64>().unwrap()).sum()
+    }
+}
+
+/// A running replica.
+pub(crate) struct Gateway {
+    pub(crate) role: Role,
+    pub(crate) door: Door,
+}
+
+/// Where clients and publishers of a replica come, whether it still runs or not.
+#[derive(Clone)]
+pub(crate) struct Door {
+    pub(crate) address: SocketAddr,
+    http: reqwest::Client,
+}
+
+impl Door {
+    /// Connects a client with a token.
+    pub(crate) async fn connect(&self, token: &str) -> Result<LiveClient, ConnectError> {
+        LiveClient::connect(&format!("ws://{}/live", self.address), Some(token)).await
+    }
+
+    /// Asks for one event to be published: HTTP status and body.
+    pub(crate) async fn publish(&self, token: &str, item: &Value) -> anyhow::Result<(u16, Value)> {
+        let request = self.http.post(format!("http://{}/v1/publish", self.address)).bearer_auth(token);
+        let request = request.header("content-type", "application/json").timeout(SOON);
+        let response = request.body(item.to_string()).send().await?;
+        let status = response.status().as_u16();
+        Ok((status, serde_json::from_slice(&response.bytes().await?)?))
+    }
+}
+
+/// All processes of one test. They end with the value.
+pub(crate) struct System {
+    pub(crate) gateways: Vec<Gateway>,
+    pub(crate) normalizers: Vec<Role>,
+    pub(crate) redis: RedisServer,
+    /// What lies between the roles and Redis, when it was asked for.
+    pub(crate) proxy: Option<Proxy>,
+    http: reqwest::Client,
+    _sim: Process,
+    dir: TempDir,
+}
+
+impl System {
+    /// Starts everything, and waits until gateways are ready and the venue's events are in the log.
+    pub(crate) async fn start(mut options: Options) -> Self {
+        let keeping = RedisOptions { appendonly: options.appendonly, args: Vec::new() };
+        let redis = match options.redis.take() {
+            Some(redis) => redis,
+            None => RedisServer::start_with(keeping).await.unwrap(),
+        };
+        let proxy = if options.proxied { Some(Proxy::start(redis.address()).await.unwrap()) } else { None };
+        let dir = tempfile::tempdir().unwrap();
+        let (symbols, rate) = (options.symbols.join(","), options.rate.to_string());
+        let args = ["sim", "binance", "--listen", "127.0.0.1:0", "--symbols", &symbols, "--rate", &rate];
+        let mut sim = Process::start(akis(dir.path()).args(args)).unwrap();
+        let line = sim.wait_for_line("rest_url: http://", SOON).await.unwrap();
+        let venue = line.trim_start_matches("rest_url: http://");
+        let log = proxy.as_ref().map_or(redis.address(), Proxy::address);
+        std::fs::write(dir.path().join("akis.toml"), config(&options, venue, log)).unwrap();
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let (gateways, normalizers) = (Vec::new(), Vec::new());
+        let mut system = Self { gateways, normalizers, redis, proxy, http, _sim: sim, dir };
+        for number in 0..options.normalizers {
+            let mut normalizer = system.start_normalizer().await;
+            if number == 0 {
+                normalizer.process.wait_for_line("lease taken", SOON).await.unwrap();
+            }
+            system.normalizers.push(normalizer);
+        }
+        for _ in 0..options.gateways {
+            let gateway = system.start_gateway().await;
+            system.gateways.push(gateway);
+        }
+        for symbol in options.symbols {
+            // A candle channel is not named after its kind, and comes whenever the venue says so.
+            for kind in options.kinds.iter().filter(|kind| **kind != "candles") {
+                system.wait_for_events(&format!("binance:{symbol}:{kind}"), 1).await;
+            }
+        }
+        system
+    }
+
+    /// Starts one more normalizer, which is the caller's.
+    pub(crate) async fn start_normalizer(&self) -> Role {
+        self.start_role(&["normalizer"], &[]).await
+    }
+
+    /// Starts one more gateway, which is the caller's, and waits until it is ready.
+    pub(crate) async fn start_gateway(&self) -> Gateway {
+        self.start_gateway_with(&[]).await
+    }
+
+    /// As [`System::start_gateway`], with more variables in its environment.
+    pub(crate) async fn start_gateway_with(&self, env: &[(&str, &str)]) -> Gateway {
+        let mut role = self.start_role(&["gateway", "--listen", "127.0.0.1:0"], env).await;
+        let line = role.process.wait_for_line("gateway listens", SOON).await.unwrap();
+        let gateway = Gateway { role, door: Door { address: address(&line), http: self.http.clone() } };
+        gateway.role.wait_ready().await;
+        gateway
+    }
+
+    /// Waits until the channel's history holds this many events.
+    pub(crate) async fn wait_for_events(&self, channel: &str, count: usize) {
+        let what = format!("{channel} has {count} events");
+        let key = self.history_key(channel);
+        wait_until(SOON, &what, async || {
+            let length = self.redis.command(&["XLEN", &key]).await;
+            length.is_ok_and(|length| length.parse::<usize>().is_ok_and(|length| length >= count))
+        })
+        .await
+        .unwrap();
+    }
+
+    /// What Redis has of a channel: whole envelopes by position, as clients should have seen them.
+    pub(crate) async fn history(&self, channel: &str) -> BTreeMap<u64, Value> {
+        let entries = self.redis.command(&["XRANGE", &self.history_key(channel), "-", "+"]).await.unwrap();
+        let mut history = BTreeMap::new();
+        let mut seq = 0;
+        let mut lines = entries.lines();
+        while let Some(line) = lines.next() {
+            match line {
+                "d" => {
+                    let envelope = format!("{{\"v\":1,\"seq\":{seq},{}", lines.next().unwrap());
+                    history.insert(seq, serde_json::from_str(&envelope).unwrap());
+                }
+                // How the first entry of a term is linked; not for clients.
+                "p" => _ = lines.next(),
+                id => seq = id.trim_end_matches("-0").parse().unwrap(),
+            }
+        }
+        history
+    }
+
+    /// Where clients and publishers may come, in the order of the gateways.
+    pub(crate) fn doors(&self) -> Vec<Door> {
+        self.gateways.iter().map(|gateway| gateway.door.clone()).collect()
+    }
+
+    /// Starts a role with more variables in its environment.
+    pub(crate) async fn start_role(&self, args: &[&str], env: &[(&str, &str)]) -> Role {
+        let mut command = akis(self.dir.path());
+        command.args(args).args(["--admin", "127.0.0.1:0"]).envs(env.iter().copied());
+        let mut process = Process::start(&mut command).unwrap();
+        let line = process.wait_for_line("admin port", SOON).await.unwrap();
+        Role { process, admin: address(&line), http: self.http.clone() }
+    }
+
+    /// The keys of all feeds in Redis.
+    pub(crate) fn feed_keys(&self) -> Vec<String> {
+        Partition::all(PARTITIONS).map(|partition| format!("akis:{{{partition}}}:feed")).collect()
+    }
+
+    /// The key of a channel's history in Redis.
+    pub(crate) fn history_key(&self, channel: &str) -> String {
+        let partition = Partition::of(&Channel::parse(channel).unwrap(), PARTITIONS);
+        format!("akis:{{{partition}}}:ch:{channel}")
+    }
+}
+
+/// A token that is good for an hour.
+pub(crate) fn token(subject: &str, channels: &[&str], publish: &[&str]) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let claims = json!({"sub": subject, "exp": now + 3600, "channels": channels, "publish": publish});
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).unwrap()
+}
+
+fn config(options: &Options, venue: &str, log: SocketAddr) -> String {
+    format!(
+        r#"log_format = "json"
+[redis]
+url = "redis://{log}"
+[log]
+partitions = {PARTITIONS}
+[auth]
+secret = "{SECRET}"
+[venues.binance]
+enabled = true
+symbols = {:?}
+kinds = {:?}
+ws_url = "ws://{venue}"
+rest_url = "http://{venue}"
+{}
+"#,
+        options.symbols, options.kinds, options.config
+    )
+}
+
+/// The address that a line of the log names.
+fn address(line: &str) -> SocketAddr {
+    let line: Value = serde_json::from_str(line).unwrap();
+    let address = line["address"].as_str().or_else(|| line["fields"]["address"].as_str());
+    address.unwrap().parse().unwrap()
+}
