@@ -19,7 +19,7 @@ pub use redis::{ConnectError, RedisStore};
 pub use replica::{From, JoinError, Joined, LogEvent, Notice, Replica, ReplicaConfig, ReplicaCounts, Sink, Upstream};
 pub use store::{
     APP_RETENTION, Append, ChannelEnd, Claim, Ends, Entry, FEED_AGE, Feed, FeedBatch, FeedEnd, FeedEntry, FeedId,
-    FeedStart, Fence, IDEMPOTENCY_TTL, Identity, Lease, Marker, Partition, Range, Select, Store, StoreError, TERM_JUMP,
-    Unavailable, Write,
+    FeedStart, Fence, HANDOVER, IDEMPOTENCY_TTL, Identity, Lease, Marker, Partition, Range, Select, Store, StoreError,
+    TERM_JUMP, Unavailable, Write,
 };
 pub use tail::links;

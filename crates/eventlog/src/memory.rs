@@ -199,8 +199,8 @@ impl Store for MemoryStore {
     }
 
     async fn release_lease(&self, publisher: &str, owner: &str) -> Result<(), StoreError> {
-        self.inner.with_leases(|leases, _| {
-            leases.release(publisher, owner);
+        self.inner.with_leases(|leases, moment| {
+            leases.release(moment, publisher, owner);
             Ok(())
         })
     }

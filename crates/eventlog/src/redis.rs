@@ -30,8 +30,8 @@ use self::link::{At, Link};
 use self::reply::{array, entry, feed_id, number, optional, position, seq, text, tuple};
 use self::script::Scripts;
 use crate::store::{
-    APP_RETENTION, Append, ChannelEnd, Claim, Ends, FEED_AGE, Feed, FeedEnd, FeedStart, Fence, IDEMPOTENCY_TTL,
-    Identity, Lease, Marker, Partition, Range, Select, Store, StoreError, TERM_JUMP, Write,
+    APP_RETENTION, Append, ChannelEnd, Claim, Ends, FEED_AGE, Feed, FeedEnd, FeedStart, Fence, HANDOVER,
+    IDEMPOTENCY_TTL, Identity, Lease, Marker, Partition, Range, Select, Store, StoreError, TERM_JUMP, Write,
 };
 
 /// A log in Redis.
@@ -71,10 +71,13 @@ impl RedisStore {
         ttl: Duration,
     ) -> Result<Lease, StoreError> {
         let keys = vec![self.keys.lease(publisher), self.keys.lease_term(publisher)];
-        let args = vec![action.into(), owner.into(), of_duration(ttl)];
+        let args = vec![action.into(), owner.into(), of_duration(ttl), of_duration(HANDOVER)];
         let reply = self.scripts.lease.run(&self.link, keys, args).await?;
-        match reply {
-            Resp3Frame::Number { .. } => Ok(Lease { number: number(&reply)? }),
+        match &reply {
+            Resp3Frame::Array { .. } => {
+                let [lease, continues] = tuple(&reply)?;
+                Ok(Lease { number: number(lease)?, continues: number(continues)? == 1 })
+            }
             _ => Err(refusal(&reply)),
         }
     }
@@ -207,7 +210,8 @@ impl Store for RedisStore {
     }
 
     async fn release_lease(&self, publisher: &str, owner: &str) -> Result<(), StoreError> {
-        self.lease("release", publisher, owner, Duration::ZERO).await?;
+        let keys = vec![self.keys.lease(publisher), self.keys.lease_term(publisher)];
+        self.scripts.lease.run(&self.link, keys, vec!["release".into(), owner.into()]).await?;
         Ok(())
     }
 

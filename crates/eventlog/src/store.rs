@@ -24,6 +24,9 @@ pub const FEED_AGE: Duration = Duration::from_secs(120);
 /// How long an application channel that nobody publishes to is kept.
 pub const APP_RETENTION: Duration = Duration::from_secs(24 * 3600);
 
+/// How soon a lease that was given back must be taken for the new holder to go on where the old one ended.
+pub const HANDOVER: Duration = Duration::from_secs(2);
+
 /// A slice of the channels: the unit of placement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Partition(pub u16);
@@ -276,6 +279,10 @@ pub trait Feed: Send {
 pub struct Lease {
     /// Above the number of every lease of this publisher before it, as far as the store remembers.
     pub number: u64,
+    /// Whether it goes on where the last one ended: the same owner had it, gave it back no more than
+    /// [`HANDOVER`] ago, or nobody ever had it. Otherwise its last holder vanished, and with it what it had not
+    /// written.
+    pub continues: bool,
 }
 
 /// A log store. See the module's documentation.

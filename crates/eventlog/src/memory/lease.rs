@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::partition::Moment;
-use crate::store::{Identity, Lease, StoreError};
+use crate::store::{HANDOVER, Identity, Lease, StoreError};
 
 /// The leases of one log.
 #[derive(Debug, Clone, Default)]
@@ -15,8 +15,11 @@ struct State {
     /// The log's identity when the lease was last looked at, and since when.
     identity: Identity,
     since_us: u64,
-    /// Number of the last lease given.
+    /// Number of the last lease given, and to whom.
     number: u64,
+    owner: String,
+    /// When it was given back.
+    released_us: Option<u64>,
     holder: Option<(String, u64)>,
 }
 
@@ -27,6 +30,8 @@ impl Leases {
             identity: moment.identity.clone(),
             since_us: moment.now_us,
             number: 0,
+            owner: String::new(),
+            released_us: None,
             holder: None,
         });
         if state.identity != moment.identity {
@@ -56,9 +61,14 @@ impl Leases {
             }
             None => {}
         }
+        let is_handed_over = |released_us| moment.now_us.saturating_sub(released_us) <= HANDOVER.as_micros() as u64;
+        let continues =
+            state.number == 0 || state.owner == owner || state.released_us.take().is_some_and(is_handed_over);
         state.number = moment.now_us.max(state.number + 1);
+        owner.clone_into(&mut state.owner);
+        state.released_us = None;
         state.holder = Some((owner.to_owned(), moment.now_us + ttl.as_micros() as u64));
-        Ok(Lease { number: state.number })
+        Ok(Lease { number: state.number, continues })
     }
 
     pub(super) fn renew(
@@ -76,12 +86,14 @@ impl Leases {
             None => return Err(StoreError::Held { by_another: false }),
         }
         state.holder = Some((owner.to_owned(), moment.now_us + ttl.as_micros() as u64));
-        Ok(Lease { number: state.number })
+        Ok(Lease { number: state.number, continues: true })
     }
 
-    pub(super) fn release(&mut self, publisher: &str, owner: &str) {
-        if let Some(state) = self.0.get_mut(publisher) {
-            state.holder.take_if(|(holder, _)| holder == owner);
+    pub(super) fn release(&mut self, moment: &Moment, publisher: &str, owner: &str) {
+        if let Some(state) = self.0.get_mut(publisher)
+            && state.holder.take_if(|(holder, _)| holder == owner).is_some()
+        {
+            state.released_us = Some(moment.now_us);
         }
     }
 }

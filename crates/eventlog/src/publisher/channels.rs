@@ -26,6 +26,8 @@ pub(super) struct Channels {
     memory: VecDeque<Remembered>,
     memory_bytes: usize,
     clock: Duration,
+    /// Whether the reign before ended in order, so that nothing was lost between its last event and the first of this one.
+    continues: bool,
     /// The highest position that the log is known to have had.
     seen: Seq,
 }
@@ -47,9 +49,9 @@ struct Remembered {
 }
 
 impl Channels {
-    /// Starts a reign. `seen` is the highest position known from before.
-    pub(super) fn new(seen: Seq) -> Self {
-        Self { seen, ..Self::default() }
+    /// Starts a reign. `seen` is the highest position known from before; `continues` as in [`crate::Lease`].
+    pub(super) fn new(seen: Seq, continues: bool) -> Self {
+        Self { seen, continues, ..Self::default() }
     }
 
     /// The highest position that the log is known to have had. Not what is in flight: a position above everything that the log
@@ -76,7 +78,8 @@ impl Channels {
     /// Begins a term in each channel where the log says it may begin. `replaced`: the identity of the log is new.
     ///
     /// The proof is the publisher's own last position, whatever the log still has; else, for a channel that this reign
-    /// has not written to, the end of the channel where that is proven, and 0 for a new one.
+    /// has not written to, the end of the channel where that is proven and nothing was lost behind it, and 0 for a new
+    /// one.
     pub(super) fn begin_terms(&mut self, channels: &[Channel], ends: &[ChannelEnd], replaced: bool) {
         for (channel, end) in channels.iter().zip(ends) {
             let before = self.owned.get(channel);
@@ -86,7 +89,7 @@ impl Channels {
                 Some(_) => None,
                 None => match end.last {
                     None => Some(Seq::ZERO),
-                    Some(last) if end.proven => Some(last),
+                    Some(last) if end.proven && self.vouches_for(channel) => Some(last),
                     Some(_) => None,
                 },
             };
@@ -96,6 +99,12 @@ impl Channels {
             self.owned.insert(channel.clone(), Owned { last: first.before(), mine, term: Some(previous) });
             self.seen = self.seen.max(end.last.unwrap_or_default());
         }
+    }
+
+    /// Whether nothing was lost in front of the first event of this reign. Where the newest event replaces the one before,
+    /// what the last holder left unwritten has been replaced.
+    fn vouches_for(&self, channel: &Channel) -> bool {
+        self.continues || channel.kind().is_newest_wins()
     }
 
     /// The markers that announce the terms of `channels`.
@@ -183,7 +192,7 @@ mod tests {
     }
 
     fn begun(last: Option<u64>, proven: bool) -> Channels {
-        let mut channels = Channels::new(Seq::ZERO);
+        let mut channels = Channels::new(Seq::ZERO, true);
         channels.begin_terms(&[channel()], &[end(last, proven, 100)], false);
         channels
     }
@@ -199,6 +208,16 @@ mod tests {
                 writes.iter().map(|w| (w.seq, w.previous)).collect::<Vec<_>>(),
                 [(seq(100), previous), (seq(101), None)]
             );
+        }
+    }
+
+    #[test]
+    fn a_holder_that_vanished_is_vouched_for_only_where_the_newest_event_wins() {
+        for (name, previous) in [("v:S:trades", None), ("v:S:ticker", Some(seq(7)))] {
+            let channel = Channel::parse(name).unwrap();
+            let mut channels = Channels::new(Seq::ZERO, false);
+            channels.begin_terms(std::slice::from_ref(&channel), &[end(Some(7), true, 100)], false);
+            assert_eq!(channels.markers(&[channel])[0].previous, previous, "{name}");
         }
     }
 

@@ -76,7 +76,7 @@ impl Lane {
             inbox,
             keeper,
             counts,
-            channels: Channels::new(Seq::ZERO),
+            channels: Channels::new(Seq::ZERO, true),
             in_flight: Vec::new(),
             acknowledged_at: Instant::now(),
         }
@@ -108,7 +108,7 @@ impl Lane {
 
     /// One reign. Ends well only on a stop.
     async fn reign(&mut self, held: Held, stop: &CancellationToken) -> Result<(), Broken> {
-        self.channels = Channels::new(self.channels.seen());
+        self.channels = Channels::new(self.channels.seen(), held.continues);
         let mut right = self.set_fence(held).await?;
         self.settle(&right).await?;
         let known = self.inbox.pending.lock().known();

@@ -17,6 +17,8 @@ use crate::store::{Store, StoreError};
 pub(super) struct Held {
     /// Tells one reign from the next.
     pub(super) number: u64,
+    /// See [`crate::Lease::continues`].
+    pub(super) continues: bool,
     /// By this moment it has run out, whatever the store says: measured from before the call that gave it.
     pub(super) until: Instant,
 }
@@ -77,7 +79,7 @@ impl LeaseKeeper {
         match self.store.renew_lease(&self.publisher, &self.owner, self.ttl).await {
             // An answer that came after the end is no proof that nobody else had it in between.
             Ok(_) if current.is_valid() => {
-                let held = Held { number, until: sent + self.ttl };
+                let held = Held { until: sent + self.ttl, ..current };
                 self.held.send_replace(Some(held));
                 Ok(Some(held))
             }
@@ -151,7 +153,8 @@ impl LeaseKeeper {
                 for inbox in inboxes {
                     inbox.pending.lock().open();
                 }
-                self.held.send_replace(Some(Held { number: lease.number, until: sent + self.ttl }));
+                let held = Held { number: lease.number, continues: lease.continues, until: sent + self.ttl };
+                self.held.send_replace(Some(held));
                 return;
             }
             Err(StoreError::Held { by_another: true }) => {

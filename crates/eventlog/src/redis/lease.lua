@@ -1,19 +1,22 @@
 -- Takes, renews or gives back a publisher's lease. The companion hash remembers the number of the last lease, and the
 -- identity of the log and since when: one seen for the first time makes everybody but the holder wait for one lifetime,
 -- because the holder's key may have been lost with the log before. Within it the holder may renew a key that is gone.
--- KEYS: lease, companion. ARGV: action (take, renew or release), owner, lifetime in ms.
+-- It also tells whether a lease that is taken goes on where the last one ended: its owner had that too, or it was given
+-- back a moment ago.
+-- KEYS: lease, companion. ARGV: action (take, renew or release), owner, lifetime in ms, and how long that moment is.
 local action, owner, ttl = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local holder = redis.call('GET', KEYS[1])
 if action == 'release' then
   if holder == owner then
     redis.call('DEL', KEYS[1])
+    redis.call('HSET', KEYS[2], 'released_ms', text(math.floor(clock() / 1000)))
   end
   return 0
 end
 
 local now = clock()
 local now_ms = math.floor(now / 1000)
-local stored = redis.call('HMGET', KEYS[2], 'identity', 'since_ms', 'number')
+local stored = redis.call('HMGET', KEYS[2], 'identity', 'since_ms', 'number', 'owner', 'released_ms')
 local since_ms, number = tonumber(stored[2]) or 0, tonumber(stored[3]) or 0
 local identity = replid()
 -- A clock that was set back would make everybody wait for as long.
@@ -31,8 +34,13 @@ if not holder and is_new == (action == 'take') then
   return 'FREE'
 end
 if action == 'take' then
+  local released_ms = tonumber(stored[5])
+  local continues = number == 0 or stored[4] == owner or (released_ms and now_ms - released_ms <= tonumber(ARGV[4]))
   number = math.max(now, number + 1)
-  redis.call('HSET', KEYS[2], 'number', text(number))
+  redis.call('HSET', KEYS[2], 'number', text(number), 'owner', owner)
+  redis.call('HDEL', KEYS[2], 'released_ms')
+  redis.call('SET', KEYS[1], owner, 'PX', ARGV[3])
+  return { number, continues and 1 or 0 }
 end
 redis.call('SET', KEYS[1], owner, 'PX', ARGV[3])
-return number
+return { number, 1 }

@@ -259,10 +259,30 @@ async fn a_lease_has_one_holder(log: Log) {
     let free = Err(StoreError::Held { by_another: false });
     assert_eq!(store.renew_lease("venue", "a", ttl).await, free, "given back");
     let next = store.take_lease("venue", "b", ttl).await.unwrap();
+    assert!(next.continues, "it was handed over");
     assert!(next.number > number);
-    wait_until(SECONDS, "the lease runs out", async || store.take_lease("venue", "a", ttl).await.is_ok())
-        .await
-        .unwrap();
+    let mut continues = true;
+    wait_until(SECONDS, "the lease runs out", async || match store.take_lease("venue", "a", ttl).await {
+        Ok(lease) => {
+            continues = lease.continues;
+            true
+        }
+        Err(_) => false,
+    })
+    .await
+    .unwrap();
+    assert!(!continues, "its holder vanished");
+    let (mut again, ttl) = (false, Duration::from_millis(50));
+    wait_until(SECONDS, "it is taken again", async || match store.take_lease("venue", "a", ttl).await {
+        Ok(lease) => {
+            again = lease.continues;
+            true
+        }
+        Err(_) => false,
+    })
+    .await
+    .unwrap();
+    assert!(again, "the same owner had it");
 }
 
 async fn a_feed_begins_where_it_is_told(log: Log) {
