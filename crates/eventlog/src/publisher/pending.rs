@@ -9,7 +9,11 @@ use super::Event;
 /// Most positions that one hole leaves out.
 const MAX_HOLE: u64 = 1 << 16;
 
-/// A bounded queue for each channel: newest-wins kinds hold one event, the others lose their oldest.
+/// Events of a newest-wins channel that wait at most. Not just one: a closed candle and the one that follows it, or a
+/// status and the event after it, come in one go.
+const NEWEST: usize = 4;
+
+/// A bounded queue for each channel, which loses its oldest: newest-wins kinds without a word, the others leave a hole.
 pub(super) struct Pending {
     queue_per_channel: usize,
     queues: HashMap<Channel, Queue>,
@@ -55,12 +59,13 @@ impl Pending {
         if queue.events.is_empty() {
             self.order.push_back(event.channel);
         }
+        queue.events.push_back((missing, event.body));
         if newest_wins {
-            let replaced = queue.events.pop_back().map_or(0, |(missing, _)| missing);
-            queue.events.push_back((missing + replaced, event.body));
+            if queue.events.len() > NEWEST {
+                queue.events.pop_front();
+            }
             return 0;
         }
-        queue.events.push_back((missing, event.body));
         if queue.events.len() <= self.queue_per_channel {
             return 0;
         }
@@ -117,7 +122,7 @@ impl Pending {
             let queue = self.queues.entry(event.channel.clone()).or_default();
             if queue.events.is_empty() {
                 self.order.push_front(event.channel.clone());
-            } else if event.channel.kind().is_newest_wins() {
+            } else if event.channel.kind().is_newest_wins() && queue.events.len() >= NEWEST {
                 continue;
             }
             queue.events.push_front((event.missing_before, event.body));
@@ -168,14 +173,13 @@ mod tests {
     fn newest_wins_kinds_keep_the_newest_and_others_lose_their_oldest() {
         let mut pending = Pending::new(2);
         pending.open();
-        for n in 1..=4 {
+        for n in 1..=6 {
             pending.offer(event("v:S:ticker", n));
             pending.offer(event("v:S:trades", n));
         }
-        assert_eq!(
-            drained(&mut pending),
-            [("v:S:ticker".into(), 4, 0), ("v:S:trades".into(), 3, 2), ("v:S:trades".into(), 4, 0)]
-        );
+        let ticker = (3..=6).map(|n| ("v:S:ticker".to_owned(), n, 0));
+        let trades = [("v:S:trades".to_owned(), 5, 4), ("v:S:trades".to_owned(), 6, 0)];
+        assert_eq!(drained(&mut pending), ticker.chain(trades).collect::<Vec<_>>());
         assert_eq!(pending.take_declared().len(), 2);
     }
 
