@@ -18,6 +18,9 @@ const PUBLISH_EVERY: Duration = Duration::from_millis(50);
 /// Between two attempts to connect.
 const RETRY_EVERY: Duration = Duration::from_millis(50);
 
+/// What a gateway says of a channel.
+const OWN_EVENTS: [&str; 6] = ["subscribed", "unsubscribed", "subscribe_error", "term", "gap", "backpressure_drop"];
+
 /// What a follower was told.
 #[derive(Default)]
 pub(crate) struct Record {
@@ -35,6 +38,12 @@ impl Record {
     /// All envelopes of a channel, whatever the connection.
     pub(crate) fn of<'a>(&'a self, channel: &'a str) -> impl Iterator<Item = &'a Envelope> {
         self.connections.iter().flatten().filter(move |envelope| envelope.channel() == channel)
+    }
+
+    /// The events of a channel that were delivered, by position: not what the gateway itself has to say of it.
+    pub(crate) fn events<'a>(&'a self, channel: &'a str) -> impl Iterator<Item = (u64, Value)> {
+        let events = self.of(channel).filter(|envelope| !OWN_EVENTS.contains(&envelope.event()));
+        events.map(|envelope| (envelope.seq(), envelope.0.clone()))
     }
 
     /// Checks what it was told of a channel.
@@ -133,7 +142,8 @@ async fn follow(
                 Ok(envelope) => record.lock().unwrap().take(envelope),
                 Err(error) => {
                     // Heartbeats come every few seconds: one that is silent for so long is broken.
-                    assert!(client.close_code().is_some(), "{error:#}");
+                    let code = client.close_code().unwrap_or_else(|| panic!("{error:#}"));
+                    record.lock().unwrap().closes.push(code);
                     break;
                 }
             }

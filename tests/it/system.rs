@@ -186,6 +186,13 @@ impl System {
         gateway
     }
 
+    /// Ends a normalizer in order.
+    pub(crate) async fn stop_normalizer(&mut self, number: usize) {
+        let process = &mut self.normalizers[number].process;
+        process.terminate().unwrap();
+        assert!(process.wait(SOON).await.unwrap().success());
+    }
+
     /// Waits until the channel's history holds this many events.
     pub(crate) async fn wait_for_events(&self, channel: &str, count: usize) {
         let what = format!("{channel} has {count} events");
