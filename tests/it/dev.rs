@@ -6,7 +6,8 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use akis_testkit::{LiveClient, check_channel};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::cli::{SECRET, akis, run};
@@ -89,6 +90,34 @@ fn events_are_tailed_with_dense_positions() {
     let (code, stdout, _) = run(&mut dev.tool(&["tail", trades, "--after", &after, "--count", "3"]));
     let first: Value = serde_json::from_str(stdout.lines().next().unwrap()).unwrap();
     assert_eq!((code, first["seq"].as_u64()), (0, Some(last[trades] - 4)));
+}
+
+#[tokio::test]
+async fn every_channel_is_dense_for_the_whole_run() {
+    let dev = Dev::start();
+    let symbols = ["BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT", "XRPUSDT", "DOGEUSDT", "ADAUSDT", "AVAXUSDT"];
+    let channels: Vec<String> = symbols
+        .iter()
+        .flat_map(|symbol| ["ticker", "trades", "book", "1m"].map(|kind| format!("binance:{symbol}:{kind}")))
+        .collect();
+    let url = format!("ws://{}/live", dev.url.trim_start_matches("http://"));
+    let mut client = LiveClient::connect(&url, Some(&dev.token)).await.unwrap();
+    let wanted: Vec<Value> = channels.iter().map(|channel| json!({ "channel": channel, "after": 0 })).collect();
+    client.send(&json!({ "type": "subscribe", "channels": wanted })).await.unwrap();
+    while client.received().len() < 1000 {
+        client.next(Duration::from_secs(20)).await.unwrap();
+    }
+    for channel in &channels {
+        let events = client.received().iter().filter(|envelope| envelope.channel() == channel);
+        let history: BTreeMap<u64, Value> = events
+            .filter(|envelope| !["subscribed", "term", "gap", "backpressure_drop"].contains(&envelope.event()))
+            .map(|envelope| (envelope.seq(), envelope.0.clone()))
+            .collect();
+        // One symbol in four is quiet.
+        assert!(!history.is_empty() || !channel.contains(":BTCUSDT:"), "{channel} is silent");
+        let report = check_channel(channel, &[client.received()], &history);
+        assert_eq!((report.violations, report.missing, report.restarts), (vec![], vec![], 0), "{channel}");
+    }
 }
 
 #[test]

@@ -1,10 +1,16 @@
 //! The built binary as users and scripts meet it: exit codes, stdout, stderr, and whole systems of it.
 
-#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper that fails fails its test")]
 
 mod cli;
 mod config;
+mod crowd;
 mod dev;
+mod drain;
+mod fail_over;
 mod follower;
+mod handover;
+mod redis_away;
 mod replicas;
+mod slow;
 mod system;
