@@ -101,13 +101,12 @@ impl Sink for Hub {
         let now = Now::read();
         let mut touched: Vec<Arc<Peer>> = Vec::new();
         let channels = shelf.channels.read();
-        let mut events = 0;
-        for notice in notices {
-            events += u64::from(matches!(notice, Notice::Event(_)));
-            let channel = channel_of(notice);
+        // What follows each other in a channel is handed over at once: a session is locked and looked at once for it.
+        for run in notices.chunk_by(|a, b| channel_of(a) == channel_of(b)) {
+            let Some(channel) = run.first().map(channel_of) else { continue };
             let Some(subscribers) = channels.get(channel) else { continue };
             for peer in subscribers.values() {
-                let should_wake = peer.session.lock().on_notice(channel, notice, now);
+                let should_wake = peer.session.lock().on_notices(channel, run, now);
                 if should_wake && !peer.is_touched.swap(true, Ordering::Relaxed) {
                     touched.push(Arc::clone(peer));
                 }
@@ -118,7 +117,8 @@ impl Sink for Hub {
             peer.is_touched.store(false, Ordering::Relaxed);
             peer.wake.notify_one();
         }
-        self.surroundings.metrics.events.inc_by(events);
+        let events = notices.iter().filter(|notice| matches!(notice, Notice::Event(_))).count();
+        self.surroundings.metrics.events.inc_by(events as u64);
     }
 }
 

@@ -186,24 +186,40 @@ impl Session {
         }
     }
 
-    /// Takes a notice of the log. Gives whether the connection should be woken.
-    pub(crate) fn on_notice(&mut self, channel: &Channel, notice: &Notice, now: Now) -> bool {
+    /// Takes notices of the log about one channel. Gives whether the connection should be woken: not when it was
+    /// woken for what waits already and only has not come to it yet.
+    pub(crate) fn on_notices(&mut self, channel: &Channel, notices: &[Notice], now: Now) -> bool {
         let pressure =
             Pressure { max_events: self.surroundings.config.limits.queue_per_channel, is_blocked: self.is_blocked };
         let Some(subscription) = self.subscriptions.get_mut(channel) else { return false };
         let before = subscription.queued_bytes();
         let kind = subscription.kind;
-        let outcome = subscription.on_notice(notice, pressure);
+        let mut is_overflowing = false;
+        for notice in notices {
+            match subscription.on_notice(notice, pressure) {
+                Outcome::Taken => {}
+                Outcome::Thinned(count, reason) => self.surroundings.metrics.dropped(kind, reason, count),
+                Outcome::Overflow => {
+                    is_overflowing = true;
+                    break;
+                }
+            }
+        }
         self.queued_bytes = self.queued_bytes - before + subscription.queued_bytes();
-        match outcome {
-            Outcome::Taken => {}
-            Outcome::Thinned(count, reason) => self.surroundings.metrics.dropped(kind, reason, count),
-            Outcome::Overflow => self.close(CloseCode::Slow),
+        if is_overflowing {
+            self.close(CloseCode::Slow);
         }
         self.relieve();
         self.report_queued();
+        let (was_ready, was_due) = (!self.ready.is_empty(), self.next_due());
         self.list(channel, now);
-        self.closing.is_some() || !self.ready.is_empty() || !self.gated.is_empty()
+        let is_due_earlier = self.next_due().is_some_and(|due| was_due.is_none_or(|before| due < before));
+        self.closing.is_some() || (!was_ready && !self.ready.is_empty()) || is_due_earlier
+    }
+
+    /// When the next channel that waits for its interval may be written.
+    fn next_due(&self) -> Option<Instant> {
+        self.gated.first().map(|(due, _)| *due)
     }
 
     /// Tells whether the log can be reached.
@@ -245,9 +261,8 @@ impl Session {
 
     /// When [`Session::on_tick`] has something to do again.
     pub(crate) fn deadline(&self, now: Now) -> Instant {
-        let gated = self.gated.first().map(|(due, _)| *due);
         let retry = self.retries.iter().map(|(at, ..)| *at).min();
-        let times = [gated, retry, Some(self.token.next_at(now))];
+        let times = [self.next_due(), retry, Some(self.token.next_at(now))];
         times.into_iter().flatten().fold(self.heartbeat_at, Instant::min)
     }
 
