@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::follower::{Follower, Record, wait_for_all};
+use crate::follower::{Follower, Record, is_event, wait_for_all};
 use crate::system::{System, token};
 
 /// Starts clients whose first door is each of the system's doors in turn.
@@ -38,8 +38,9 @@ pub(crate) async fn see_all(system: &System, followers: &[Follower], channels: &
 pub(crate) fn assert_complete(channel: &str, records: &[Record], history: &BTreeMap<u64, Value>) {
     for record in records {
         let report = record.check(channel, history);
-        assert_eq!(report.missing, Vec::new(), "{channel}: nothing is told to be missing");
-        assert_eq!(report.restarts, 0, "{channel}: the subscription goes on");
+        let told: Vec<_> = record.of(channel).filter(|envelope| !is_event(envelope)).collect();
+        assert_eq!(report.missing, Vec::new(), "{channel}: nothing is told to be missing, but {told:?}");
+        assert_eq!(report.restarts, 0, "{channel}: the subscription goes on, but {told:?}");
     }
     assert_delivered(channel, records, history);
 }

@@ -21,6 +21,11 @@ const RETRY_EVERY: Duration = Duration::from_millis(50);
 /// What a gateway says of a channel.
 const OWN_EVENTS: [&str; 6] = ["subscribed", "unsubscribed", "subscribe_error", "term", "gap", "backpressure_drop"];
 
+/// Whether it is an event of its channel, and not something that the gateway says of it.
+pub(crate) fn is_event(envelope: &Envelope) -> bool {
+    !OWN_EVENTS.contains(&envelope.event())
+}
+
 /// What a follower was told.
 #[derive(Default)]
 pub(crate) struct Record {
@@ -40,9 +45,9 @@ impl Record {
         self.connections.iter().flatten().filter(move |envelope| envelope.channel() == channel)
     }
 
-    /// The events of a channel that were delivered, by position: not what the gateway itself has to say of it.
+    /// The events of a channel that were delivered, by position.
     pub(crate) fn events<'a>(&'a self, channel: &'a str) -> impl Iterator<Item = (u64, Value)> {
-        let events = self.of(channel).filter(|envelope| !OWN_EVENTS.contains(&envelope.event()));
+        let events = self.of(channel).filter(|envelope| is_event(envelope));
         events.map(|envelope| (envelope.seq(), envelope.0.clone()))
     }
 

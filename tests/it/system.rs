@@ -251,6 +251,18 @@ impl System {
     }
 }
 
+impl Drop for System {
+    /// A test that failed shows what the roles said.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let gateways = self.gateways.iter().map(|gateway| &gateway.role);
+            for role in self.normalizers.iter().chain(gateways) {
+                println!("{}\n", role.process.lines().join("\n"));
+            }
+        }
+    }
+}
+
 /// A token that is good for an hour.
 pub(crate) fn token(subject: &str, channels: &[&str], publish: &[&str]) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
