@@ -69,12 +69,18 @@ impl Replica {
         };
         let range = self.store.range(channel, select).await?;
         if range.entries.is_empty() && range.last.is_some() {
-            // A position that cannot be resumed from begins with the latest event.
             let latest = self.store.range(channel, Select::Newest { limit: 1 }).await?;
-            return Ok(Range { entries: latest.entries, ..range });
+            return Ok(at_end(range, latest));
         }
         Ok(range)
     }
+}
+
+/// What is read for a position that has nothing above it: the latest event, with which those begin who cannot resume, unless
+/// `latest` is of a later end than `range`. Then what lies between the two is in neither, and those who stood at the end would
+/// lose it; the ring or the feed brings all of it.
+fn at_end(range: Range, latest: Range) -> Range {
+    if latest.last == range.last { latest } else { range }
 }
 
 /// What lies before live, before it is cut to size.
@@ -270,6 +276,43 @@ impl<'a> Past<'a> {
                 before.recovered &= is_chain(end, &added);
                 before.events.extend(added);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::store::Entry;
+
+    fn seq(n: u64) -> Seq {
+        Seq::new(n).unwrap()
+    }
+
+    fn range(entries: &[u64], last: u64) -> Range {
+        let body = Bytes::from_static(br#""ts":1,"event":"e","channel":"job:1","ok":true,"data":{}}"#);
+        let entry = |&n: &u64| Entry { seq: seq(n), previous: None, body: body.clone() };
+        let entries = entries.iter().map(entry).collect();
+        Range { entries, first: Some(seq(1)), last: Some(seq(last)), proven: true, since: Seq::ZERO }
+    }
+
+    #[test]
+    fn who_stands_at_the_end_is_recovered_also_when_events_come_between_two_reads() {
+        let channel = Channel::parse("job:1").unwrap();
+        for (after, latest, recovered, position) in [
+            // Nothing came in between.
+            (7, range(&[7], 7), true, 7),
+            (9, range(&[7], 7), false, 6),
+            // Two events did: the latest alone would begin behind the other.
+            (7, range(&[9], 9), true, 7),
+            (9, range(&[9], 9), false, 7),
+        ] {
+            let range = at_end(range(&[], 7), latest);
+            let before = Past::new(&channel, From::After(seq(after)), &range).before();
+            assert_eq!((before.recovered, before.position), (recovered, seq(position)), "after {after}");
+            assert!(is_chain(before.position, &before.events), "after {after}");
         }
     }
 }
