@@ -157,9 +157,8 @@ async fn without_the_publisher_every_client_is_told_that_events_may_be_lost() {
     publish(&door, &token, 2).await;
     system.normalizers[0].process.kill();
     // Nobody writes any more: this is all that there ever was.
-    let mut before = histories(&system, &channels).await;
-    let ends: BTreeMap<String, u64> =
-        before.iter().map(|(channel, history)| (channel.clone(), last(history))).collect();
+    let mut ever = histories(&system, &channels).await;
+    let ends: BTreeMap<String, u64> = ever.iter().map(|(channel, history)| (channel.clone(), last(history))).collect();
     let has_all =
         |record: &crate::follower::Record| ends.iter().all(|(channel, end)| record.has_reached(channel, *end));
     wait_for_all(&followers, "all events have come", has_all).await;
@@ -196,15 +195,23 @@ async fn without_the_publisher_every_client_is_told_that_events_may_be_lost() {
     let now = BTreeMap::from([(TRADES.to_owned(), last(&after[TRADES]))]);
     assert!(resume(&mut second.door.connect(&token).await.unwrap(), &now).await[TRADES], "new positions are good");
     let records = finish_all(followers).await;
-    for (channel, events) in histories(&system, &channels).await {
-        for (seq, event) in events {
-            let known = before.entry(channel.clone()).or_default().insert(seq, event.clone());
-            assert!(known.is_none_or(|known| known == event), "{channel}: {seq} was given out twice");
-        }
+    add_history(&mut ever, histories(&system, &channels).await);
+    for (channel, history) in &ever {
         for record in &records {
-            let report = record.check(&channel, &before[&channel]);
+            let report = record.check(channel, history);
             assert_eq!(report.violations, Vec::<String>::new(), "{channel}");
             assert!(!report.missing.is_empty(), "{channel}: not told");
+        }
+    }
+}
+
+/// Adds what a log has to what another one had: no position was given out twice.
+#[track_caller]
+fn add_history(ever: &mut Histories, now: Histories) {
+    for (channel, events) in now {
+        for (seq, event) in events {
+            let known = ever.entry(channel.clone()).or_default().insert(seq, event.clone());
+            assert!(known.is_none_or(|known| known == event), "{channel}: {seq} was given out twice");
         }
     }
 }

@@ -16,6 +16,15 @@ const CHANNELS: [&str; 4] = [TRADES, "binance:BTCUSDT:book", "binance:ETHUSDT:tr
 /// The numbers of one stand-in lie closer together than this, those of two further apart.
 const APART: u64 = 100_000;
 
+/// A stand-in whose numbers lie elsewhere, and its address.
+async fn second_venue() -> (Process, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["sim", "binance", "--listen", "127.0.0.1:0", "--rate", "100", "--seed", "2", "--symbols"];
+    let mut venue = Process::start(akis(dir.path()).args(args).arg(SYMBOLS.join(","))).unwrap();
+    let line = venue.wait_for_line("rest_url: http://", SOON).await.unwrap();
+    (venue, line.trim_start_matches("rest_url: http://").to_owned())
+}
+
 /// The events of a stream of the log, in its order.
 async fn events(system: &System, key: &str) -> Vec<Value> {
     let entries = system.redis.command(&["XRANGE", key, "-", "+"]).await.unwrap();
@@ -46,11 +55,7 @@ async fn a_normalizer_that_slept_through_its_lease_adds_nothing() {
     let mut system = System::start(options).await;
     // Only the first normalizer goes through the proxy, and only the second looks at this venue.
     let direct = system.redis.url();
-    let dir = tempfile::tempdir().unwrap();
-    let args = ["sim", "binance", "--listen", "127.0.0.1:0", "--rate", "100", "--seed", "2", "--symbols"];
-    let mut venue = Process::start(akis(dir.path()).args(args).arg(SYMBOLS.join(","))).unwrap();
-    let line = venue.wait_for_line("rest_url: http://", SOON).await.unwrap();
-    let address = line.trim_start_matches("rest_url: http://");
+    let (_venue, address) = second_venue().await;
     let (ws_url, rest_url) = (format!("ws://{address}"), format!("http://{address}"));
     let env = [
         ("AKIS_REDIS__URL", direct.as_str()),
