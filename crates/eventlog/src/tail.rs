@@ -81,6 +81,8 @@ pub(crate) struct Tail {
     /// Channels that were watched without an event when the identity became new: the log before may have had events of
     /// theirs, so a channel that begins is no proof to those who waited.
     doubtful_starts: HashSet<Channel>,
+    /// Watched channels that somebody joined without leaving a ring: what the feed brings first is news to them.
+    bare: HashSet<Channel>,
     /// Watched channels that are not proven, and when their subscribers are told.
     unproven: HashMap<Channel, Instant>,
     identity: Option<Identity>,
@@ -101,6 +103,7 @@ impl Tail {
             rings: HashMap::new(),
             watched: HashSet::new(),
             doubtful_starts: HashSet::new(),
+            bare: HashSet::new(),
             unproven: HashMap::new(),
             identity: None,
             since: Seq::ZERO,
@@ -149,6 +152,7 @@ impl Tail {
     pub(crate) fn unwatch(&mut self, channel: &Channel) {
         self.watched.remove(channel);
         self.doubtful_starts.remove(channel);
+        self.bare.remove(channel);
         self.unproven.remove(channel);
     }
 
@@ -199,8 +203,9 @@ impl Tail {
     /// Takes note of the position that a join took from history.
     pub(crate) fn note_joined(&mut self, channel: &Channel, seq: Seq) {
         self.seen = self.seen.max(seq);
-        if let Some(ring) = self.rings.get_mut(channel) {
-            ring.joined = ring.joined.max(seq);
+        match self.rings.get_mut(channel) {
+            Some(ring) => ring.joined = ring.joined.max(seq),
+            None => _ = self.bare.insert(channel.clone()),
         }
     }
 
@@ -293,9 +298,13 @@ impl Tail {
         due
     }
 
-    /// Fills an empty ring with the end of history, so that later joins need not read it.
+    /// Fills an empty ring with the end of history, so that later joins need not read it. Not where somebody has joined
+    /// already: what history has beyond that must come to them through the feed, which skips what a ring holds.
     pub(crate) fn seed(&mut self, channel: &Channel, events: &[Arc<LogEvent>], proven: bool) {
-        if events.is_empty() || self.rings.get(channel).is_some_and(|ring| ring.last > Seq::ZERO) {
+        if events.is_empty()
+            || self.bare.contains(channel)
+            || self.rings.get(channel).is_some_and(|ring| ring.last > Seq::ZERO)
+        {
             return;
         }
         for event in &events[events.len().saturating_sub(self.ring_events)..] {

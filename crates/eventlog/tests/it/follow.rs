@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use akis_eventlog::{
-    Event, From, Joined, MemoryStore, Notice, Partition, Publisher, PublisherConfig, PublisherHandle, Replica,
+    Append, Event, From, Joined, MemoryStore, Notice, Partition, Publisher, PublisherConfig, PublisherHandle, Replica,
     ReplicaConfig, Role, Sink, Store, links,
 };
 use akis_model::{Body, Channel, Outcome, Seq};
@@ -286,4 +286,26 @@ async fn a_publisher_whose_lease_ran_out_adds_nothing() {
     assert_eq!(subscriber.contents(&world.channel), (0..6).collect::<Vec<_>>());
     world.stop.cancel();
     second_running.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_join_that_reads_ahead_of_the_feed_hides_nothing_from_who_waited_for_the_first_event() {
+    let world = World::new();
+    let (replica, subscriber) = world.replica();
+    eventually(|| replica.is_warm()).await;
+    world.join(&replica, &subscriber, From::Live { snapshot: true }).await;
+    let append = |n: i64| {
+        let body = Body::render(n, "trade", &world.channel, Outcome::Ok, &json!({})).unwrap();
+        Append { channel: world.channel.clone(), id: None, body: body.text().clone() }
+    };
+    let partition = Partition::of(&world.channel, 4);
+    world.store.append(partition, &[append(0), append(1)], Seq::ZERO).await.unwrap();
+    // The reader has not run since: this join finds in history what the feed is about to bring.
+    replica.join(&world.channel, From::After(Seq::ZERO), |joined| assert_eq!(joined.events.len(), 2)).await.unwrap();
+    world.store.append(partition, &[append(2)], Seq::ZERO).await.unwrap();
+    eventually(|| subscriber.contents(&world.channel).last() == Some(&2)).await;
+    assert_eq!(subscriber.contents(&world.channel), [0, 1, 2]);
+    assert_eq!(subscriber.told(&world.channel), ["subscribed recovered=false", "term"]);
+    world.stop.cancel();
+    replica.stopped().await;
 }
