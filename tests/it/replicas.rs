@@ -16,9 +16,6 @@ async fn clients_of_a_killed_gateway_resume_on_another_and_miss_nothing() {
     let mut system = System::start(Options { gateways: 2, kinds: &["trades"], ..Options::default() }).await;
     let publish = token("worker", &[], &["job:*"]);
     let publishers = JOBS.map(|job| Publisher::start(system.doors(), publish.clone(), job));
-    for job in JOBS {
-        system.wait_for_events(job, 1).await;
-    }
     let followers = start_followers(&system, 50, &CHANNELS);
     see_more(&system, &followers, &CHANNELS, EVENTS).await;
 
