@@ -1,0 +1,69 @@
+//! `akis-bench`: the native load generator, and the benchmark behind `make bench`.
+//!
+//! Starts the binary under test as its users do, a Redis of its own beside it, and as many clients as a scenario asks for;
+//! reads CPU and memory of the processes from `/proc`, and prints tables. What the figures mean is told in
+//! `docs/PERFORMANCE.md`.
+
+mod bed;
+mod client;
+mod load;
+mod report;
+mod scenario;
+mod swarm;
+mod tally;
+mod usage;
+mod wire;
+
+use std::io::{Write, stdout};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, ValueEnum};
+
+use crate::scenario::{Scenario, Settings};
+
+/// Files that a process needs beside its clients' sockets.
+const SPARE_FILES: usize = 200;
+
+/// Measures one gateway, and the whole path to it, on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "akis-bench", version)]
+struct Cli {
+    /// What to measure [default: everything].
+    scenarios: Vec<Scenario>,
+    /// The binary under test.
+    #[arg(long, value_name = "FILE", default_value = "target/release/akis")]
+    akis: PathBuf,
+    /// Connections of the idle scenario.
+    #[arg(long, value_name = "N", default_value_t = 5000)]
+    connections: usize,
+    /// How long each figure is measured.
+    #[arg(long, value_name = "SECONDS", default_value_t = 6)]
+    seconds: u64,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let cli = Cli::parse();
+    if !cli.akis.exists() {
+        bail!("{} is not there: cargo build --release, or name another one with --akis", cli.akis.display());
+    }
+    let needed = cli.connections + SPARE_FILES;
+    if usage::max_open_files()? < needed {
+        bail!("{} connections need {needed} open files: ulimit -n {needed}", cli.connections);
+    }
+    let settings =
+        Settings { akis: cli.akis, connections: cli.connections, measured: Duration::from_secs(cli.seconds.max(1)) };
+    let scenarios = if cli.scenarios.is_empty() { Scenario::value_variants().to_vec() } else { cli.scenarios };
+    say(&format!("{}\n", report::machine(&settings.akis)))?;
+    for scenario in scenarios {
+        let report = scenario.run(&settings).await.with_context(|| format!("scenario {scenario:?}"))?;
+        say(&report.to_string())?;
+    }
+    Ok(())
+}
+
+fn say(text: &str) -> Result<()> {
+    writeln!(stdout(), "{text}").context("write to stdout")
+}

@@ -1,0 +1,55 @@
+//! Many connections with one subscription each, on which nothing happens but heartbeats.
+
+use anyhow::Result;
+use tokio::time::{Instant, sleep};
+
+use super::{Settings, check_whole};
+use crate::bed::Bed;
+use crate::client::Stamp;
+use crate::report::{Report, grouped, micros_each};
+use crate::swarm::Swarm;
+use crate::usage::{CpuMeter, pss_bytes};
+
+/// Channels that the connections share.
+const CHANNELS: usize = 100;
+
+/// Seconds between two heartbeats, the default of `gateway.heartbeat`.
+const HEARTBEAT_SECONDS: f64 = 5.0;
+
+pub(super) async fn run(settings: &Settings) -> Result<Report> {
+    let bed = Bed::start(settings.akis.clone()).await?;
+    let pid = bed.gateway().pid();
+    let alone = CpuMeter::start(pid)?;
+    sleep(settings.measured / 2).await;
+    let alone_cores = alone.cores()?;
+    let before = pss_bytes(pid)?;
+
+    let count = settings.connections;
+    let clients = (0..count).map(|i| vec![format!("bench:idle{}", i % CHANNELS)]).collect();
+    let connecting = CpuMeter::start(pid)?;
+    let began = Instant::now();
+    let swarm = Swarm::connect(bed.target(Stamp::None)?, clients).await?;
+    let (connected_in, connect_cpu) = (began.elapsed(), connecting.used()?);
+    let first = pss_bytes(pid)?;
+
+    // Whole periods, so that each connection has had the same number of heartbeats.
+    let periods = (settings.measured.as_secs_f64() / HEARTBEAT_SECONDS).ceil().max(1.0);
+    let waiting = CpuMeter::start(pid)?;
+    sleep(std::time::Duration::from_secs_f64(periods * HEARTBEAT_SECONDS)).await;
+    let cores = waiting.cores()?;
+    let heartbeats_cpu = (cores - alone_cores).max(0.0) * HEARTBEAT_SECONDS * 1e6 / count as f64;
+    let after = pss_bytes(pid)?;
+    check_whole(&swarm)?;
+
+    let each = |bytes: u64| format!("{:.1} KiB", bytes.saturating_sub(before) as f64 / 1024.0 / count as f64);
+    let mut report = Report::new(format!("idle: {} connections, one subscription each", grouped(count as f64)));
+    report.add("gateway memory without clients (PSS)", format!("{:.1} MiB", before as f64 / 1048576.0));
+    report.add("gateway memory per connection, just connected", each(first));
+    report.add("gateway memory per connection, after heartbeats", each(after));
+    report.add("connect and subscribe, all", format!("{:.1} s", connected_in.as_secs_f64()));
+    report.add("gateway CPU per connect and subscribe", format!("{:.0} µs", micros_each(connect_cpu, count as u64)));
+    report.add("gateway CPU without clients", format!("{:.1} % of a core", alone_cores * 100.0));
+    report.add("gateway CPU with them", format!("{:.1} % of a core", cores * 100.0));
+    report.add("gateway CPU per heartbeat", format!("{heartbeats_cpu:.1} µs"));
+    Ok(report)
+}
