@@ -9,6 +9,7 @@ mod clock;
 mod connection;
 mod frame;
 mod gateway;
+mod guest;
 mod hub;
 mod limits;
 mod metrics;
