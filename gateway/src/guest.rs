@@ -13,6 +13,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::MutexGuard;
+use tokio::sync::watch;
 
 use crate::clock::Now;
 use crate::connection::Context;
@@ -26,12 +27,19 @@ pub(crate) struct Guest {
     /// Channels registered with the hub.
     registered: HashSet<Channel, foldhash::fast::RandomState>,
     joins: FuturesUnordered<BoxFuture<'static, Channel>>,
+    revocations: watch::Receiver<u64>,
 }
 
 impl Guest {
     /// Takes a session in. `id` is the connection's number, from [`Context::next_id`].
     pub(crate) fn new(context: Arc<Context>, id: u64, session: Session) -> Self {
-        Self { context, peer: Peer::new(id, session), registered: HashSet::default(), joins: FuturesUnordered::new() }
+        Self {
+            peer: Peer::new(id, session),
+            registered: HashSet::default(),
+            joins: FuturesUnordered::new(),
+            revocations: context.surroundings.auth.revocations().watch(),
+            context,
+        }
     }
 
     /// The session. The log's notices wait meanwhile, so it must not be held for longer than a few steps.
@@ -60,7 +68,7 @@ impl Guest {
         }
     }
 
-    /// Waits until the log or a join has given the session something.
+    /// Waits until the log or a join has given the session something, or tokens have been revoked, which its next tick finds out.
     ///
     /// # Cancel safety
     ///
@@ -69,6 +77,7 @@ impl Guest {
         tokio::select! {
             Some(channel) = self.joins.next() => self.after_join(&channel),
             () = self.peer.wake.notified() => {}
+            Ok(()) = self.revocations.changed() => {}
         }
     }
 
