@@ -104,7 +104,7 @@ impl Sink for Hub {
         let mut events = 0;
         for notice in notices {
             events += u64::from(matches!(notice, Notice::Event(_)));
-            let channel = channel_of(notice);
+            let channel = notice.channel();
             let Some(subscribers) = channels.get(channel) else { continue };
             for peer in subscribers.values() {
                 let should_wake = peer.session.lock().on_notice(channel, notice, now);
@@ -119,15 +119,5 @@ impl Sink for Hub {
             peer.wake.notify_one();
         }
         self.surroundings.metrics.events.inc_by(events);
-    }
-}
-
-fn channel_of(notice: &Notice) -> &Channel {
-    match notice {
-        Notice::Event(event) => &event.channel,
-        Notice::Marker { channel, .. }
-        | Notice::Unproven { channel, .. }
-        | Notice::Rewound { channel, .. }
-        | Notice::Malformed { channel, .. } => channel,
     }
 }

@@ -10,6 +10,8 @@ mod memory;
 mod publisher;
 mod redis;
 mod replica;
+mod rhythm;
+mod ring;
 mod store;
 mod tail;
 

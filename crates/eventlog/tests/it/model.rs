@@ -395,6 +395,8 @@ impl Sink for Client {
                     }
                 }
                 Notice::Malformed { channel, seq } => panic!("{channel} {seq} is malformed"),
+                // Nothing here is a venue's price.
+                Notice::Staleness { .. } => {}
             }
         }
     }
