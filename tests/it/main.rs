@@ -8,3 +8,4 @@ mod dev;
 mod follower;
 mod replicas;
 mod system;
+mod tokens;
