@@ -6,17 +6,13 @@
 mod liveness;
 mod outgoing;
 
-use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use akis_eventlog::{From, Replica, Upstream};
-use akis_model::{Channel, CloseCode};
-use futures_util::StreamExt;
-use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
+use akis_eventlog::{Replica, Upstream};
+use akis_model::CloseCode;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -28,8 +24,9 @@ use self::outgoing::Outgoing;
 use crate::auth::Grant;
 use crate::clock::Now;
 use crate::frame::{Decoder, Incoming, put_close, put_ping, put_pong};
-use crate::hub::{Hub, Peer};
-use crate::session::{Action, ActionKind, Session, Surroundings};
+use crate::guest::Guest;
+use crate::hub::Hub;
+use crate::session::{Session, Surroundings};
 
 /// Bytes of envelopes taken from the session for one write.
 const WRITE_BYTES: usize = 64 << 10;
@@ -74,13 +71,10 @@ enum End {
 pub(crate) struct Connection {
     context: Arc<Context>,
     stream: TcpStream,
-    peer: Arc<Peer>,
+    guest: Guest,
     decoder: Decoder,
     takes_batches: bool,
     upstream: watch::Receiver<Upstream>,
-    /// Channels registered with the hub.
-    registered: HashSet<Channel>,
-    joins: FuturesUnordered<BoxFuture<'static, Channel>>,
     outgoing: Outgoing,
     pong: Option<Vec<u8>>,
     /// Whether messages that were read may wait for the session to want them.
@@ -107,12 +101,10 @@ impl Connection {
         let max_message = context.surroundings.config.limits.message_bytes;
         Self {
             stream,
-            peer: Peer::new(id, session),
+            guest: Guest::new(Arc::clone(&context), id, session),
             decoder: Decoder::new(max_message, already_read),
             takes_batches,
             upstream: context.replica.upstream(),
-            registered: HashSet::new(),
-            joins: FuturesUnordered::new(),
             outgoing: Outgoing::default(),
             pong: None,
             is_held: false,
@@ -129,10 +121,10 @@ impl Connection {
         let metrics = &Arc::clone(&self.context).surroundings.metrics;
         metrics.connections.inc();
         if matches!(*self.upstream.borrow_and_update(), Upstream::Down { .. }) {
-            self.peer.session.lock().on_upstream(false, Now::read());
+            self.guest.session().on_upstream(false, Now::read());
         }
         let end = self.serve().await;
-        self.leave_all();
+        self.guest.leave_all();
         if let End::Close(code) = end {
             metrics.closed(code);
             // Whoever is cut off here has had the time to read.
@@ -149,7 +141,7 @@ impl Connection {
                 return end;
             }
             let wake_at = self.wake_at(now).into();
-            let wants_input = self.peer.session.lock().wants_input();
+            let wants_input = self.guest.session().wants_input();
             let is_writing = !self.outgoing.is_empty();
             let is_draining = self.drain_ends_at.is_some();
             tokio::select! {
@@ -160,14 +152,13 @@ impl Connection {
                         return End::Gone;
                     }
                 }
-                Some(channel) = self.joins.next() => self.after_join(&channel),
-                () = self.peer.wake.notified() => {}
+                () = self.guest.changed() => {}
                 changed = self.upstream.changed() => {
                     if changed.is_err() {
                         return End::Close(CloseCode::Unavailable);
                     }
                     let is_up = matches!(*self.upstream.borrow_and_update(), Upstream::Up);
-                    self.peer.session.lock().on_upstream(is_up, Now::read());
+                    self.guest.session().on_upstream(is_up, Now::read());
                 }
                 () = context.drain.cancelled(), if !is_draining => self.begin_drain(),
                 () = sleep_until(wake_at) => {}
@@ -180,24 +171,20 @@ impl Connection {
         if let Some(end) = self.decode(now) {
             return Some(end);
         }
-        let actions = {
-            let mut session = self.peer.session.lock();
-            session.on_tick(now, || self.context.replica.tail_age());
-            session.actions()
-        };
-        self.carry_out(actions);
+        self.guest.session().on_tick(now, || self.context.replica.tail_age());
+        self.guest.carry_out();
         if self.write(now).is_err() {
             return Some(End::Gone);
         }
         // Writing may have asked for the next part of a replay, and made room for what was read before.
-        let (actions, closing, wants_input) = {
-            let mut session = self.peer.session.lock();
-            (session.actions(), session.closing(), session.wants_input())
+        self.guest.carry_out();
+        let (closing, wants_input) = {
+            let session = self.guest.session();
+            (session.closing(), session.wants_input())
         };
         if self.is_held && wants_input {
-            self.peer.wake.notify_one();
+            self.guest.wake();
         }
-        self.carry_out(actions);
         if let Some(code) = closing {
             return Some(End::Close(code));
         }
@@ -207,7 +194,7 @@ impl Connection {
     /// Hands whole messages to the session, as long as it wants them.
     fn decode(&mut self, now: Now) -> Option<End> {
         loop {
-            self.is_held = !self.peer.session.lock().wants_input();
+            self.is_held = !self.guest.session().wants_input();
             if self.is_held {
                 return None;
             }
@@ -216,7 +203,7 @@ impl Connection {
                 Err(error) => return Some(End::Close(error.close_code())),
             };
             self.liveness.heard(self.decoder.frames(), now.instant);
-            let mut session = self.peer.session.lock();
+            let mut session = self.guest.session();
             match incoming? {
                 Incoming::Text(text) => session.on_text(&text, now),
                 Incoming::Binary => session.on_binary(now),
@@ -247,43 +234,6 @@ impl Connection {
         }
     }
 
-    fn carry_out(&mut self, actions: Vec<Action>) {
-        for Action { channel, kind } in actions {
-            match kind {
-                ActionKind::Join { from, token } => {
-                    if self.registered.insert(channel.clone()) {
-                        self.context.hub.add(&channel, &self.peer);
-                    }
-                    let (replica, peer) = (Arc::clone(&self.context.replica), Arc::clone(&self.peer));
-                    self.joins.push(Box::pin(join(replica, peer, channel, from, token)));
-                }
-                ActionKind::Leave => {
-                    if self.registered.remove(&channel) {
-                        self.leave(&channel);
-                    }
-                }
-            }
-        }
-    }
-
-    fn leave(&self, channel: &Channel) {
-        self.context.hub.remove(channel, &self.peer, || self.context.replica.leave(channel));
-    }
-
-    /// A join that ended after its channel was left has told the log that somebody subscribes.
-    fn after_join(&self, channel: &Channel) {
-        if !self.registered.contains(channel) {
-            self.context.hub.check_unused(channel, || self.context.replica.leave(channel));
-        }
-    }
-
-    fn leave_all(&mut self) {
-        self.joins.clear();
-        for channel in std::mem::take(&mut self.registered) {
-            self.leave(&channel);
-        }
-    }
-
     /// Writes what may be written now, as far as the socket takes it.
     fn write(&mut self, now: Now) -> io::Result<()> {
         loop {
@@ -310,7 +260,7 @@ impl Connection {
             return;
         }
         let mut envelopes = Vec::new();
-        self.peer.session.lock().take(WRITE_BYTES, &mut envelopes, now);
+        self.guest.session().take(WRITE_BYTES, &mut envelopes, now);
         if !envelopes.is_empty() {
             let waiting = self.outgoing.put_envelopes(&envelopes, self.takes_batches);
             // A full write is followed by the next one at once.
@@ -328,7 +278,7 @@ impl Connection {
         let is_blocked = self.outgoing.stuck_since().is_some();
         if is_blocked != self.is_blocked {
             self.is_blocked = is_blocked;
-            self.peer.session.lock().set_blocked(is_blocked);
+            self.guest.session().set_blocked(is_blocked);
         }
         Ok(())
     }
@@ -340,7 +290,7 @@ impl Connection {
         let reconnect_after = Duration::from_millis(fastrand::u64(0..=latest));
         let now = Now::read();
         self.drain_ends_at = Some(now.instant + period);
-        self.peer.session.lock().drain(reconnect_after, period, now);
+        self.guest.session().drain(reconnect_after, period, now);
     }
 
     /// Judges the socket by the clock.
@@ -351,7 +301,7 @@ impl Connection {
         if self.drain_ends_at.is_some_and(|at| now.instant >= at) {
             return Some(End::Close(CloseCode::GoingAway));
         }
-        if !self.peer.session.lock().wants_input() {
+        if !self.guest.session().wants_input() {
             self.liveness.excuse(now.instant);
         }
         match self.liveness.judge(now.instant) {
@@ -367,7 +317,7 @@ impl Connection {
     /// The next moment at which something is due.
     fn wake_at(&self, now: Now) -> Instant {
         let (deadline, has_output) = {
-            let session = self.peer.session.lock();
+            let session = self.guest.session();
             (session.deadline(now), session.has_output())
         };
         let coalesced = self.coalesces_until().filter(|_| has_output && self.outgoing.is_empty());
@@ -383,7 +333,7 @@ impl Connection {
         let now = Now::read();
         loop {
             let mut envelopes = Vec::new();
-            self.peer.session.lock().take(WRITE_BYTES, &mut envelopes, now);
+            self.guest.session().take(WRITE_BYTES, &mut envelopes, now);
             if envelopes.is_empty() || matches!(code, CloseCode::Slow | CloseCode::Normal) {
                 break;
             }
@@ -407,12 +357,4 @@ impl Connection {
         };
         timeout(LINGER, until_end).await.unwrap_or(Ok(()))
     }
-}
-
-async fn join(replica: Arc<Replica>, peer: Arc<Peer>, channel: Channel, from: From, token: u64) -> Channel {
-    let activate = |joined| peer.session.lock().on_joined(&channel, token, Ok(joined), Now::read());
-    if let Err(error) = replica.join(&channel, from, activate).await {
-        peer.session.lock().on_joined(&channel, token, Err(error), Now::read());
-    }
-    channel
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use akis_eventlog::{Replica, ReplicaConfig, Sink, Store, Upstream};
@@ -11,8 +11,9 @@ use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, Follower};
 use crate::connection::Context;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
@@ -29,11 +30,11 @@ const MEASURE_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
     /// There is nothing to check tokens with.
-    #[error("no secret to check tokens with: set auth.secret (AKIS_AUTH__SECRET)")]
-    NoSecret,
-    /// Public keys are configured.
-    #[error("auth.keys cannot be used yet: set auth.secret (AKIS_AUTH__SECRET) instead")]
-    KeysUnsupported,
+    #[error("nothing to check tokens with: set auth.secret (AKIS_AUTH__SECRET) or auth.keys")]
+    NoKeys,
+    /// Keys that cannot be used; the text names them.
+    #[error("{0}")]
+    Keys(String),
     /// The registry has metrics of these names already.
     #[error("cannot register metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -43,8 +44,12 @@ pub enum GatewayError {
 pub struct Gateway {
     context: Arc<Context>,
     page: Option<&'static str>,
+    /// Whether the revocations that the log holds have been read.
+    knows_revocations: Arc<AtomicBool>,
     /// Ends the reading of the log.
     end: CancellationToken,
+    /// What runs beside it until then.
+    background: TaskTracker,
 }
 
 impl Gateway {
@@ -62,15 +67,25 @@ impl Gateway {
         registry: &Registry,
         page: Option<&'static str>,
     ) -> Result<Self, GatewayError> {
-        if !auth.keys.is_empty() {
-            return Err(GatewayError::KeysUnsupported);
-        }
         let auth = Authenticator::new(auth, &config.limits)?;
         let metrics = Metrics::register(registry)?;
         let surroundings = Arc::new(Surroundings { config, auth, metrics });
         let hub = Hub::new(store.partitions(), Arc::clone(&surroundings));
         let end = CancellationToken::new();
         let replica_config = ReplicaConfig::new(&surroundings.config.replica);
+        let knows_revocations = Arc::new(AtomicBool::new(false));
+        let background = TaskTracker::new();
+        if let Some(follower) = Follower::new(Arc::clone(&store), Arc::clone(&knows_revocations)) {
+            let (surroundings, end) = (Arc::clone(&surroundings), end.clone());
+            background.spawn(async move {
+                let Surroundings { auth, metrics, .. } = &*surroundings;
+                end.run_until_cancelled(async {
+                    tokio::join!(follower.run(auth, metrics), auth.keep_keys_fetched(metrics))
+                })
+                .await
+            });
+        }
+        background.close();
         let replica = Replica::start(store, replica_config, Arc::clone(&hub) as Arc<dyn Sink>, end.clone());
         let context = Context {
             surroundings,
@@ -80,7 +95,7 @@ impl Gateway {
             stop: CancellationToken::new(),
             next_id: AtomicU64::new(1),
         };
-        Ok(Self { context: Arc::new(context), page, end })
+        Ok(Self { context: Arc::new(context), page, knows_revocations, end, background })
     }
 
     /// Serves clients until `drain` has been cancelled and all of them have left, at the latest when the drain time is
@@ -102,6 +117,7 @@ impl Gateway {
         };
         self.end.cancel();
         self.context.replica.stopped().await;
+        self.background.wait().await;
         result
     }
 
@@ -109,7 +125,7 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// Draining, the log out of reach, or too far behind it.
+    /// Draining, the log out of reach, or too far behind it; no key to check tokens with yet.
     pub fn readiness(&self) -> Result<(), String> {
         if self.context.drain.is_cancelled() || self.context.stop.is_cancelled() {
             return Err("draining".to_owned());
@@ -120,6 +136,12 @@ impl Gateway {
         }
         if !replica.is_warm() {
             return Err("the log is being read from before the start".to_owned());
+        }
+        if !self.knows_revocations.load(Ordering::Relaxed) {
+            return Err("the revocations have not been read yet".to_owned());
+        }
+        if !self.context.surroundings.auth.has_keys() {
+            return Err("no key set has been fetched yet".to_owned());
         }
         let age = replica.tail_age();
         if age >= MAX_TAIL_AGE {

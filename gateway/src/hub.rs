@@ -102,8 +102,8 @@ impl Sink for Hub {
         let mut touched: Vec<Arc<Peer>> = Vec::new();
         let channels = shelf.channels.read();
         // What follows each other in a channel is handed over at once: a session is locked and looked at once for it.
-        for run in notices.chunk_by(|a, b| channel_of(a) == channel_of(b)) {
-            let Some(channel) = run.first().map(channel_of) else { continue };
+        for run in notices.chunk_by(|a, b| a.channel() == b.channel()) {
+            let Some(channel) = run.first().map(Notice::channel) else { continue };
             let Some(subscribers) = channels.get(channel) else { continue };
             for peer in subscribers.values() {
                 let should_wake = peer.session.lock().on_notices(channel, run, now);
@@ -119,15 +119,5 @@ impl Sink for Hub {
         }
         let events = notices.iter().filter(|notice| matches!(notice, Notice::Event(_))).count();
         self.surroundings.metrics.events.inc_by(events as u64);
-    }
-}
-
-fn channel_of(notice: &Notice) -> &Channel {
-    match notice {
-        Notice::Event(event) => &event.channel,
-        Notice::Marker { channel, .. }
-        | Notice::Unproven { channel, .. }
-        | Notice::Rewound { channel, .. }
-        | Notice::Malformed { channel, .. } => channel,
     }
 }

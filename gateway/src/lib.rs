@@ -8,7 +8,10 @@ mod auth;
 mod clock;
 mod connection;
 mod frame;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod gateway;
+mod guest;
 mod hub;
 mod limits;
 mod metrics;
@@ -20,4 +23,5 @@ mod server;
 mod session;
 mod wire;
 
+pub use auth::check_keys;
 pub use gateway::{Gateway, GatewayError};

@@ -36,6 +36,11 @@ pub(crate) struct Metrics {
     pub(crate) published: IntCounter,
     /// Bytes that wait for clients.
     pub(crate) queued_bytes: IntGauge,
+    /// Revocations in force.
+    pub(crate) revocations: IntGauge,
+    /// Events of the revocations' channel that cannot be understood.
+    pub(crate) bad_revocations: IntCounter,
+    key_fetches: IntCounterVec,
     drops: IntCounterVec,
     closes: IntCounterVec,
     refusals: IntCounterVec,
@@ -81,6 +86,9 @@ impl Metrics {
             joins: counter("joins_total", "Reads of what lies before live")?,
             join_failures: counter("join_failures_total", "Such reads that failed")?,
             published: counter("published_total", "Events published over HTTP")?,
+            revocations: gauge("revocations", "Revocations of tokens in force")?,
+            bad_revocations: counter("bad_revocations_total", "Revocations that cannot be understood")?,
+            key_fetches: counters("key_fetches_total", "Fetches of key sets, by result", &["result"])?,
             drops: counters("drops_total", "Events that slow clients missed", &["kind", "reason"])?,
             closes: counters("closes_total", "WebSockets closed by this side, by code", &["code"])?,
             refusals: counters("refusals_total", "Requests refused over HTTP", &["reason"])?,
@@ -103,6 +111,11 @@ impl Metrics {
     /// Counts a refusal; `reason` is a fixed word.
     pub(crate) fn refused(&self, reason: &'static str) {
         self.refusals.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a fetch of a key set.
+    pub(crate) fn key_fetch(&self, succeeded: bool) {
+        self.key_fetches.with_label_values(&[if succeeded { "ok" } else { "failed" }]).inc();
     }
 
     /// Takes over what the reading of the log has counted.

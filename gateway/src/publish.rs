@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::auth::Grant;
+use crate::auth::{Grant, check_event};
 use crate::clock::Now;
 use crate::limits::TokenBucket;
 use crate::origin;
@@ -263,6 +263,7 @@ fn check(item: &RawValue, grant: &Grant, event_bytes: usize, now_ms: i64) -> Res
         Some(Ok(ts)) => i64::try_from(ts.get()).unwrap_or(now_ms),
         Some(Err(_)) => return Err(Refused::bad(name, "ts is milliseconds since the epoch")),
     };
+    check_event(name, event, sent.data.get()).map_err(|why| Refused::bad(name, why))?;
     let data = compact(sent.data.get()).and_then(|data| RawValue::from_string(data).ok());
     let data = data.ok_or_else(|| Refused::bad(name, "data is nested too deeply"))?;
     let body = EventBody::render(ts_ms, event, &channel, Outcome::Ok, &data)

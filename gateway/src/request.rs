@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use akis_model::{Channel, ErrorCode, Seq};
+use akis_service::config::Secret;
 use serde_json::{Map, Value};
 
 use crate::wire::RequestId;
@@ -32,8 +33,8 @@ pub(crate) enum Ask {
     Subscribe(Vec<Wish>),
     /// `unsubscribe`: names as they were sent, each once.
     Unsubscribe(Vec<String>),
-    /// `auth`.
-    Auth(String),
+    /// `auth`, with the token.
+    Auth(Secret),
     /// `ping`.
     Ping,
 }
@@ -155,7 +156,7 @@ fn read_ask(message: &Map<String, Value>) -> Result<Ask, Refusal> {
             Ok(Ask::Unsubscribe(entries.into_iter().map(|(name, _)| name.to_owned()).collect()))
         }
         "auth" => match message.get("token") {
-            Some(Value::String(token)) => Ok(Ask::Auth(token.clone())),
+            Some(Value::String(token)) => Ok(Ask::Auth(Secret::new(token))),
             _ => Err(Refusal::bad("token is missing or not a string")),
         },
         "ping" => Ok(Ask::Ping),

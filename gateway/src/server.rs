@@ -156,11 +156,14 @@ impl Server {
         // Only a matter of latency and memory: a socket that refuses is served all the same.
         let _ = stream.set_nodelay(true);
         let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES);
-        let router = self.router.clone();
+        let (app, router) = (Arc::clone(&self.app), self.router.clone());
         let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(Remote(remote));
-            let router = router.clone();
-            async move { router.oneshot(request.map(Body::new)).await as Result<Response, Infallible> }
+            let (app, router) = (Arc::clone(&app), router.clone());
+            async move {
+                upgrade::settle_key(&app, request.headers(), request.uri()).await;
+                router.oneshot(request.map(Body::new)).await as Result<Response, Infallible>
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

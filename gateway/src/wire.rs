@@ -1,5 +1,7 @@
 //! The gateway's own events as envelopes. The one place that knows how they are written.
 
+use std::time::Duration;
+
 use akis_model::{CloseCode, ErrorCode, Seq};
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -8,7 +10,7 @@ use serde_json::{Value, json};
 const SYSTEM: &str = "system";
 
 /// The names of the gateway's own events. Nobody else may publish events that are called so.
-pub(crate) const OWN_EVENTS: [&str; 14] = [
+pub(crate) const OWN_EVENTS: [&str; 15] = [
     "welcome",
     "subscribed",
     "unsubscribed",
@@ -16,6 +18,7 @@ pub(crate) const OWN_EVENTS: [&str; 14] = [
     "term",
     "gap",
     "backpressure_drop",
+    "staleness",
     "heartbeat",
     "pong",
     "token_expiring",
@@ -180,6 +183,13 @@ pub(crate) fn term(channel: &str, seq: Seq, previous: Seq, ts_ms: i64) -> Bytes 
 pub(crate) fn gap(channel: &str, from: Seq, to: Seq, reason: GapReason, error: Option<ErrorCode>, ts_ms: i64) -> Bytes {
     let data = json!({ "from": from.get(), "to": to.get(), "reason": reason.as_str() });
     envelope("gap", channel, to, ts_ms, error, &data)
+}
+
+/// `staleness`: a channel that should speak has been silent for too long, or speaks again.
+pub(crate) fn staleness(channel: &str, seq: Seq, silent_for: Option<Duration>, ts_ms: i64) -> Bytes {
+    let error = silent_for.map(|_| ErrorCode::StalenessWarning);
+    let data = silent_for.map_or_else(|| json!({}), |silent| json!({ "silentMs": silent.as_millis() as u64 }));
+    envelope("staleness", channel, seq, ts_ms, error, &data)
 }
 
 /// `backpressure_drop`: this client was too slow for `count` events.

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use anyhow::Context;
 
+use super::gateway;
 use crate::cli::{AdminFlag, ConfigFile, ListenFlag, RedisFlag};
 use crate::failure::Failure;
 
@@ -21,5 +22,6 @@ pub(crate) struct CheckConfigArgs {
 
 pub(crate) fn run(args: CheckConfigArgs) -> Result<(), Failure> {
     let config = args.file.load([args.listen.flag(), args.admin.flag(), args.redis.flag()])?;
+    gateway::check_keys(&config)?;
     Ok(write!(std::io::stdout(), "{}", config.to_toml()).context("cannot write the configuration")?)
 }

@@ -13,6 +13,7 @@ use akis_normalizer::Metrics;
 use akis_service::config::{Config, GatewayConfig, Secret, VenueConfig};
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::{gateway, normalizer, token};
 use crate::cli::{AdminFlag, ConfigFile, ListenFlag, RedisFlag};
@@ -20,6 +21,7 @@ use crate::failure::Failure;
 use crate::net;
 use crate::role::{self, Role};
 use source::VenueMode;
+use token::Signer;
 
 /// What is shown unless venues are configured.
 pub(crate) const SYMBOLS: [&str; 8] =
@@ -67,12 +69,16 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), Failure> {
         let stand_ins = CancellationToken::new();
         let Some(sourced) = source::choose(venues, args.venues, &stand_ins, &stop).await? else { return Ok(()) };
         let jwt = reader_token(&config)?;
+        if jwt.is_none() {
+            warn!("auth.keys is set: tokens come from whoever has the private keys; open the page with #token=<jwt>");
+        }
         // One page for the whole run of the process: it may stay for ever.
-        let page = Box::leak(page::render(&jwt, &sourced.venues).into_boxed_str());
+        let page = Box::leak(page::render(jwt.as_deref().unwrap_or_default(), &sourced.venues).into_boxed_str());
         let metrics = Metrics::register(&registry).context("cannot register metrics")?;
         let gateway = Gateway::new(Arc::clone(&store), config.gateway.clone(), &config.auth, &registry, Some(page))?;
         let gateway = running.get_or_init(|| Arc::new(gateway));
-        writeln!(std::io::stdout(), "page: http://{address}/\ntoken: {jwt}").context("cannot write to stdout")?;
+        let token_line = jwt.map(|jwt| format!("token: {jwt}\n")).unwrap_or_default();
+        write!(std::io::stdout(), "page: http://{address}/\n{token_line}").context("cannot write to stdout")?;
         let publishing = normalizer::publish(sourced.settings(), store, metrics, stop.clone());
         let serving = async {
             let served = gateway.serve(listener, stop.clone(), CancellationToken::new()).await;
@@ -89,7 +95,7 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), Failure> {
 
 /// Fills in what only a real deployment has to say.
 fn settle(config: &mut Config) -> anyhow::Result<()> {
-    if config.auth.secret.is_none() {
+    if config.auth.secret.is_none() && config.auth.keys.is_empty() {
         config.auth.secret = Some(generated_secret()?);
     }
     if config.gateway.drain == GatewayConfig::default().drain {
@@ -115,9 +121,9 @@ async fn store(config: &Config, redis: &RedisFlag, stop: &CancellationToken) -> 
     Ok(store.map(|store| store as Arc<dyn Store>))
 }
 
-/// A token that may read everything and publish nothing.
-fn reader_token(config: &Config) -> anyhow::Result<String> {
-    let secret = config.auth.secret.as_ref().context("there is no secret to sign with")?;
+/// A token that may read everything and publish nothing; none where only others can sign.
+fn reader_token(config: &Config) -> anyhow::Result<Option<String>> {
+    let Some(secret) = &config.auth.secret else { return Ok(None) };
     let terms = token::Terms {
         sub: "dev",
         issuer: config.auth.issuer.as_deref(),
@@ -126,7 +132,7 @@ fn reader_token(config: &Config) -> anyhow::Result<String> {
         publish: &[],
         ttl: TOKEN_TTL,
     };
-    token::sign(secret, &terms)
+    token::sign(&Signer::from_secret(secret), &terms).map(Some)
 }
 
 /// 32 bytes that nobody can guess, for this run only.

@@ -50,18 +50,16 @@ pub(crate) async fn run(args: GatewayArgs) -> Result<(), Failure> {
 /// A gateway that could not believe anybody's token is of no use.
 fn check_auth(config: &Config) -> Result<(), Failure> {
     check_keys(config)?;
-    if config.auth.secret.is_none() {
+    if config.auth.secret.is_none() && config.auth.keys.is_empty() {
         return Err(Failure::usage(
-            "auth.secret is not set (AKIS_AUTH__SECRET): 32 bytes or more, shared with whoever makes tokens",
+            "neither auth.secret (AKIS_AUTH__SECRET: 32 bytes or more, shared with whoever makes tokens) nor auth.keys is set",
         ));
     }
     Ok(())
 }
 
-/// Public keys are read and checked, but nothing verifies tokens with them yet.
+/// Looks into the key files, which the configuration only names.
 pub(crate) fn check_keys(config: &Config) -> Result<(), Failure> {
-    if config.auth.keys.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::usage("auth.keys: not supported by this version; use auth.secret"))
+    let mistakes = akis_gateway::check_keys(&config.auth);
+    if mistakes.is_empty() { Ok(()) } else { Err(Failure::Usage(mistakes)) }
 }

@@ -1,17 +1,20 @@
 //! `akis token`: a JWT and nothing else.
 
+mod signer;
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use akis_model::Pattern;
-use akis_service::config::{MIN_SECRET_BYTES, Secret, parse_duration};
+use akis_service::config::parse_duration;
 use anyhow::Context;
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
 
 use crate::cli::ConfigFile;
 use crate::failure::Failure;
+
+pub(crate) use self::signer::Signer;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct TokenArgs {
@@ -29,7 +32,7 @@ pub(crate) struct TokenArgs {
     /// How long it is good for: 30s, 15m, 1h.
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
     ttl: Duration,
-    /// File with the HS256 secret to sign with, instead of auth.secret.
+    /// File to sign with, instead of auth.secret: a private key in PEM (PKCS#8), or an HS256 secret.
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
 }
@@ -66,16 +69,17 @@ pub(crate) fn run(args: TokenArgs) -> Result<(), Failure> {
     let patterns = args.channels.iter().chain(&args.publish);
     let mut mistakes: Vec<String> =
         patterns.filter_map(|pattern| Pattern::parse(pattern).err()).map(|error| error.to_string()).collect();
-    let secret = match (&args.key, config.auth.secret) {
-        (Some(file), _) => Some(read_key(file)?),
-        (None, secret) => secret,
+    let signer = match (&args.key, &config.auth.secret) {
+        (Some(file), _) => Some(Signer::from_file(file, &config.auth.keys)?),
+        (None, Some(secret)) => Some(Signer::from_secret(secret)),
+        (None, None) => None,
     };
-    if secret.is_none() {
+    if signer.is_none() {
         mistakes.push("nothing to sign with: set auth.secret (AKIS_AUTH__SECRET) or give --key FILE".to_owned());
     }
-    let Some(secret) = secret.filter(|_| mistakes.is_empty()) else { return Err(Failure::Usage(mistakes)) };
+    let Some(signer) = signer.filter(|_| mistakes.is_empty()) else { return Err(Failure::Usage(mistakes)) };
     let token = sign(
-        &secret,
+        &signer,
         &Terms {
             sub: &args.sub,
             issuer: config.auth.issuer.as_deref(),
@@ -89,7 +93,7 @@ pub(crate) fn run(args: TokenArgs) -> Result<(), Failure> {
 }
 
 /// Signs a token that begins now.
-pub(crate) fn sign(secret: &Secret, terms: &Terms<'_>) -> anyhow::Result<String> {
+pub(crate) fn sign(signer: &Signer, terms: &Terms<'_>) -> anyhow::Result<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?.as_secs();
     let claims = Claims {
         sub: terms.sub,
@@ -100,21 +104,7 @@ pub(crate) fn sign(secret: &Secret, terms: &Terms<'_>) -> anyhow::Result<String>
         channels: terms.channels,
         publish: terms.publish,
     };
-    let key = EncodingKey::from_secret(secret.expose().as_bytes());
-    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).context("cannot sign the token")
-}
-
-fn read_key(file: &std::path::Path) -> Result<Secret, Failure> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read --key {}", file.display()))?;
-    // Editors end a file with a line break, which is no part of the secret.
-    let secret = text.trim_end_matches(['\r', '\n']);
-    if secret.contains("-----BEGIN ") {
-        return Err(Failure::usage("--key holds PEM, which is not supported by this version; use an HS256 secret"));
-    }
-    if secret.len() < MIN_SECRET_BYTES {
-        return Err(Failure::usage(format!("--key must hold {MIN_SECRET_BYTES} bytes or more")));
-    }
-    Ok(Secret::new(secret))
+    signer.sign(&claims)
 }
 
 /// Reads a duration of the command line.

@@ -111,6 +111,43 @@ fn a_token_can_be_signed_with_a_file() {
 }
 
 #[test]
+fn a_private_key_signs_by_the_alg_and_under_the_name_of_its_public_half() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = concat!(env!("CARGO_MANIFEST_DIR"), "/gateway/fixtures/keys");
+    let header = |name: &str| {
+        let (code, stdout, stderr) =
+            run(akis(dir.path()).args(["token", "--sub", "a", "--key", &format!("{keys}/{name}.pem")]));
+        assert_eq!((code, stderr.as_str()), (0, ""), "{name}");
+        let token = stdout.trim_end();
+        let (alg, public) = match name {
+            "ec" => (Algorithm::ES256, DecodingKey::from_ec_pem(&std::fs::read(format!("{keys}/ec.pub.pem")).unwrap())),
+            "ed" => (Algorithm::EdDSA, DecodingKey::from_ed_pem(&std::fs::read(format!("{keys}/ed.pub.pem")).unwrap())),
+            _ => (
+                jsonwebtoken::decode_header(token).unwrap().alg,
+                DecodingKey::from_rsa_pem(&std::fs::read(format!("{keys}/{name}.pub.pem")).unwrap()),
+            ),
+        };
+        let decoded = jsonwebtoken::decode::<serde_json::Value>(token, &public.unwrap(), &Validation::new(alg));
+        let header = decoded.unwrap().header;
+        (header.alg, header.kid)
+    };
+    assert_eq!(header("rsa"), (Algorithm::RS256, None), "without a configuration");
+    let toml = format!(
+        "[[auth.keys]]\nid = \"r1\"\nalg = \"RS512\"\npem = \"{keys}/rsa.pub.pem\"\n\
+         [[auth.keys]]\nid = \"e1\"\nalg = \"ES256\"\npem = \"{keys}/ec.pub.pem\"\n\
+         [[auth.keys]]\nid = \"s1\"\nalg = \"PS256\"\njwks = \"https://id.example.com/keys\"\n"
+    );
+    std::fs::write(dir.path().join("akis.toml"), toml).unwrap();
+    assert_eq!(header("rsa"), (Algorithm::RS512, Some("r1".to_owned())));
+    assert_eq!(header("rsa-other"), (Algorithm::PS256, None), "what the key set is used with");
+    assert_eq!(header("ec"), (Algorithm::ES256, Some("e1".to_owned())));
+    assert_eq!(header("ed"), (Algorithm::EdDSA, None));
+    let (code, _, stderr) =
+        run(akis(dir.path()).args(["token", "--sub", "a", "--key", &format!("{keys}/rsa.pub.pem")]));
+    assert!(code == 2 && stderr.contains("no private key"), "{stderr}");
+}
+
+#[test]
 fn a_port_in_use_is_one_line_with_the_port_and_the_flag() {
     let dir = tempfile::tempdir().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -42,13 +42,39 @@ fn a_variable_that_nothing_reads_is_a_mistake() {
     );
 }
 
+/// Writes a configuration with these keys.
+fn with_keys(dir: &std::path::Path, keys: &[(&str, &str, &str)]) {
+    let entry =
+        |(id, alg, source): &(&str, &str, &str)| format!("[[auth.keys]]\nid = \"{id}\"\nalg = \"{alg}\"\n{source}\n");
+    std::fs::write(dir.join("akis.toml"), keys.iter().map(entry).collect::<String>()).unwrap();
+}
+
 #[test]
-fn public_keys_are_checked_but_not_served_with_yet() {
+fn keys_that_cannot_check_a_token_are_all_named_before_anything_starts() {
     let dir = tempfile::tempdir().unwrap();
-    let toml = "[[auth.keys]]\nid = \"a\"\nalg = \"ES256\"\njwks = \"https://id.example.com/keys\"\n";
-    std::fs::write(dir.path().join("akis.toml"), toml).unwrap();
-    assert_eq!(run(akis(dir.path()).arg("check-config")).0, 0);
-    let (code, _, stderr) = run(akis(dir.path()).arg("gateway"));
-    assert_eq!(code, 2);
-    assert!(stderr.contains("not supported by this version; use auth.secret"), "{stderr}");
+    let pem = |name: &str| format!("pem = \"{}/gateway/fixtures/keys/{name}\"", env!("CARGO_MANIFEST_DIR"));
+    with_keys(
+        dir.path(),
+        &[
+            ("a", "ES256", "jwks = \"https://id.example.com/keys\""),
+            ("b", "ES256", "jwks = \"http://127.0.0.1:1/keys\""),
+            ("c", "RS256", &pem("rsa.pub.pem")),
+        ],
+    );
+    let (code, stdout, stderr) = run(akis(dir.path()).arg("check-config"));
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert!(stdout.contains("https://id.example.com/keys"), "{stdout}");
+    with_keys(
+        dir.path(),
+        &[("a", "ES256", "jwks = \"http://id.example.com/keys\""), ("b", "HS256", &pem("ec.pub.pem"))],
+    );
+    let (code, _, stderr) = run(akis(dir.path()).arg("check-config"));
+    assert_eq!((code, stderr.lines().count()), (2, 2), "{stderr}");
+    assert!(stderr.contains("https://") && stderr.contains("alg must be one of"), "{stderr}");
+    with_keys(dir.path(), &[("a", "ES256", &pem("rsa.pub.pem")), ("b", "RS256", &pem("rsa-short.pub.pem"))]);
+    for command in ["check-config", "gateway", "dev"] {
+        let (code, stdout, stderr) = run(akis(dir.path()).arg(command));
+        assert_eq!((code, stdout.as_str(), stderr.lines().count()), (2, "", 2), "{command}: {stderr}");
+        assert!(stderr.contains("is no key for ES256") && stderr.contains("2048 bits"), "{stderr}");
+    }
 }

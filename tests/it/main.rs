@@ -14,3 +14,4 @@ mod redis_away;
 mod replicas;
 mod slow;
 mod system;
+mod tokens;

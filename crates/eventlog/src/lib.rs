@@ -5,14 +5,18 @@
 //! that knows Redis.
 
 mod errors;
+mod listing;
 mod memory;
 mod publisher;
 mod redis;
 mod replica;
+mod rhythm;
+mod ring;
 mod store;
 mod tail;
 
 pub use errors::ErrorCounts;
+pub use listing::{CANDLES_KEPT, ChannelHead, LISTED, StoredCandle};
 pub use memory::{MemoryStore, Snapshot};
 pub use publisher::{Event, Publisher, PublisherConfig, PublisherCounts, PublisherHandle, Role};
 pub use redis::{ConnectError, RedisStore};

@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use self::lease::Leases;
 use self::partition::{Moment, PartitionLog};
+use crate::listing::{ChannelHead, LISTED, StoredCandle};
 use crate::store::{
     Append, Claim, Ends, Feed, FeedBatch, FeedId, FeedStart, Fence, Identity, Lease, Marker, Partition, Range, Select,
     Store, StoreError, Unavailable, Write,
@@ -188,6 +189,26 @@ impl Store for MemoryStore {
     async fn range(&self, channel: &Channel, select: Select) -> Result<Range, StoreError> {
         let partition = Partition::of(channel, self.inner.partitions);
         self.inner.with(partition, |log, moment| Ok(log.range(moment, channel, select)))
+    }
+
+    async fn candles(
+        &self,
+        channel: &Channel,
+        before_ms: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<StoredCandle>, StoreError> {
+        let partition = Partition::of(channel, self.inner.partitions);
+        self.inner.with(partition, |log, _| Ok(log.candles(channel, before_ms, limit)))
+    }
+
+    async fn channels(&self, prefix: &str) -> Result<Vec<ChannelHead>, StoreError> {
+        let mut heads = Vec::new();
+        for partition in Partition::all(self.inner.partitions) {
+            heads.extend(self.inner.with(partition, |log, _| Ok(log.channels(prefix)))?);
+        }
+        heads.sort_unstable_by(|a, b| a.channel.cmp(&b.channel));
+        heads.truncate(LISTED);
+        Ok(heads)
     }
 
     async fn take_lease(&self, publisher: &str, owner: &str, ttl: Duration) -> Result<Lease, StoreError> {

@@ -9,6 +9,7 @@ mod feed;
 mod groups;
 mod keys;
 mod link;
+mod listing;
 mod reply;
 mod script;
 
@@ -29,6 +30,7 @@ use self::keys::Keys;
 use self::link::{At, Link};
 use self::reply::{array, entry, feed_id, number, optional, position, seq, text, tuple};
 use self::script::Scripts;
+use crate::listing::{CANDLES_KEPT, ChannelHead, StoredCandle, closed_candle};
 use crate::store::{
     APP_RETENTION, Append, ChannelEnd, Claim, Ends, FEED_AGE, Feed, FeedEnd, FeedStart, Fence, HANDOVER,
     IDEMPOTENCY_TTL, Identity, Lease, Marker, Partition, Range, Select, Store, StoreError, TERM_JUMP, Write,
@@ -61,6 +63,11 @@ impl RedisStore {
 
     fn partition_keys(&self, partition: Partition) -> Vec<String> {
         vec![self.keys.term(partition), self.keys.feed(partition)]
+    }
+
+    /// For the calls that may begin a channel.
+    fn writing_keys(&self, partition: Partition) -> Vec<String> {
+        vec![self.keys.term(partition), self.keys.index(partition), self.keys.feed(partition)]
     }
 
     async fn lease(
@@ -131,22 +138,31 @@ impl Store for RedisStore {
     }
 
     async fn publish(&self, partition: Partition, claim: &Claim, writes: &[Write]) -> Result<(), StoreError> {
-        let mut keys = self.partition_keys(partition);
+        let mut keys = self.writing_keys(partition);
         let mut numbers: HashMap<&Channel, i64> = HashMap::new();
-        let (mut about, mut events) = (Vec::new(), Vec::with_capacity(4 * writes.len()));
+        let mut channels = Vec::new();
+        let mut events = Vec::with_capacity(5 * writes.len());
         for write in writes {
             let next = numbers.len() as i64 + 1;
             let number = *numbers.entry(&write.channel).or_insert_with(|| {
                 keys.push(self.keys.history(partition, &write.channel));
-                about.push(of_channel(&write.channel));
-                about.extend(history_of(&write.channel));
+                channels.push(&write.channel);
                 next
             });
-            events.extend([number.into(), of_seq(write.seq), of_previous(write.previous), write.body.clone().into()]);
+            events.extend([number.into(), of_seq(write.seq), of_previous(write.previous)]);
+            events.extend([of_candle(&write.channel, &write.body), write.body.clone().into()]);
         }
         let mut args = of_claim(claim);
-        args.push((numbers.len() as i64).into());
-        args.extend(about);
+        args.extend([of_u64(CANDLES_KEPT as u64), (channels.len() as i64).into()]);
+        for channel in channels {
+            args.push(of_channel(channel));
+            args.extend(history_of(channel));
+            let has_candles = channel.kind() == Kind::Candles;
+            if has_candles {
+                keys.push(self.keys.candles(partition, channel));
+            }
+            args.push(if has_candles { keys.len() as i64 } else { 0 }.into());
+        }
         args.extend(events);
         done(&self.scripts.publish.run(&self.link, keys, args).await?)
     }
@@ -162,16 +178,19 @@ impl Store for RedisStore {
     }
 
     async fn append(&self, partition: Partition, events: &[Append], seen: Seq) -> Result<Vec<Seq>, StoreError> {
-        let mut keys = self.partition_keys(partition);
+        let mut keys = self.writing_keys(partition);
         let mut args = vec![of_seq(seen), of_duration(FEED_AGE), of_u64(TERM_JUMP), of_duration(IDEMPOTENCY_TTL)];
+        args.push(of_u64(CANDLES_KEPT as u64));
         for event in events {
             let history = self.keys.history(partition, &event.channel);
             let id_key = event.id.as_deref().map(|id| self.keys.idempotency(partition, &event.channel, id));
             args.push(of_channel(&event.channel));
             args.extend(history_of(&event.channel));
-            args.extend([i64::from(id_key.is_some()).into(), random(), event.body.clone().into()]);
-            keys.push(history.clone());
-            keys.push(id_key.unwrap_or(history));
+            args.extend([i64::from(id_key.is_some()).into(), random()]);
+            args.extend([of_candle(&event.channel, &event.body), event.body.clone().into()]);
+            let has_candles = event.channel.kind() == Kind::Candles;
+            let candles = has_candles.then(|| self.keys.candles(partition, &event.channel));
+            keys.extend([history.clone(), id_key.unwrap_or_else(|| history.clone()), candles.unwrap_or(history)]);
         }
         let reply = self.scripts.append.run(&self.link, keys, args).await?;
         array(&reply)?.iter().map(seq).collect()
@@ -199,6 +218,19 @@ impl Store for RedisStore {
             proven: number(proven)? == 1,
             since: seq(since)?,
         })
+    }
+
+    async fn candles(
+        &self,
+        channel: &Channel,
+        before_ms: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<StoredCandle>, StoreError> {
+        self.read_candles(channel, before_ms, limit).await
+    }
+
+    async fn channels(&self, prefix: &str) -> Result<Vec<ChannelHead>, StoreError> {
+        self.list_channels(prefix).await
     }
 
     async fn take_lease(&self, publisher: &str, owner: &str, ttl: Duration) -> Result<Lease, StoreError> {
@@ -297,6 +329,11 @@ fn history_of(channel: &Channel) -> [Value; 2] {
         Kind::Ticker | Kind::Trades | Kind::Book | Kind::Candles | Kind::Session => 0.into(),
     };
     [of_u64(kind.history_len() as u64), retention]
+}
+
+/// The open time of the candle that an event closes, or nothing.
+fn of_candle(channel: &Channel, body: &[u8]) -> Value {
+    closed_candle(channel, body).map_or_else(|| "".into(), of_u64)
 }
 
 fn of_channel(channel: &Channel) -> Value {

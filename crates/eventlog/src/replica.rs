@@ -7,21 +7,23 @@
 
 mod join;
 mod reader;
+mod reads;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use akis_model::{Channel, Seq};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use self::reader::Reader;
+use self::reads::Reads;
 use crate::errors::ErrorCounts;
 use crate::store::{Append, Partition, Store, StoreError};
 use crate::tail::Tail;
@@ -52,7 +54,7 @@ pub struct LogEvent {
     pub envelope: Bytes,
 }
 
-/// What a replica tells its subscribers, in order for each channel.
+/// What a replica tells its subscribers, in order for each channel. Nothing is told of channels that nobody has joined.
 ///
 /// A subscriber at position `pos` of the channel treats them like this:
 /// an event or marker with `seq <= pos` is skipped; `seq == pos + 1` follows; a `previous` that [links](crate::links) `pos` to it is
@@ -95,6 +97,28 @@ pub enum Notice {
         /// The position that has no event.
         seq: Seq,
     },
+    /// A channel that should speak has been silent for much longer than it used to be, or speaks again: told to subscribers
+    /// as it is, without effect on their positions.
+    Staleness {
+        /// The channel.
+        channel: Channel,
+        /// How long it has been silent; `None` when it speaks again.
+        silent_for: Option<Duration>,
+    },
+}
+
+impl Notice {
+    /// The channel that it is about.
+    pub fn channel(&self) -> &Channel {
+        match self {
+            Self::Event(event) => &event.channel,
+            Self::Marker { channel, .. }
+            | Self::Unproven { channel, .. }
+            | Self::Rewound { channel, .. }
+            | Self::Malformed { channel, .. }
+            | Self::Staleness { channel, .. } => channel,
+        }
+    }
 }
 
 /// Where a replica's notices go. Called by reader tasks, one per partition; must not block.
@@ -156,9 +180,11 @@ pub struct ReplicaConfig {
     pub ring_events: usize,
     /// Bytes of events kept in memory in all; the least recently used channels are forgotten first.
     pub ring_bytes: usize,
+    /// Channels kept in memory that nobody subscribes to; the least recently used are forgotten first.
+    pub ring_channels: usize,
     /// Events handed out by one join.
     pub join_events: usize,
-    /// Concurrent reads of history.
+    /// Concurrent reads of history for joins; others wait in the order in which they came.
     pub history_reads: usize,
     /// How long a channel may stay unproven under a new identity before its subscribers are told.
     pub unproven_after: Duration,
@@ -186,6 +212,7 @@ impl ReplicaConfig {
             warm_up: Duration::from_secs(30),
             ring_events: 512,
             ring_bytes: 256 << 20,
+            ring_channels: 100_000,
             join_events: 1000,
             history_reads: 32,
             unproven_after: Duration::from_secs(10),
@@ -205,6 +232,9 @@ struct View {
 struct Progress {
     /// When the log last answered a read.
     read_at: Instant,
+    /// How much older the last entry taken in was than the newest of the feed, by the log's clock, when that was last
+    /// looked at.
+    behind: Duration,
     /// Whether everything written before the start has been read.
     warm: bool,
 }
@@ -214,7 +244,7 @@ struct Progress {
 pub struct ReplicaCounts {
     /// Entries read from the feeds.
     pub entries: AtomicU64,
-    /// Entries that were no event.
+    /// Entries that were no event. Those of channels that nobody subscribes to are found when somebody does.
     pub malformed: AtomicU64,
     /// Holes in a channel that history was asked for.
     pub repairs: AtomicU64,
@@ -228,12 +258,20 @@ pub struct ReplicaCounts {
     pub errors: ErrorCounts,
 }
 
+impl ReplicaCounts {
+    /// Counts an entry that is no event, and says so.
+    fn malformed(&self, channel: &Channel, seq: Seq) {
+        self.malformed.fetch_add(1, Ordering::Relaxed);
+        warn!(%channel, seq = seq.get(), "an entry of the log is no event");
+    }
+}
+
 /// A running view of the log. See the module's documentation.
 pub struct Replica {
     store: Arc<dyn Store>,
     config: ReplicaConfig,
     views: Vec<Arc<View>>,
-    reads: Semaphore,
+    reads: Reads,
     upstream: watch::Receiver<Upstream>,
     counts: Arc<ReplicaCounts>,
     running: tokio::sync::Mutex<Option<JoinHandle<()>>>,
@@ -248,7 +286,7 @@ impl Replica {
         stop: CancellationToken,
     ) -> Arc<Self> {
         let partitions = store.partitions();
-        let progress = Progress { read_at: Instant::now(), warm: false };
+        let progress = Progress { read_at: Instant::now(), behind: Duration::ZERO, warm: false };
         let views: Vec<Arc<View>> = Partition::all(partitions)
             .map(|_| {
                 let tail = Mutex::new(Tail::new(&config, partitions));
@@ -272,8 +310,8 @@ impl Replica {
         let running =
             tokio::spawn(watch_over(Arc::clone(&store), config.name.clone(), views.clone(), upstream, readers, stop));
         Arc::new(Self {
+            reads: Reads::new(Arc::clone(&store), Arc::clone(&counts), config.history_reads),
             store,
-            reads: Semaphore::new(config.history_reads),
             config,
             views,
             upstream: upstream_seen,
@@ -287,10 +325,14 @@ impl Replica {
         self.upstream.clone()
     }
 
-    /// How long ago the log last answered the reader that has waited longest. Up to [`ReplicaConfig::read_wait`] is
-    /// normal when nothing happens.
+    /// How far this replica is behind the log: how long ago the log last answered the reader that has waited longest, and how
+    /// old what it gave then was. Up to [`ReplicaConfig::read_wait`] is normal when nothing happens.
     pub fn tail_age(&self) -> Duration {
-        self.views.iter().map(|view| view.progress.lock().read_at.elapsed()).max().unwrap_or_default()
+        let age = |view: &Arc<View>| {
+            let progress = view.progress.lock();
+            progress.read_at.elapsed() + progress.behind
+        };
+        self.views.iter().map(age).max().unwrap_or_default()
     }
 
     /// Whether the rings have been filled from the feeds.

@@ -12,6 +12,8 @@ use akis_model::{Channel, Seq};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::listing::{ChannelHead, StoredCandle};
+
 /// How far a new term begins above the last position, so that positions of a lost tail are not met again.
 pub const TERM_JUMP: u64 = 1 << 20;
 
@@ -337,6 +339,19 @@ pub trait Store: Send + Sync + 'static {
 
     /// Reads history. Writes nothing.
     async fn range(&self, channel: &Channel, select: Select) -> Result<Range, StoreError>;
+
+    /// The newest `limit` closed candles of `channel` that opened before `before_ms`, in order. An event that closes a
+    /// candle is kept by the call that writes it, unless that candle or a later one is kept already.
+    async fn candles(
+        &self,
+        channel: &Channel,
+        before_ms: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<StoredCandle>, StoreError>;
+
+    /// The channels whose names begin with `prefix` and that have an event, in order, at most
+    /// [`LISTED`](crate::LISTED). Not one moment: a channel that begins meanwhile may be missing.
+    async fn channels(&self, prefix: &str) -> Result<Vec<ChannelHead>, StoreError>;
 
     /// Takes a publisher's lease for `ttl` when nobody else holds it. For one `ttl` after the identity of the log became
     /// new only the owner that the new log has recorded may take it.

@@ -3,7 +3,7 @@
 //! Plain data under a lock that is never held across a wait. The reader task asks for a [`Verdict`] on each entry, reads
 //! history where the verdict says so, and hands the entry over; joins read the rings.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,11 @@ use akis_model::{Body, Channel, Seq};
 use tokio::time::Instant;
 
 use crate::replica::{LogEvent, Notice, ReplicaConfig};
+use crate::ring::Ring;
 use crate::store::{ChannelEnd, Entry, FeedEnd, FeedEntry, Identity};
+
+/// By channel: looked up for every entry of the feed, so with a hash that is cheap for short names.
+type ByChannel<T> = HashMap<Channel, T, foldhash::fast::RandomState>;
 
 /// Whether an entry at `seq` that carries `previous` follows `position` with nothing between them.
 ///
@@ -22,34 +26,6 @@ pub fn links(position: Seq, seq: Seq, previous: Option<Seq>) -> bool {
             && previous.is_some_and(|previous| {
                 (previous > Seq::ZERO && previous <= position) || (previous == Seq::ZERO && position == Seq::ZERO)
             }))
-}
-
-/// One channel in memory.
-#[derive(Debug, Default)]
-pub(crate) struct Ring {
-    events: VecDeque<Arc<LogEvent>>,
-    /// The last position taken in, that of a malformed entry included.
-    last: Seq,
-    /// The highest position that a join took from history: above `last` while the feed has not come as far.
-    joined: Seq,
-    /// Whether the channel's end is proven under the present identity.
-    proven: bool,
-    bytes: usize,
-    used: u64,
-}
-
-impl Ring {
-    pub(crate) fn events(&self) -> &VecDeque<Arc<LogEvent>> {
-        &self.events
-    }
-
-    pub(crate) fn last(&self) -> Seq {
-        self.last
-    }
-
-    pub(crate) fn is_proven(&self) -> bool {
-        self.proven
-    }
 }
 
 /// What to do with an entry of the feed.
@@ -74,9 +50,10 @@ pub(crate) enum Verdict {
 pub(crate) struct Tail {
     ring_events: usize,
     ring_bytes: usize,
+    ring_channels: usize,
     unproven_after: Duration,
-    rings: HashMap<Channel, Ring>,
-    /// Channels that somebody subscribes to here.
+    rings: ByChannel<Ring>,
+    /// Channels that somebody subscribes to here; their rings know it too. Nobody is told of others.
     watched: HashSet<Channel>,
     /// Channels that were watched without an event when the identity became new: the log before may have had events of
     /// theirs, so a channel that begins is no proof to those who waited.
@@ -96,11 +73,13 @@ pub(crate) struct Tail {
 
 impl Tail {
     pub(crate) fn new(config: &ReplicaConfig, partitions: u16) -> Self {
+        let partitions = usize::from(partitions.max(1));
         Self {
             ring_events: config.ring_events,
-            ring_bytes: config.ring_bytes / usize::from(partitions.max(1)),
+            ring_bytes: config.ring_bytes / partitions,
+            ring_channels: (config.ring_channels / partitions).max(1),
             unproven_after: config.unproven_after,
-            rings: HashMap::new(),
+            rings: ByChannel::default(),
             watched: HashSet::new(),
             doubtful_starts: HashSet::new(),
             bare: HashSet::new(),
@@ -138,7 +117,7 @@ impl Tail {
     }
 
     /// The ring of a channel, marked as used.
-    pub(crate) fn ring(&mut self, channel: &Channel) -> Option<&Ring> {
+    pub(crate) fn ring(&mut self, channel: &Channel) -> Option<&mut Ring> {
         self.uses += 1;
         let ring = self.rings.get_mut(channel)?;
         ring.used = self.uses;
@@ -146,11 +125,19 @@ impl Tail {
     }
 
     pub(crate) fn watch(&mut self, channel: &Channel) {
-        self.watched.insert(channel.clone());
+        if !self.watched.contains(channel) {
+            self.watched.insert(channel.clone());
+            if let Some(ring) = self.rings.get_mut(channel) {
+                ring.set_watched(channel, true);
+            }
+        }
     }
 
     pub(crate) fn unwatch(&mut self, channel: &Channel) {
         self.watched.remove(channel);
+        if let Some(ring) = self.rings.get_mut(channel) {
+            ring.set_watched(channel, false);
+        }
         self.doubtful_starts.remove(channel);
         self.bare.remove(channel);
         self.unproven.remove(channel);
@@ -159,7 +146,7 @@ impl Tail {
     /// Takes note of the log's identity; under a new one nothing in memory is proven until history says so.
     pub(crate) fn set_identity(&mut self, identity: Identity, since: Seq) {
         if self.identity.as_ref().is_some_and(|before| *before != identity) {
-            self.rings.values_mut().for_each(|ring| ring.proven = false);
+            self.rings.values_mut().for_each(|ring| ring.is_proven = false);
             let empty = self.watched.iter().filter(|channel| !self.rings.contains_key(*channel));
             self.doubtful_starts.extend(empty.cloned());
         }
@@ -178,6 +165,45 @@ impl Tail {
         self.cursor.is_some_and(|cursor| entry.number != cursor.number + 1)
     }
 
+    /// Takes in entries as far as that needs no look at history, and tells subscribers. Gives how many.
+    pub(crate) fn take_run(&mut self, entries: &[FeedEntry], notices: &mut Vec<Notice>) -> usize {
+        for (taken, entry) in entries.iter().enumerate() {
+            if let Some(channel) = &entry.channel
+                && !self.take_unwatched(channel, entry)
+            {
+                if self.joined_above(channel, entry).is_some() {
+                    return taken;
+                }
+                match self.verdict(channel, entry) {
+                    Verdict::Skip => {}
+                    Verdict::Take => self.take(channel, entry, notices),
+                    Verdict::Repair { .. } | Verdict::Below => return taken,
+                }
+            }
+            self.cursor = Some(FeedEnd { id: entry.id, number: entry.number });
+        }
+        entries.len()
+    }
+
+    /// The short way of most entries: the next event of a channel that is in memory and that nobody wants.
+    fn take_unwatched(&mut self, channel: &Channel, entry: &FeedEntry) -> bool {
+        let (Some(ring), Some(body)) = (self.rings.get_mut(channel), &entry.body) else { return false };
+        let is_next = ring.last > Seq::ZERO && links(ring.last, entry.seq, entry.previous);
+        if ring.is_watched() || !is_next || entry.seq <= ring.joined {
+            return false;
+        }
+        self.seen = self.seen.max(entry.seq);
+        self.uses += 1;
+        ring.used = self.uses;
+        ring.is_proven |= entry.seq >= self.since;
+        let before = ring.bytes();
+        ring.push_raw(entry.seq, entry.previous, body.clone());
+        ring.trim(self.ring_events);
+        self.bytes = self.bytes - before + ring.bytes();
+        self.keep_bounds();
+        true
+    }
+
     /// Decides on an entry. Markers are always taken.
     pub(crate) fn verdict(&self, channel: &Channel, entry: &FeedEntry) -> Verdict {
         let Some(ring) = self.rings.get(channel).filter(|ring| ring.last > Seq::ZERO) else { return Verdict::Take };
@@ -188,9 +214,7 @@ impl Tail {
             }
             return Verdict::Repair { after: ring.last, before: entry.seq };
         }
-        let known = ring.events.binary_search_by_key(&entry.seq, |event| event.seq);
-        let same = known.is_ok_and(|at| ring.events.get(at).is_some_and(|event| event.envelope.ends_with(body)));
-        if same { Verdict::Skip } else { Verdict::Below }
+        if ring.has(entry.seq, body) { Verdict::Skip } else { Verdict::Below }
     }
 
     /// The position that a subscriber got from history at or above this entry, when the feed has not come as far.
@@ -218,33 +242,56 @@ impl Tail {
         Notice::Rewound { channel: channel.clone(), seq, epoch: self.epoch }
     }
 
-    /// Takes an entry of the feed in, and says what subscribers are told.
-    pub(crate) fn take(&mut self, channel: &Channel, entry: &FeedEntry) -> Option<Notice> {
+    /// Takes an entry of the feed in, and tells subscribers, if there are any.
+    pub(crate) fn take(&mut self, channel: &Channel, entry: &FeedEntry, notices: &mut Vec<Notice>) {
         self.seen = self.seen.max(entry.seq);
         let Some(body) = &entry.body else {
             self.take_proof(channel, entry.previous);
             let previous = self.start(channel, entry.previous);
-            return Some(Notice::Marker { channel: channel.clone(), seq: entry.seq, previous });
+            if self.watched.contains(channel) {
+                notices.push(Notice::Marker { channel: channel.clone(), seq: entry.seq, previous });
+            }
+            return;
         };
-        let notice = self.push(channel, entry.seq, entry.previous, body);
+        notices.extend(self.push(channel, entry.seq, entry.previous, body));
         if entry.seq >= self.since {
             self.prove(channel);
         }
-        Some(notice)
+        let rhythm = self.rings.get_mut(channel).and_then(|ring| ring.rhythm.as_mut());
+        if rhythm.is_some_and(|rhythm| rhythm.heard(entry.id.ms, Instant::now())) {
+            notices.push(Notice::Staleness { channel: channel.clone(), silent_for: None });
+        }
+    }
+
+    /// Tells subscribers of channels that should speak and have fallen silent.
+    pub(crate) fn tell_silent(&mut self, notices: &mut Vec<Notice>) {
+        let now = Instant::now();
+        for (channel, ring) in &mut self.rings {
+            let silent_for = ring.rhythm.as_mut().and_then(|rhythm| rhythm.fell_silent(now));
+            if silent_for.is_some() {
+                notices.push(Notice::Staleness { channel: channel.clone(), silent_for });
+            }
+        }
+    }
+
+    /// The log could not be read until now: that was no channel's silence.
+    pub(crate) fn excuse_silence(&mut self) {
+        let now = Instant::now();
+        self.rings.values_mut().filter_map(|ring| ring.rhythm.as_mut()).for_each(|rhythm| rhythm.excuse(now));
     }
 
     /// Takes in what history has above the ring's end. Entries below it are left out.
     pub(crate) fn repair(&mut self, channel: &Channel, entries: &[Entry], before: Option<Seq>) -> Vec<Notice> {
         let last = self.rings.get(channel).map_or(Seq::ZERO, |ring| ring.last);
         let wanted = entries.iter().filter(|entry| entry.seq > last && before.is_none_or(|before| entry.seq < before));
-        wanted.map(|entry| self.push(channel, entry.seq, entry.previous, &entry.body)).collect()
+        wanted.filter_map(|entry| self.push(channel, entry.seq, entry.previous, &entry.body)).collect()
     }
 
     /// The log went back: the ring begins anew at `seq`.
     pub(crate) fn rewind(&mut self, channel: &Channel, seq: Seq) -> Notice {
         self.epoch += 1;
         if let Some(ring) = self.rings.remove(channel) {
-            self.bytes -= ring.bytes;
+            self.bytes -= ring.bytes();
         }
         Notice::Rewound { channel: channel.clone(), seq, epoch: self.epoch }
     }
@@ -261,7 +308,7 @@ impl Tail {
     /// A watched channel is not proven: its subscribers are told unless that changes in time.
     pub(crate) fn doubt(&mut self, channel: &Channel) {
         if let Some(ring) = self.rings.get_mut(channel) {
-            ring.proven = false;
+            ring.is_proven = false;
         }
         if self.watched.contains(channel) {
             let due = Instant::now() + self.unproven_after;
@@ -271,7 +318,7 @@ impl Tail {
 
     fn prove(&mut self, channel: &Channel) {
         if let Some(ring) = self.rings.get_mut(channel) {
-            ring.proven = true;
+            ring.is_proven = true;
         }
         self.unproven.remove(channel);
     }
@@ -298,82 +345,86 @@ impl Tail {
         due
     }
 
-    /// Fills an empty ring with the end of history, so that later joins need not read it. Not where somebody has joined
-    /// already: what history has beyond that must come to them through the feed, which skips what a ring holds.
-    pub(crate) fn seed(&mut self, channel: &Channel, events: &[Arc<LogEvent>], proven: bool) {
-        if events.is_empty()
-            || self.bare.contains(channel)
-            || self.rings.get(channel).is_some_and(|ring| ring.last > Seq::ZERO)
-        {
+    /// Takes what a join read into the ring, so that later joins need not read it: as the ring when there is none, else in
+    /// front of it. Not where somebody has joined already without a ring: what history has beyond that must come to them
+    /// through the feed, which skips what a ring holds.
+    pub(crate) fn absorb(&mut self, channel: &Channel, events: &[Arc<LogEvent>], proven: bool) {
+        if events.is_empty() || self.bare.contains(channel) {
             return;
         }
-        for event in &events[events.len().saturating_sub(self.ring_events)..] {
-            self.push_event(Arc::clone(event));
+        let max_events = self.ring_events;
+        let is_empty = self.rings.get(channel).is_none_or(|ring| ring.last == Seq::ZERO);
+        if let Some(newest) = events.last() {
+            self.seen = self.seen.max(newest.seq);
         }
-        if let Some(ring) = self.rings.get_mut(channel) {
-            ring.proven = proven;
-        }
+        self.with_ring(channel, |ring| {
+            if is_empty {
+                let kept = &events[events.len().saturating_sub(max_events)..];
+                kept.iter().for_each(|event| ring.push(Arc::clone(event)));
+                ring.is_proven = proven;
+            } else {
+                ring.extend_front(events, max_events);
+            }
+        });
     }
 
-    fn push(&mut self, channel: &Channel, seq: Seq, previous: Option<Seq>, body: &bytes::Bytes) -> Notice {
+    fn push(&mut self, channel: &Channel, seq: Seq, previous: Option<Seq>, body: &bytes::Bytes) -> Option<Notice> {
         self.seen = self.seen.max(seq);
         let previous = self.start(channel, previous);
-        match LogEvent::parse(channel, seq, previous, body) {
-            Some(event) => {
-                let event = Arc::new(event);
-                self.push_event(Arc::clone(&event));
-                Notice::Event(event)
-            }
-            None => {
-                self.rings.entry(channel.clone()).or_default().last = seq;
-                Notice::Malformed { channel: channel.clone(), seq }
-            }
+        if !self.watched.contains(channel) {
+            self.with_ring(channel, |ring| ring.push_raw(seq, previous, body.clone()));
+            return None;
         }
+        let Some(event) = LogEvent::parse(channel, seq, previous, body).map(Arc::new) else {
+            self.with_ring(channel, |ring| ring.last = seq);
+            return Some(Notice::Malformed { channel: channel.clone(), seq });
+        };
+        self.with_ring(channel, |ring| ring.push(Arc::clone(&event)));
+        Some(Notice::Event(event))
     }
 
-    fn push_event(&mut self, event: Arc<LogEvent>) {
-        self.seen = self.seen.max(event.seq);
+    /// Changes a ring, which is made when there is none, and keeps the bounds.
+    fn with_ring(&mut self, channel: &Channel, change: impl FnOnce(&mut Ring)) {
         self.uses += 1;
-        let ring = self.rings.entry(event.channel.clone()).or_default();
+        let ring = self.rings.entry(channel.clone()).or_default();
+        ring.set_watched(channel, self.watched.contains(channel));
         ring.used = self.uses;
-        ring.last = event.seq;
-        ring.bytes += event.envelope.len();
-        self.bytes += event.envelope.len();
-        ring.events.push_back(event);
-        if ring.events.len() > self.ring_events
-            && let Some(oldest) = ring.events.pop_front()
-        {
-            ring.bytes -= oldest.envelope.len();
-            self.bytes -= oldest.envelope.len();
-        }
-        if self.bytes > self.ring_bytes {
+        let before = ring.bytes();
+        change(ring);
+        ring.trim(self.ring_events);
+        self.bytes = self.bytes - before + ring.bytes();
+        self.keep_bounds();
+    }
+
+    fn keep_bounds(&mut self) {
+        if self.bytes > self.ring_bytes || self.idle() > self.ring_channels {
             self.shrink();
         }
     }
 
-    /// Makes room: channels that nobody subscribes to go first, the least recently used first; the others keep a half.
+    /// How many channels are in memory without a subscriber, at least.
+    fn idle(&self) -> usize {
+        self.rings.len().saturating_sub(self.watched.len())
+    }
+
+    /// Makes room: channels that nobody subscribes to go first, the least recently used first; when that is not enough
+    /// in bytes, the others keep a half.
     fn shrink(&mut self) {
-        let goal = self.ring_bytes / 4 * 3;
-        let mut idle: Vec<(u64, Channel)> = self
-            .rings
-            .iter()
-            .filter(|(channel, _)| !self.watched.contains(*channel))
-            .map(|(channel, ring)| (ring.used, channel.clone()))
-            .collect();
+        let (max_bytes, max_channels) = (self.ring_bytes / 4 * 3, self.ring_channels / 4 * 3);
+        let idle = self.rings.iter().filter(|(_, ring)| !ring.is_watched());
+        let mut idle: Vec<(u64, Channel)> = idle.map(|(channel, ring)| (ring.used, channel.clone())).collect();
         idle.sort_unstable();
         for (_, channel) in idle {
-            if self.bytes <= goal {
+            if self.bytes <= max_bytes && self.idle() <= max_channels {
                 return;
             }
             if let Some(ring) = self.rings.remove(&channel) {
-                self.bytes -= ring.bytes;
+                self.bytes -= ring.bytes();
             }
         }
-        for ring in self.rings.values_mut() {
-            let half = ring.events.len() / 2;
-            let freed: usize = ring.events.drain(..half).map(|event| event.envelope.len()).sum();
-            ring.bytes -= freed;
-            self.bytes -= freed;
+        if self.bytes > self.ring_bytes {
+            self.rings.values_mut().for_each(Ring::halve);
+            self.bytes = self.rings.values().map(Ring::bytes).sum();
         }
     }
 }

@@ -4,6 +4,7 @@
 //! value or a named error. The protocol itself is written down in `docs/protocol.md`.
 
 mod body;
+mod candle;
 mod channel;
 mod code;
 mod decimal;
@@ -12,6 +13,7 @@ mod payload;
 mod seq;
 
 pub use body::{Body, BodyError, Outcome};
+pub use candle::{CANDLE_EVENT, CandleView};
 pub use channel::{Channel, ChannelError, Kind, MAX_CHANNEL_BYTES, is_segment};
 pub use code::{CloseCode, ErrorCode};
 pub use decimal::{Decimal, DecimalError};

@@ -215,7 +215,7 @@ pub struct AuthConfig {
 /// One entry of `[[auth.keys]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyConfig {
-    /// `id`: the `kid` in the head of a token.
+    /// `id`: the `kid` in the head of a token. Names a key set as a whole; in it each key has a `kid` of its own.
     pub id: String,
     /// `alg`: the only algorithm this key is used with, `RS256` for example.
     pub alg: String,
@@ -228,7 +228,7 @@ pub struct KeyConfig {
 pub enum KeySource {
     /// `pem`: a file.
     Pem(PathBuf),
-    /// `jwks`: the `https://` address of a key set.
+    /// `jwks`: the `https://` address of a key set, or an `http://` one on a loopback address.
     Jwks(String),
 }
 

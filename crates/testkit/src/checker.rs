@@ -48,6 +48,8 @@ impl Check<'_> {
         let problem = match (envelope.event(), self.position) {
             ("subscribed", position) => self.subscribed(envelope, position),
             ("unsubscribed" | "subscribe_error", _) => None,
+            // Says something of the channel, and nothing of its positions.
+            ("staleness", Some(position)) => (seq != position).then(|| format!("stands behind {position}")),
             (event, None) => Some(format!("{event} before subscribed")),
             ("term", Some(position)) => self.step(position, seq),
             ("gap" | "backpressure_drop", Some(position)) => self.missing(envelope, position),

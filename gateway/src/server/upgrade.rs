@@ -148,15 +148,30 @@ pub(crate) fn authorize_request(app: &App, headers: &HeaderMap, uri: &Uri, now: 
     authorize(app, headers, &params(uri), now)
 }
 
+/// Waits while the key of a request's token is being fetched. Comes before everything that checks tokens.
+pub(super) async fn settle_key(app: &App, headers: &HeaderMap, uri: &Uri) {
+    let auth = &app.context.surroundings.auth;
+    if !auth.fetches_keys() {
+        return;
+    }
+    let params = params(uri);
+    if let Some(token) = token_of(headers, &params) {
+        auth.settle(token).await;
+    }
+}
+
 fn authorize(app: &App, headers: &HeaderMap, params: &Params, now: Now) -> Result<Grant, AuthError> {
+    let token = token_of(headers, params).ok_or_else(|| AuthError::Invalid("there is no token".to_owned()))?;
+    app.context.surroundings.auth.check(token, now.unix_ms)
+}
+
+fn token_of<'a>(headers: &'a HeaderMap, params: &'a Params) -> Option<&'a str> {
     let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
     });
     let offered = || offered_protocols(headers).find_map(|protocol| protocol.strip_prefix(TOKEN_PROTOCOL));
-    let token = bearer.or_else(offered).or(params.token.as_deref());
-    let token = token.ok_or_else(|| AuthError::Invalid("there is no token".to_owned()))?;
-    app.context.surroundings.auth.check(token, now.unix_ms)
+    bearer.or_else(offered).or(params.token.as_deref())
 }
 
 fn switching_protocols(accept_key: &str, has_protocol: bool) -> Response {

@@ -120,6 +120,7 @@ fn render(channel: &Channel, item: &Item, interval: Option<Duration>, now_ms: i6
         Item::Malformed { seq } => {
             wire::gap(name, *seq, *seq, wire::GapReason::Lost, Some(ErrorCode::InternalError), now_ms)
         }
+        Item::Staleness { seq, silent_for } => wire::staleness(name, *seq, *silent_for, now_ms),
         Item::Dropped { from, to, count, reason } => wire::backpressure_drop(name, *from, *to, *count, *reason, now_ms),
         Item::Restart { seq } => {
             let said = wire::Subscribed {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use akis_eventlog::LogEvent;
 use akis_model::Seq;
@@ -23,6 +24,8 @@ pub(super) enum Item {
     Dropped { from: Seq, to: Seq, count: u64, reason: DropReason },
     /// The subscription begins anew behind `seq`.
     Restart { seq: Seq },
+    /// The channel has fallen silent behind `seq`, or speaks again.
+    Staleness { seq: Seq, silent_for: Option<Duration> },
 }
 
 impl Item {
@@ -30,7 +33,9 @@ impl Item {
     pub(super) fn position(&self) -> Seq {
         match self {
             Self::Event(event) => event.seq,
-            Self::Term { seq, .. } | Self::Malformed { seq } | Self::Restart { seq } => *seq,
+            Self::Term { seq, .. } | Self::Malformed { seq } | Self::Restart { seq } | Self::Staleness { seq, .. } => {
+                *seq
+            }
             Self::Gap { to, .. } | Self::Dropped { to, .. } => *to,
         }
     }
@@ -43,7 +48,8 @@ impl Item {
             | Self::Gap { .. }
             | Self::Malformed { .. }
             | Self::Dropped { .. }
-            | Self::Restart { .. } => size_of::<Self>(),
+            | Self::Restart { .. }
+            | Self::Staleness { .. } => size_of::<Self>(),
         }
     }
 }

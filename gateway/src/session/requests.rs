@@ -118,7 +118,7 @@ impl Session {
         };
         match ask {
             Ask::Ping => self.tell(wire::pong(id.as_ref(), now.unix_ms)),
-            Ask::Auth(token) => self.authenticate(id.as_ref(), &token, now),
+            Ask::Auth(token) => self.authenticate(id.as_ref(), token.expose(), now),
             Ask::Subscribe(wishes) => {
                 self.steps.0.extend(wishes.into_iter().map(|wish| Step {
                     id: id.clone(),
@@ -276,8 +276,8 @@ impl Session {
             name: terms.channel.as_str().to_owned(),
             refusal: Refusal::new(code, message),
         };
-        if self.token.has_expired(now.unix_ms) {
-            return refuse(ErrorCode::TokenExpired, "the token has expired");
+        if let Some((code, message)) = self.token.refusal(now.unix_ms) {
+            return refuse(code, message);
         }
         if !self.grant.channels.allows(&terms.channel) {
             return refuse(ErrorCode::ChannelForbidden, "the token does not allow the channel");

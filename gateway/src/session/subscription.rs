@@ -181,6 +181,9 @@ impl Subscription {
             }
             Notice::Unproven { since, .. } => self.jump(since.before(), GapReason::Unproven),
             Notice::Rewound { seq, epoch, .. } => self.rewind(*seq, *epoch),
+            Notice::Staleness { silent_for, .. } => {
+                self.queue.push(Item::Staleness { seq: self.position, silent_for: *silent_for });
+            }
             Notice::Malformed { seq, .. } => {
                 if *seq > self.position {
                     let before = self.bridge(seq.before(), None);

@@ -1,3 +1,5 @@
+mod revoked;
+
 use std::collections::VecDeque;
 
 use akis_eventlog::LogEvent;

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use akis_eventlog::{
-    Append, Claim, Ends, Feed, FeedBatch, FeedStart, Fence, Lease, Marker, MemoryStore, Partition, Range, Select,
-    Store, StoreError, Unavailable, Write,
+    Append, ChannelHead, Claim, Ends, Feed, FeedBatch, FeedStart, Fence, Lease, Marker, MemoryStore, Partition, Range,
+    Select, Store, StoreError, StoredCandle, Unavailable, Write,
 };
 use akis_model::{Channel, Seq};
 use async_trait::async_trait;
@@ -83,6 +83,21 @@ impl Store for Cut {
     async fn range(&self, channel: &Channel, select: Select) -> Result<Range, StoreError> {
         self.check()?;
         self.store.range(channel, select).await
+    }
+
+    async fn candles(
+        &self,
+        channel: &Channel,
+        before_ms: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<StoredCandle>, StoreError> {
+        self.check()?;
+        self.store.candles(channel, before_ms, limit).await
+    }
+
+    async fn channels(&self, prefix: &str) -> Result<Vec<ChannelHead>, StoreError> {
+        self.check()?;
+        self.store.channels(prefix).await
     }
 
     async fn take_lease(&self, publisher: &str, owner: &str, ttl: Duration) -> Result<Lease, StoreError> {

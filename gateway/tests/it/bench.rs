@@ -47,12 +47,25 @@ impl Bench {
     ) -> Self {
         let mut config = GatewayConfig { replica: "test".to_owned(), ..GatewayConfig::default() };
         configure(&mut config);
-        let role = Role { channels: vec!["desk:*".to_owned()], ..Role::default() };
-        let auth = AuthConfig {
-            secret: Some(Secret::new(SECRET)),
-            roles: [("desk".to_owned(), role)].into(),
-            ..AuthConfig::default()
-        };
+        let bench = Self::begin(store, seen, config, shared_secret()).await;
+        bench.wait_until_ready().await;
+        bench
+    }
+
+    /// A gateway with these keys.
+    pub(crate) async fn with_auth(auth: AuthConfig) -> Self {
+        let bench = Self::not_ready(GatewayConfig::default(), auth).await;
+        bench.wait_until_ready().await;
+        bench
+    }
+
+    /// The same, without waiting for anything.
+    pub(crate) async fn not_ready(config: GatewayConfig, auth: AuthConfig) -> Self {
+        let store = MemoryStore::new(4);
+        Self::begin(Arc::clone(&store), store, config, auth).await
+    }
+
+    async fn begin(store: Arc<MemoryStore>, seen: Arc<dyn Store>, config: GatewayConfig, auth: AuthConfig) -> Self {
         let registry = prometheus::Registry::new();
         let gateway = Gateway::new(seen, config, &auth, &registry, Some("<p>page</p>")).unwrap();
         let gateway = Arc::new(gateway);
@@ -63,8 +76,11 @@ impl Bench {
             let (gateway, drain, stop) = (Arc::clone(&gateway), drain.clone(), stop.clone());
             tokio::spawn(async move { gateway.serve(listener, drain, stop).await })
         };
-        wait_until(SOON, "the gateway is ready", async || gateway.readiness().is_ok()).await.unwrap();
         Self { store, gateway, address, drain, stop, served }
+    }
+
+    async fn wait_until_ready(&self) {
+        wait_until(SOON, "the gateway is ready", async || self.gateway.readiness().is_ok()).await.unwrap();
     }
 
     pub(crate) fn url(&self) -> String {
@@ -104,6 +120,12 @@ impl Bench {
         let partition = Partition::of(&channel, self.store.partitions());
         self.store.append(partition, &events, Seq::ZERO).await.unwrap().last().unwrap().get()
     }
+}
+
+fn shared_secret() -> AuthConfig {
+    let role = Role { channels: vec!["desk:*".to_owned()], ..Role::default() };
+    let roles = [("desk".to_owned(), role)].into();
+    AuthConfig { secret: Some(Secret::new(SECRET)), roles, ..AuthConfig::default() }
 }
 
 pub(crate) fn now_ms() -> i64 {

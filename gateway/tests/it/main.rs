@@ -5,8 +5,11 @@
 mod away;
 mod bench;
 mod handshake;
+mod key_server;
+mod keys;
 mod messages;
 mod publish;
+mod revocation;
 mod slow;
 mod streams;
 mod tokens;

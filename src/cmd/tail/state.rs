@@ -164,6 +164,10 @@ impl State {
                 self.wanted[index].position = Some(envelope.seq);
                 Heard { print: true, say: None, next: Next::Listen }
             }
+            "staleness" => {
+                let what = if envelope.ok { "speaks again" } else { "has been silent for much longer than usual" };
+                say(format!("{} {what}", envelope.channel))
+            }
             "error" => say(format!("{}: {}", envelope.channel, words(&envelope, own()))),
             _ => self.on_event(index, envelope.seq),
         }

@@ -6,6 +6,7 @@ use std::collections::{HashMap, VecDeque};
 
 use akis_model::{Channel, Kind, Seq};
 
+use crate::listing::{CANDLES_KEPT, ChannelHead, StoredCandle, closed_candle, head};
 use crate::store::{
     Append, ChannelEnd, Claim, Ends, Entry, FEED_AGE, FeedEnd, FeedEntry, FeedId, Fence, IDEMPOTENCY_TTL, Identity,
     Marker, Range, Select, StoreError, TERM_JUMP, Write,
@@ -25,6 +26,7 @@ pub(super) struct Moment {
 #[derive(Debug, Clone, Default)]
 pub(super) struct PartitionLog {
     histories: HashMap<Channel, VecDeque<Entry>>,
+    candles: HashMap<Channel, VecDeque<StoredCandle>>,
     feed: VecDeque<FeedEntry>,
     feed_end: FeedEnd,
     identity: Option<Identity>,
@@ -159,6 +161,19 @@ impl PartitionLog {
         }
     }
 
+    pub(super) fn candles(&self, channel: &Channel, before_ms: Option<u64>, limit: usize) -> Vec<StoredCandle> {
+        let Some(candles) = self.candles.get(channel) else { return Vec::new() };
+        let to = before_ms.map_or(candles.len(), |before| candles.partition_point(|candle| candle.open_ms < before));
+        candles.range(to.saturating_sub(limit)..to).cloned().collect()
+    }
+
+    pub(super) fn channels(&self, prefix: &str) -> Vec<ChannelHead> {
+        let named = self.histories.iter().filter(|(channel, _)| channel.as_str().starts_with(prefix));
+        named
+            .filter_map(|(channel, history)| history.back().and_then(|last| head(channel, last.seq, &last.body)))
+            .collect()
+    }
+
     /// The end of the feed.
     pub(super) fn feed_end(&self) -> FeedEnd {
         self.feed_end
@@ -206,7 +221,21 @@ impl PartitionLog {
             history.pop_front();
         }
         self.top = self.top.max(seq);
+        if let Some(open_ms) = closed_candle(channel, &body) {
+            self.keep_candle(channel, StoredCandle { open_ms, body: body.clone() });
+        }
         self.feed(moment, channel, seq, previous, Some(body));
+    }
+
+    /// Keeps a closed candle, unless it or a later one is kept already.
+    fn keep_candle(&mut self, channel: &Channel, candle: StoredCandle) {
+        let candles = self.candles.entry(channel.clone()).or_default();
+        if candles.back().is_none_or(|last| candle.open_ms > last.open_ms) {
+            candles.push_back(candle);
+        }
+        if candles.len() > CANDLES_KEPT {
+            candles.pop_front();
+        }
     }
 
     fn feed(

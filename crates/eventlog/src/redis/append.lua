@@ -1,12 +1,14 @@
 -- Appends events of applications, which have many writers and no memory: the position is chosen here.
--- KEYS: term, feed; for each event: its history, the key of its idempotency id (its history again without one).
--- ARGV: seen, feed age in ms, jump, lifetime of idempotency ids in ms; for each event: channel, length and retention
--- (ms, or 0) of its history, 1 with an idempotency id, a random number, body.
+-- KEYS: term, index, feed; for each event: its history, the key of its idempotency id, that of its channel's candles (the
+-- history again without one).
+-- ARGV: seen, feed age in ms, jump, lifetime of idempotency ids in ms, candles kept; for each event: channel, length and
+-- retention (ms, or 0) of its history, 1 with an idempotency id, a random number, the open time of the candle it closes
+-- or '', body.
 
 -- How many fields of the hash are looked at for each channel that begins.
 local SAMPLE = 8
 
--- Forgets proofs of channels whose history has expired. A few at random for each new channel keep the hash as small as
+-- Forgets channels whose history has expired. A few at random for each new channel keep the hash as small as
 -- there are channels, without ever walking all of it.
 local function forget_some(log)
   for _, field in ipairs(redis.call('HRANDFIELD', log.term, SAMPLE)) do
@@ -14,25 +16,28 @@ local function forget_some(log)
     local history = channel and string.gsub(log.term, 'term$', 'ch:' .. channel)
     if history and redis.call('EXISTS', history) == 0 then
       redis.call('HDEL', log.term, field)
+      redis.call('SREM', KEYS[2], channel)
     end
   end
 end
 
-local log = identify(KEYS[1], KEYS[2], tonumber(ARGV[1]))
+local log = identify(KEYS[1], KEYS[3], tonumber(ARGV[1]))
+redis.call('SCARD', KEYS[2])
 redis.call('XLEN', log.feed)
-for i = 3, #KEYS, 2 do
+for i = 4, #KEYS, 3 do
   redis.call('XLEN', KEYS[i])
+  redis.call('XLEN', KEYS[i + 2])
 end
 local positions = {}
-for i = 3, #KEYS, 2 do
-  local history, at = KEYS[i], 3 * i - 4
+for i = 4, #KEYS, 3 do
+  local history, at = KEYS[i], 6 + (i - 4) / 3 * 7
   local channel, has_id = ARGV[at], ARGV[at + 3] == '1'
   local done = has_id and redis.call('GET', KEYS[i + 1])
   local seq = done and tonumber(done)
   if not seq then
     local last = last_of(history)
     local first = begin(log, last, tonumber(ARGV[3]), tonumber(ARGV[at + 4]))
-    local length, retention, body = ARGV[at + 1], ARGV[at + 2], ARGV[at + 5]
+    local length, retention, open_ms, body = ARGV[at + 1], ARGV[at + 2], ARGV[at + 5], ARGV[at + 6]
     local previous = ''
     if last and proven(log, channel, last) then
       seq = last + 1
@@ -41,6 +46,7 @@ for i = 3, #KEYS, 2 do
       if not last then
         previous = '0'
         forget_some(log)
+        redis.call('SADD', KEYS[2], channel)
       end
     end
     if not write(log, history, channel, length, retention, text(seq), previous, body) then
@@ -49,6 +55,9 @@ for i = 3, #KEYS, 2 do
       write(log, history, channel, length, retention, text(seq), '', body)
     end
     redis.call('HSET', log.term, 'proof:' .. channel, log.identity)
+    if open_ms ~= '' then
+      keep_candle(KEYS[i + 2], ARGV[5], open_ms, body)
+    end
     if has_id then
       redis.call('SET', KEYS[i + 1], text(seq), 'PX', ARGV[4])
     end

@@ -1,5 +1,6 @@
 //! Reading a feed: one connection of its own for each reader, because a blocked read holds its connection.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use akis_model::{Channel, Seq};
@@ -27,6 +28,9 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long entries may come in without a look at the identity.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
+/// Channels whose names are remembered.
+const NAMES: usize = 50_000;
+
 /// Which feed is read, and how it is looked at.
 #[derive(Debug)]
 pub(super) struct Source {
@@ -50,7 +54,27 @@ pub(super) struct FeedReader {
     /// `None` once it did not answer in time: what comes out of it later belongs to nobody.
     link: Option<Link>,
     cursor: Cursor,
+    names: Names,
     checked_at: Instant,
+}
+
+/// The channels that a feed named, so that a name is checked and allocated once and not for every entry.
+#[derive(Default)]
+struct Names(HashSet<Channel, foldhash::fast::RandomState>);
+
+impl Names {
+    fn channel(&mut self, name: &[u8]) -> Option<Channel> {
+        let name = std::str::from_utf8(name).ok()?;
+        if let Some(channel) = self.0.get(name) {
+            return Some(channel.clone());
+        }
+        let channel = Channel::parse(name).ok()?;
+        if self.0.len() >= NAMES {
+            self.0.clear();
+        }
+        self.0.insert(channel.clone());
+        Some(channel)
+    }
 }
 
 impl FeedReader {
@@ -72,7 +96,7 @@ impl FeedReader {
             Err(error) => return Err(error),
         };
         groups::remove(&link, &source.feed, &group.replica, Some(group.generation)).await?;
-        Ok(Self { source, link: Some(link), cursor, checked_at: Instant::now() })
+        Ok(Self { source, link: Some(link), cursor, names: Names::default(), checked_at: Instant::now() })
     }
 
     async fn read(&mut self, wait: Duration) -> Result<FeedBatch, StoreError> {
@@ -83,7 +107,7 @@ impl FeedReader {
             for stream in array(&reply)? {
                 let [_, entries] = tuple(stream)?;
                 for entry in array(entries)? {
-                    let (id, parsed) = parse(entry)?;
+                    let (id, parsed) = parse(entry, &mut self.names)?;
                     if let Cursor::Local(cursor) = &mut self.cursor {
                         *cursor = id;
                     }
@@ -166,7 +190,7 @@ async fn look(link: &Link, source: &Source) -> Result<(Identity, FeedEnd), Store
 
 /// Takes an entry apart. One without a number was not written by a script and has no place in the feed: it is left
 /// out. In the others, what is malformed shows as an entry without a channel.
-fn parse(entry: &Resp3Frame) -> Result<(FeedId, Option<FeedEntry>), StoreError> {
+fn parse(entry: &Resp3Frame, names: &mut Names) -> Result<(FeedId, Option<FeedEntry>), StoreError> {
     let [id, fields] = tuple(entry)?;
     let id = feed_id(id)?;
     // A trimmed entry has null in place of its fields.
@@ -175,7 +199,7 @@ fn parse(entry: &Resp3Frame) -> Result<(FeedId, Option<FeedEntry>), StoreError> 
     for (name, value) in fields {
         match name.as_ref() {
             b"n" => number = digits_of(value),
-            b"c" => channel = std::str::from_utf8(value).ok().and_then(|name| Channel::parse(name).ok()),
+            b"c" => channel = names.channel(value),
             b"s" => seq = position(value),
             b"p" => previous = position(value).map(Some),
             b"d" => body = Some(copy(value)),
@@ -214,7 +238,7 @@ mod tests {
 
     fn entry(fields: &[&str]) -> Option<FeedEntry> {
         let fields = list(fields.iter().map(|field| string(field)).collect());
-        parse(&list(vec![string("5-1"), fields])).unwrap().1
+        parse(&list(vec![string("5-1"), fields]), &mut Names::default()).unwrap().1
     }
 
     #[test]
@@ -242,6 +266,7 @@ mod tests {
             let entry = entry(bad).unwrap();
             assert_eq!((entry.number, entry.channel), (9, None), "{bad:?}");
         }
-        assert_eq!(parse(&list(vec![string("5-1"), Resp3Frame::Null])), Ok((FeedId { ms: 5, n: 1 }, None)));
+        let trimmed = list(vec![string("5-1"), Resp3Frame::Null]);
+        assert_eq!(parse(&trimmed, &mut Names::default()), Ok((FeedId { ms: 5, n: 1 }, None)));
     }
 }

@@ -21,6 +21,16 @@ impl Keys {
         format!("{}:{{{partition}}}:feed", self.prefix)
     }
 
+    /// Set: the names of a partition's channels. May still hold those that have expired.
+    pub(super) fn index(&self, partition: Partition) -> String {
+        format!("{}:{{{partition}}}:channels", self.prefix)
+    }
+
+    /// Stream: the closed candles of a channel, by open time.
+    pub(super) fn candles(&self, partition: Partition, channel: &Channel) -> String {
+        format!("{}:{{{partition}}}:candles:{channel}", self.prefix)
+    }
+
     /// Hash: what the scripts check.
     pub(super) fn term(&self, partition: Partition) -> String {
         format!("{}:{{{partition}}}:term", self.prefix)
@@ -28,7 +38,12 @@ impl Keys {
 
     /// Stream: the history of a channel.
     pub(super) fn history(&self, partition: Partition, channel: &Channel) -> String {
-        format!("{}:{{{partition}}}:ch:{channel}", self.prefix)
+        format!("{}{channel}", self.histories(partition))
+    }
+
+    /// What the names of a partition's histories begin with.
+    pub(super) fn histories(&self, partition: Partition) -> String {
+        format!("{}:{{{partition}}}:ch:", self.prefix)
     }
 
     /// String: the position that an idempotency id was given.
@@ -73,6 +88,8 @@ mod tests {
         let partition = Partition(7);
         assert_eq!(keys.feed(partition), "akis:{p07}:feed");
         assert_eq!(keys.term(partition), "akis:{p07}:term");
+        assert_eq!(keys.index(partition), "akis:{p07}:channels");
+        assert_eq!(keys.candles(partition, &channel), "akis:{p07}:candles:job:1");
         assert_eq!(keys.history(partition, &channel), "akis:{p07}:ch:job:1");
         assert_eq!(keys.idempotency(partition, &channel, "x"), "akis:{p07}:idem:job:1:x");
         let (lease, companion) = (keys.lease("binance"), keys.lease_term("binance"));

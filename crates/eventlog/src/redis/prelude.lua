@@ -120,6 +120,14 @@ local function write(log, history, channel, length, retention, seq, previous, bo
   return true
 end
 
+-- Keeps a closed candle, unless it or a later one is kept already.
+local function keep_candle(candles, length, open_ms, body)
+  local reply = redis.pcall('XADD', candles, 'MAXLEN', '~', length, open_ms .. '-0', 'd', body)
+  if type(reply) == 'table' and reply.err and not string.find(reply.err, 'equal or smaller', 1, true) then
+    error(reply)
+  end
+end
+
 -- Stores what the batch has changed, and trims the feed once per call.
 local function finish(log, feed_age_ms)
   redis.call('HSET', log.term, 'n', text(log.n), 'top', text(log.top))

@@ -1,20 +1,30 @@
 -- Appends a batch of a leased publisher: everything is checked before the first write. An event whose position has been
 -- reached is done already: the call is being repeated.
--- KEYS: term, feed, the history of each channel.
--- ARGV: publisher, fence, identity, seen, feed age in ms, number of channels; for each channel: its name, the length
--- and the retention (ms, or 0) of its history; for each event: number of its channel, seq, previous or '', body.
-local log = identify(KEYS[1], KEYS[2], tonumber(ARGV[4]))
+-- KEYS: term, index, feed, the history of each channel, the candles of those channels that have some.
+-- ARGV: publisher, fence, identity, seen, feed age in ms, candles kept, number of channels; for each channel: its name,
+-- the length and the retention (ms, or 0) of its history, the number of its candles among the keys, or 0; for each
+-- event: number of its channel, seq, previous or '', the open time of the candle it closes or '', body.
+local log = identify(KEYS[1], KEYS[3], tonumber(ARGV[4]))
 if log.identity ~= ARGV[3] then
   return 'CHANGED'
 end
 if redis.call('HGET', log.term, 'fence:' .. ARGV[1]) ~= ARGV[2] then
   return 'FENCED'
 end
-check_streams(2)
-for i = 7 + 3 * ARGV[6], #ARGV, 4 do
-  local number = tonumber(ARGV[i])
-  local at = 4 + 3 * number
-  write(log, KEYS[2 + number], ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3])
+check_streams(3)
+local channels = tonumber(ARGV[7])
+for number = 1, channels do
+  if redis.call('XLEN', KEYS[3 + number]) == 0 then
+    redis.call('SADD', KEYS[2], ARGV[4 + 4 * number])
+  end
+end
+for i = 8 + 4 * channels, #ARGV, 5 do
+  local number, seq, previous, open_ms, body = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
+  local at = 4 + 4 * number
+  local is_new = write(log, KEYS[3 + number], ARGV[at], ARGV[at + 1], ARGV[at + 2], seq, previous, body)
+  if is_new and open_ms ~= '' then
+    keep_candle(KEYS[tonumber(ARGV[at + 3])], ARGV[6], open_ms, body)
+  end
 end
 finish(log, ARGV[5])
 return 'OK'

@@ -25,6 +25,7 @@ pub(super) struct Scripts {
     pub(super) mark: Script,
     pub(super) append: Script,
     pub(super) range: Script,
+    pub(super) channels: Script,
     pub(super) look: Script,
     pub(super) lease: Script,
 }
@@ -39,6 +40,7 @@ impl Scripts {
             mark: Script::load(link, include_str!("mark.lua"), false).await?,
             append: Script::load(link, include_str!("append.lua"), false).await?,
             range: Script::load(link, include_str!("range.lua"), true).await?,
+            channels: Script::load(link, include_str!("channels.lua"), true).await?,
             look: Script::load(link, include_str!("look.lua"), true).await?,
             lease: Script::load(link, include_str!("lease.lua"), false).await?,
         })

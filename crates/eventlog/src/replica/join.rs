@@ -1,16 +1,13 @@
 //! How a subscriber joins a channel: what lies before live, and what that is worth.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use akis_model::{Channel, Seq};
 
+use super::reads::Page;
 use super::{From, JoinError, Joined, LogEvent, Replica};
-use crate::store::{Range, Select, StoreError};
+use crate::ring::Checked;
 use crate::tail::{Tail, links};
-
-/// Most entries of history that one join reads: somewhat more than any kind keeps, because trimming is approximate.
-const HISTORY: usize = 8192;
 
 /// How often a join reads history again because the ring has moved on meanwhile.
 const READS: usize = 4;
@@ -38,49 +35,73 @@ impl Replica {
         {
             let mut tail = view.tail.lock();
             tail.watch(channel);
-            if let Some(joined) = from_ring(&mut tail, channel, from, self.config.join_events) {
+            if let Some(joined) = self.from_ring(&mut tail, channel, from) {
                 activate(joined);
                 return Ok(());
             }
         }
         for read in 1..=READS {
-            let range = self.read_history(channel, from).await.map_err(|error| {
+            let page = self.reads.read(channel, from).await.map_err(|error| {
                 self.counts.errors.count(&error);
                 JoinError::Unavailable(error)
             })?;
             let mut tail = view.tail.lock();
-            let past = Past::new(channel, from, &range);
+            let past = Past { channel, from, page: &page };
+            let newer = self.newer(&mut tail, &past);
+            let reaches = newer.first().is_none_or(|next| links(past.end(), next.seq, next.previous));
             // After the last read what is missing between history and the ring is told as a gap.
-            if past.reaches(&mut tail) || read == READS {
-                activate(past.join(&mut tail, self.config.join_events));
+            if reaches || read == READS {
+                activate(past.join(&mut tail, &newer, self.config.join_events));
                 break;
             }
         }
         Ok(())
     }
 
-    async fn read_history(&self, channel: &Channel, from: From) -> Result<Range, StoreError> {
-        let _permit = self.reads.acquire().await.map_err(|_| StoreError::Broken("reads are closed".to_owned()))?;
-        self.counts.history_reads.fetch_add(1, Ordering::Relaxed);
-        let select = match from {
-            From::Live { .. } => Select::Newest { limit: 1 },
-            From::After(after) => Select::Above { after, limit: HISTORY },
-            From::Since(_) => Select::Newest { limit: HISTORY },
+    /// Joins from memory alone, when it reaches.
+    fn from_ring(&self, tail: &mut Tail, channel: &Channel, from: From) -> Option<Joined> {
+        let ring = tail.ring(channel)?;
+        let (oldest, last, proven) = (ring.first()?, ring.last, ring.is_proven);
+        let (position, wanted) = match from {
+            From::Live { snapshot } => {
+                let newest = self.note(channel, ring.newest(channel));
+                let latest = newest.last()?.seq;
+                if snapshot { (latest.before(), newest) } else { (last, Vec::new()) }
+            }
+            From::After(after) => {
+                let reached = proven && after > Seq::ZERO && after <= last;
+                reached.then(|| (after, self.note(channel, ring.above(channel, after))))?
+            }
+            From::Since(ts_ms) => {
+                let mut events = self.note(channel, ring.all(channel));
+                let skipped = events.iter().position(|event| event.ts_ms >= ts_ms).unwrap_or(events.len());
+                let before = skipped.checked_sub(1).and_then(|before| events.get(before)).filter(|_| proven)?;
+                (before.seq, events.split_off(skipped))
+            }
         };
-        let range = self.store.range(channel, select).await?;
-        if range.entries.is_empty() && range.last.is_some() {
-            let latest = self.store.range(channel, Select::Newest { limit: 1 }).await?;
-            return Ok(at_end(range, latest));
+        let linked = is_chain(position, &wanted) && (!wanted.is_empty() || position == last);
+        let resumes = !matches!(from, From::Live { .. });
+        if resumes && !linked {
+            return None;
         }
-        Ok(range)
+        let before = Before { position, recovered: resumes, oldest: Some(oldest), events: wanted, complete: true };
+        if !proven {
+            tail.doubt(channel);
+        }
+        Some(before.joined(tail, self.config.join_events))
     }
-}
 
-/// What is read for a position that has nothing above it: the latest event, with which those begin who cannot resume, unless
-/// `latest` is of a later end than `range`. Then what lies between the two is in neither, and those who stood at the end would
-/// lose it; the ring or the feed brings all of it.
-fn at_end(range: Range, latest: Range) -> Range {
-    if latest.last == range.last { latest } else { range }
+    /// What memory has above the end of what was read.
+    fn newer(&self, tail: &mut Tail, past: &Past<'_>) -> Vec<Arc<LogEvent>> {
+        let ring = tail.ring(past.channel);
+        ring.map_or_else(Vec::new, |ring| self.note(past.channel, ring.above(past.channel, past.end())))
+    }
+
+    /// Counts what turned out to be no event, and gives the others.
+    fn note(&self, channel: &Channel, checked: Checked) -> Vec<Arc<LogEvent>> {
+        checked.malformed.iter().for_each(|seq| self.counts.malformed(channel, *seq));
+        checked.events
+    }
 }
 
 /// What lies before live, before it is cut to size.
@@ -119,90 +140,36 @@ fn is_chain<'a>(position: Seq, events: impl IntoIterator<Item = &'a Arc<LogEvent
     })
 }
 
-/// Joins from memory alone, when it reaches.
-fn from_ring(tail: &mut Tail, channel: &Channel, from: From, limit: usize) -> Option<Joined> {
-    let ring = tail.ring(channel)?;
-    let (events, last, proven) = (ring.events(), ring.last(), ring.is_proven());
-    let (oldest, newest) = (events.front()?, events.back()?);
-    let (position, skipped) = match from {
-        From::Live { snapshot: true } => (newest.seq.before(), events.len() - 1),
-        From::Live { snapshot: false } => (last, events.len()),
-        From::After(after) => {
-            let reached = proven && after > Seq::ZERO && after <= last;
-            reached.then(|| (after, events.partition_point(|event| event.seq <= after)))?
-        }
-        From::Since(ts_ms) => {
-            let skipped = events.iter().position(|event| event.ts_ms >= ts_ms).unwrap_or(events.len());
-            let before = skipped.checked_sub(1).and_then(|before| events.get(before)).filter(|_| proven)?;
-            (before.seq, skipped)
-        }
-    };
-    let wanted: Vec<_> = events.range(skipped..).cloned().collect();
-    let linked = is_chain(position, &wanted) && (!wanted.is_empty() || position == last);
-    let resumes = !matches!(from, From::Live { .. });
-    if resumes && !linked {
-        return None;
-    }
-    let before = Before { position, recovered: resumes, oldest: Some(oldest.seq), events: wanted, complete: true };
-    if !proven {
-        tail.doubt(channel);
-    }
-    Some(before.joined(tail, limit))
-}
-
 /// What history holds for one subscriber.
 struct Past<'a> {
     channel: &'a Channel,
     from: From,
-    range: &'a Range,
-    /// The entries read that are events.
-    events: Vec<Arc<LogEvent>>,
+    page: &'a Page,
 }
 
-impl<'a> Past<'a> {
-    fn new(channel: &'a Channel, from: From, range: &'a Range) -> Self {
-        let parse = |entry: &crate::store::Entry| LogEvent::parse(channel, entry.seq, entry.previous, &entry.body);
-        let events = range.entries.iter().filter_map(parse).map(Arc::new).collect();
-        Self { channel, from, range, events }
-    }
-
+impl Past<'_> {
     /// Where history ends.
     fn end(&self) -> Seq {
-        self.range.last.unwrap_or_default()
+        self.page.last.unwrap_or_default()
     }
 
-    /// Whether what was read reaches the end of history, and that end the ring.
-    fn reaches(&self, tail: &mut Tail) -> bool {
+    /// Puts together what was read and what memory has above it.
+    fn join(self, tail: &mut Tail, newer: &[Arc<LogEvent>], limit: usize) -> Joined {
         let end = self.end();
-        let next = tail.ring(self.channel).and_then(|ring| ring.events().iter().find(|event| event.seq > end).cloned());
-        next.is_none_or(|next| links(end, next.seq, next.previous))
-    }
-
-    fn is_complete(&self) -> bool {
-        self.range.entries.last().is_none_or(|last| last.seq >= self.end())
-    }
-
-    fn join(self, tail: &mut Tail, limit: usize) -> Joined {
-        let end = self.end();
-        let newer: Vec<Arc<LogEvent>> = match tail.ring(self.channel) {
-            Some(ring) => ring.events().iter().filter(|event| event.seq > end).cloned().collect(),
-            None => Vec::new(),
-        };
-        let front = tail.ring(self.channel).and_then(|ring| ring.events().front().map(|event| event.seq));
         let mut before = self.before();
-        before.oldest = self.range.first.or(front);
-        before.complete = self.is_complete();
+        before.oldest = self.page.first.or_else(|| tail.ring(self.channel).and_then(|ring| ring.first()));
+        before.complete = self.page.is_complete;
         if before.complete {
-            self.add_newer(&mut before, &newer);
+            self.add_newer(&mut before, newer);
         }
-        if !self.range.proven {
+        if !self.page.is_proven {
             before.recovered = false;
             if end > Seq::ZERO || !newer.is_empty() {
                 tail.doubt(self.channel);
             }
         }
         if before.complete {
-            tail.seed(self.channel, &self.events, self.range.proven);
+            tail.absorb(self.channel, &self.page.events, self.page.is_proven);
             tail.note_joined(self.channel, end);
         }
         before.joined(tail, limit)
@@ -219,31 +186,31 @@ impl<'a> Past<'a> {
     }
 
     fn latest(&self, wanted: bool) -> (Seq, bool, &[Arc<LogEvent>]) {
-        match self.events.last() {
-            Some(latest) if wanted => (latest.seq.before(), false, &self.events[self.events.len() - 1..]),
+        match self.page.events.last() {
+            Some(latest) if wanted => (latest.seq.before(), false, &self.page.events[self.page.events.len() - 1..]),
             _ => (self.end(), false, &[]),
         }
     }
 
     fn after(&self, after: Seq) -> (Seq, bool, &[Arc<LogEvent>]) {
-        let above = &self.events[self.events.partition_point(|event| event.seq <= after)..];
+        let above = &self.page.events[self.page.events.partition_point(|event| event.seq <= after)..];
         if let Some(first) = above.first() {
             let linked = after > Seq::ZERO && is_chain(after, above);
-            return (if linked && self.range.proven { after } else { first.seq.before() }, linked, above);
+            return (if linked && self.page.is_proven { after } else { first.seq.before() }, linked, above);
         }
-        if after > Seq::ZERO && self.range.last == Some(after) {
+        if after > Seq::ZERO && self.page.last == Some(after) {
             return (after, true, &[]);
         }
         self.latest(true)
     }
 
     fn since(&self, ts_ms: i64) -> (Seq, bool, &[Arc<LogEvent>]) {
-        let Some(first) = self.events.iter().position(|event| event.ts_ms >= ts_ms) else {
-            return (self.end(), !self.events.is_empty(), &[]);
+        let Some(first) = self.page.events.iter().position(|event| event.ts_ms >= ts_ms) else {
+            return (self.end(), !self.page.events.is_empty(), &[]);
         };
-        let wanted = &self.events[first..];
+        let wanted = &self.page.events[first..];
         let position = wanted[0].seq.before();
-        let linked = match first.checked_sub(1).map(|before| &self.events[before]) {
+        let linked = match first.checked_sub(1).map(|before| &self.page.events[before]) {
             Some(before) => is_chain(before.seq, wanted),
             // The whole of the channel was read when its first event is the one that began it.
             None => wanted[0].previous == Some(Seq::ZERO) && is_chain(Seq::ZERO, wanted),
@@ -261,7 +228,7 @@ impl<'a> Past<'a> {
             }
             From::Live { snapshot: false } => before.position = latest.seq,
             // History is gone and memory is not: what memory has above the position, else the latest event.
-            From::After(_) | From::Since(_) if self.range.last.is_none() => {
+            From::After(_) | From::Since(_) if self.page.last.is_none() => {
                 let floor = if let From::After(after) = self.from { after } else { Seq::ZERO };
                 before.events = newer.iter().filter(|event| event.seq > floor).cloned().collect();
                 if before.events.is_empty() {
@@ -285,7 +252,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::store::Entry;
+    use crate::store::{Entry, Range};
 
     fn seq(n: u64) -> Seq {
         Seq::new(n).unwrap()
@@ -309,8 +276,8 @@ mod tests {
             (7, range(&[9], 9), true, 7),
             (9, range(&[9], 9), false, 7),
         ] {
-            let range = at_end(range(&[], 7), latest);
-            let before = Past::new(&channel, From::After(seq(after)), &range).before();
+            let page = Page::at_end(&channel, range(&[], 7), latest);
+            let before = Past { channel: &channel, from: From::After(seq(after)), page: &page }.before();
             assert_eq!((before.recovered, before.position), (recovered, seq(position)), "after {after}");
             assert!(is_chain(before.position, &before.events), "after {after}");
         }

@@ -13,13 +13,19 @@ use super::{Notice, ReplicaConfig, ReplicaCounts, Sink, View};
 use crate::store::{
     Ends, Feed, FeedBatch, FeedEnd, FeedEntry, FeedStart, Identity, Partition, Select, Store, StoreError,
 };
-use crate::tail::{Ring, Verdict};
+use crate::tail::Verdict;
 
 /// Channels compared by one call.
 const LOOKUP: usize = 500;
 
 /// Entries of history read by one call of a repair.
 const REPAIR: usize = 1000;
+
+/// Entries taken in under one lock, which joins wait for.
+const RUN: usize = 128;
+
+/// How often silent channels are looked for.
+const LISTEN_EVERY: Duration = Duration::from_secs(1);
 
 /// Between two connections: short, because a promoted replica is there at once.
 const RECONNECT: Duration = Duration::from_millis(200);
@@ -38,6 +44,8 @@ pub(super) struct Reader {
     comparing: bool,
     /// The end of the feed at an idle read that did not fit the cursor.
     doubted: Option<FeedEnd>,
+    /// When silent channels were last looked for.
+    silence_looked_at: Instant,
     /// The end of the feed at the start: having read up to here is being warm.
     warm_at: Option<FeedEnd>,
 }
@@ -62,6 +70,7 @@ impl Reader {
             generation,
             comparing: false,
             doubted: None,
+            silence_looked_at: Instant::now(),
             warm_at: None,
         }
     }
@@ -106,6 +115,7 @@ impl Reader {
         self.generation += 1;
         let mut feed = self.store.open_feed(self.partition, &self.config.name, self.generation, start).await?;
         self.doubted = None;
+        self.view.tail.lock().excuse_silence();
         self.read(&mut *feed).await
     }
 
@@ -125,8 +135,9 @@ impl Reader {
             }
             self.counts.entries.fetch_add(batch.entries.len() as u64, Ordering::Relaxed);
             self.take(&batch.entries).await?;
-            self.note_warm(&batch);
+            self.note_progress(&batch);
             self.tell_overdue().await?;
+            self.tell_silent();
         }
     }
 
@@ -164,34 +175,40 @@ impl Reader {
     /// Takes entries in, repairing from history what they do not follow. An error leaves the cursor before the entry
     /// that it came with, so that it is read again.
     async fn take_all(&mut self, entries: &[FeedEntry], notices: &mut Vec<Notice>) -> Result<(), StoreError> {
-        for entry in entries {
-            if let Some(channel) = &entry.channel {
-                self.check_joined(channel, entry, notices).await?;
-                let verdict = self.view.tail.lock().verdict(channel, entry);
-                match verdict {
-                    Verdict::Skip => {}
-                    Verdict::Take => self.take_one(channel, entry, notices),
-                    Verdict::Repair { after, before } => {
-                        self.repair(channel, after, Some(before), notices).await?;
-                        self.take_one(channel, entry, notices);
-                    }
-                    Verdict::Below => self.take_below(channel, entry, notices).await?,
+        let nameless = entries.iter().filter(|entry| entry.channel.is_none()).count();
+        self.counts.malformed.fetch_add(nameless as u64, Ordering::Relaxed);
+        for mut entries in entries.chunks(RUN) {
+            loop {
+                let taken = self.view.tail.lock().take_run(entries, notices);
+                entries = &entries[taken..];
+                let Some((entry, rest)) = entries.split_first() else { break };
+                if let Some(channel) = &entry.channel {
+                    self.take_doubtful(channel, entry, notices).await?;
                 }
-            } else {
-                self.counts.malformed.fetch_add(1, Ordering::Relaxed);
+                self.view.tail.lock().set_cursor(FeedEnd { id: entry.id, number: entry.number });
+                entries = rest;
             }
-            self.view.tail.lock().set_cursor(FeedEnd { id: entry.id, number: entry.number });
         }
         Ok(())
     }
 
-    fn take_one(&self, channel: &Channel, entry: &FeedEntry, notices: &mut Vec<Notice>) {
-        let notice = self.view.tail.lock().take(channel, entry);
-        if matches!(notice, Some(Notice::Malformed { .. })) {
-            self.counts.malformed.fetch_add(1, Ordering::Relaxed);
-            warn!(%channel, seq = entry.seq.get(), "an entry of the log is no event");
+    /// Takes in an entry that does not just follow what is here.
+    async fn take_doubtful(
+        &self,
+        channel: &Channel,
+        entry: &FeedEntry,
+        notices: &mut Vec<Notice>,
+    ) -> Result<(), StoreError> {
+        self.check_joined(channel, entry, notices).await?;
+        let verdict = self.view.tail.lock().verdict(channel, entry);
+        match verdict {
+            Verdict::Skip => return Ok(()),
+            Verdict::Take => {}
+            Verdict::Repair { after, before } => self.repair(channel, after, Some(before), notices).await?,
+            Verdict::Below => return self.take_below(channel, entry, notices).await,
         }
-        notices.extend(notice);
+        self.view.tail.lock().take(channel, entry, notices);
+        Ok(())
     }
 
     /// An entry below a position that a join took from history: unless history still reaches that far, the log went back.
@@ -219,10 +236,10 @@ impl Reader {
     ) -> Result<(), StoreError> {
         let last = self.store.range(channel, Select::Newest { limit: 1 }).await?.last;
         let mut tail = self.view.tail.lock();
-        if tail.ring(channel).is_some_and(|ring| last.is_none_or(|last| last < ring.last())) {
+        if tail.ring(channel).is_some_and(|ring| last.is_none_or(|last| last < ring.last)) {
             warn!(%channel, seq = entry.seq.get(), "the log ends below what was delivered: beginning anew");
             notices.push(tail.rewind(channel, entry.seq));
-            notices.extend(tail.take(channel, entry));
+            tail.take(channel, entry, notices);
         }
         Ok(())
     }
@@ -259,7 +276,7 @@ impl Reader {
         for channels in channels.chunks(LOOKUP) {
             let ends = self.look(channels).await?;
             for (channel, end) in channels.iter().zip(&ends.channels) {
-                let here = self.view.tail.lock().ring(channel).map(Ring::last).unwrap_or_default();
+                let here = self.view.tail.lock().ring(channel).map(|ring| ring.last).unwrap_or_default();
                 // A channel without a ring is known to its subscribers alone: the end of history puts them right.
                 if end.last.is_some_and(|last| last > here) {
                     self.repair(channel, here, None, &mut notices).await?;
@@ -305,7 +322,23 @@ impl Reader {
         self.store.ends(self.partition, channels, None, seen).await
     }
 
-    fn note_warm(&self, batch: &FeedBatch) {
+    /// Tells subscribers of channels that have fallen silent, once a second.
+    fn tell_silent(&mut self) {
+        if self.silence_looked_at.elapsed() < LISTEN_EVERY {
+            return;
+        }
+        self.silence_looked_at = Instant::now();
+        let mut notices = Vec::new();
+        self.view.tail.lock().tell_silent(&mut notices);
+        self.deliver(&mut notices);
+    }
+
+    fn note_progress(&self, batch: &FeedBatch) {
+        if let Some((_, end)) = &batch.check {
+            let at = self.view.tail.lock().cursor().unwrap_or(*end);
+            let behind = Duration::from_millis(end.id.ms.saturating_sub(at.id.ms));
+            self.view.progress.lock().behind = behind;
+        }
         if let (true, Some((_, end))) = (batch.entries.is_empty(), &batch.check) {
             let mut tail = self.view.tail.lock();
             // Nothing came since the start: the end of then is the place.
@@ -321,6 +354,11 @@ impl Reader {
     }
 
     fn deliver(&self, notices: &mut Vec<Notice>) {
+        for notice in notices.iter() {
+            if let Notice::Malformed { channel, seq } = notice {
+                self.counts.malformed(channel, *seq);
+            }
+        }
         if !notices.is_empty() {
             self.sink.deliver(self.partition, notices);
             notices.clear();

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use akis_eventlog::{FeedId, FeedStart, Select, StoreError, TERM_JUMP};
-use akis_model::{Kind, Seq};
+use akis_eventlog::{Append, CANDLES_KEPT, ChannelHead, FeedId, FeedStart, Select, StoreError, TERM_JUMP, Write};
+use akis_model::{Body, Kind, Outcome, Seq};
 use akis_testkit::wait_until;
 
 use crate::log::{Log, P, append, channel, claim, feed, fence, history, marker, positions, seq, term, writes};
@@ -39,6 +39,8 @@ on_both_stores! {
     a_position_seen_elsewhere_makes_ends_unproven
     ranges_are_what_was_asked_for
     history_keeps_what_its_kind_asks_for
+    closed_candles_are_kept_once_and_in_order
+    channels_that_exist_are_listed
     a_lease_has_one_holder
     a_feed_begins_where_it_is_told
     an_idle_feed_says_where_it_ends
@@ -231,6 +233,89 @@ async fn history_keeps_what_its_kind_asks_for(log: Log) {
     let range = history(store, "v:a:book").await;
     assert!(range.entries.len() >= keep && range.entries.len() < 2 * keep, "{} entries", range.entries.len());
     assert_eq!(range.first, range.entries.first().map(|entry| entry.seq));
+}
+
+async fn closed_candles_are_kept_once_and_in_order(log: Log) {
+    let store = &*log.store;
+    let claim = claim(store, "venue").await;
+    let candle = |name: &str, open_ms: u64, closed: bool| {
+        let data = serde_json::json!({ "openTime": open_ms, "closed": closed });
+        Body::render(1, "candle_update", &channel(name), Outcome::Ok, &data).unwrap().text().clone()
+    };
+    let first = term(store, "v:a:1m").await;
+    let states = [(60, false), (60, true), (120, false), (120, true), (60, true), (180, true), (240, false)];
+    let mut batch: Vec<_> = states
+        .iter()
+        .zip(writes("v:a:1m", first, Some(0), states.len() as u64))
+        .map(|((open_ms, closed), write)| Write { body: candle("v:a:1m", *open_ms, *closed), ..write })
+        .collect();
+    batch.extend(writes("v:a:trades", first.plus(100), Some(0), 1));
+    store.publish(P, &claim, &batch).await.unwrap();
+    store.publish(P, &claim, &batch).await.unwrap();
+    let opens = async |before, limit| {
+        let candles = store.candles(&channel("v:a:1m"), before, limit).await.unwrap();
+        candles.iter().map(|candle| candle.open_ms).collect::<Vec<_>>()
+    };
+    assert_eq!(opens(None, 10).await, vec![60, 120, 180], "what came again, too late or is open is not kept");
+    assert_eq!(opens(None, 2).await, vec![120, 180]);
+    assert_eq!(opens(Some(180), 10).await, vec![60, 120]);
+    assert_eq!(opens(Some(181), 1).await, vec![180]);
+    assert_eq!(opens(Some(60), 10).await, Vec::<u64>::new());
+    assert_eq!(store.candles(&channel("v:a:1m"), None, 1).await.unwrap()[0].body, batch[5].body);
+    assert!(store.candles(&channel("v:a:trades"), None, 10).await.unwrap().is_empty());
+    assert_eq!(history(store, "v:a:1m").await.entries.len(), states.len(), "history has all of it as before");
+
+    let body = candle("desk:x:1m", 60, true);
+    let events = [Append { body, ..append("desk:x:1m", Some("id"), "") }, append("job:1", None, "x")];
+    store.append(P, &events, Seq::ZERO).await.unwrap();
+    store.append(P, &events, Seq::ZERO).await.unwrap();
+    let kept = store.candles(&channel("desk:x:1m"), None, 10).await.unwrap();
+    assert_eq!(kept.iter().map(|candle| candle.open_ms).collect::<Vec<_>>(), vec![60], "those of applications too");
+
+    let from = first.plus(1000);
+    let more: Vec<_> = (0..2 * CANDLES_KEPT as u64)
+        .zip(writes("v:a:1m", from, None, 2 * CANDLES_KEPT as u64))
+        .map(|(n, write)| Write { body: candle("v:a:1m", 1000 + n, true), ..write })
+        .collect();
+    for part in more.chunks(500) {
+        store.publish(P, &claim, part).await.unwrap();
+    }
+    let kept = opens(None, 10_000).await;
+    assert!((CANDLES_KEPT..CANDLES_KEPT + 200).contains(&kept.len()), "{} candles", kept.len());
+    assert_eq!(kept.last(), Some(&(1000 + 2 * CANDLES_KEPT as u64 - 1)));
+}
+
+async fn channels_that_exist_are_listed(log: Log) {
+    let store = &*log.store;
+    let claim = claim(store, "venue").await;
+    let body = |name: &str, event: &str, ts_ms: i64| {
+        Body::render(ts_ms, event, &channel(name), Outcome::Ok, &serde_json::json!({})).unwrap().text().clone()
+    };
+    let first = term(store, "v:a:trades").await;
+    let batch: Vec<_> = writes("v:a:trades", first, Some(0), 2)
+        .into_iter()
+        .map(|write| Write { body: body("v:a:trades", "trade", 7), ..write })
+        .collect();
+    store.publish(P, &claim, &batch).await.unwrap();
+    for n in 0..600 {
+        let name = format!("job:{n:03}");
+        let event = Append { body: body(&name, "job \"x\"", n), ..append(&name, None, "") };
+        store.append(P, &[event], Seq::ZERO).await.unwrap();
+    }
+    store.append(P, &[append("bad:1", None, "no event")], Seq::ZERO).await.unwrap();
+    store.mark(P, &claim, &[marker("v:b:trades", first, None)]).await.unwrap();
+
+    let all = store.channels("").await.unwrap();
+    assert_eq!(all.len(), 601, "those with an event that can be read");
+    assert!(all.is_sorted_by_key(|head| head.channel.clone()));
+    let trades = store.channels("v:").await.unwrap();
+    let expected =
+        ChannelHead { channel: channel("v:a:trades"), seq: first.next(), ts_ms: 7, event: "trade".to_owned() };
+    assert_eq!(trades, vec![expected]);
+    let jobs = store.channels("job:59").await.unwrap();
+    assert_eq!(jobs.len(), 10);
+    assert_eq!((jobs[9].ts_ms, jobs[9].event.as_str()), (599, "job \"x\""));
+    assert!(store.channels("job:*").await.unwrap().is_empty(), "a prefix is no pattern");
 }
 
 async fn a_lease_has_one_holder(log: Log) {

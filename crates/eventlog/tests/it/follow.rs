@@ -104,7 +104,7 @@ impl Sink for Subscriber {
                         seen.position = Some(seq.before());
                     }
                 }
-                Notice::Malformed { .. } => {}
+                Notice::Malformed { .. } | Notice::Staleness { .. } => {}
             }
         }
     }

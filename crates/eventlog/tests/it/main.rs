@@ -8,3 +8,4 @@ mod follow;
 mod log;
 mod model;
 mod redis_faults;
+mod silence;

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use akis_eventlog::{
-    Append, Claim, Ends, Event, Feed, FeedStart, Fence, From, Joined, Lease, Marker, MemoryStore, Notice, Partition,
-    Publisher, PublisherConfig, PublisherHandle, Range, Replica, ReplicaConfig, Select, Sink, Snapshot, Store,
-    StoreError, Unavailable, Write, links,
+    Append, ChannelHead, Claim, Ends, Event, Feed, FeedStart, Fence, From, Joined, Lease, Marker, MemoryStore, Notice,
+    Partition, Publisher, PublisherConfig, PublisherHandle, Range, Replica, ReplicaConfig, Select, Sink, Snapshot,
+    Store, StoreError, StoredCandle, Unavailable, Write, links,
 };
 use akis_model::{Body, Channel, Outcome, Seq};
 use async_trait::async_trait;
@@ -240,6 +240,19 @@ impl Store for Link {
         call!(self, |link| link.store.range(&channel, select))
     }
 
+    async fn candles(
+        &self,
+        channel: &Channel,
+        before_ms: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<StoredCandle>, StoreError> {
+        self.store.candles(channel, before_ms, limit).await
+    }
+
+    async fn channels(&self, prefix: &str) -> Result<Vec<ChannelHead>, StoreError> {
+        self.store.channels(prefix).await
+    }
+
     async fn take_lease(&self, publisher: &str, owner: &str, ttl: Duration) -> Result<Lease, StoreError> {
         let (publisher, owner) = (publisher.to_owned(), owner.to_owned());
         call!(self, |link| link.store.take_lease(&publisher, &owner, ttl))
@@ -382,6 +395,8 @@ impl Sink for Client {
                     }
                 }
                 Notice::Malformed { channel, seq } => panic!("{channel} {seq} is malformed"),
+                // Nothing here is a venue's price.
+                Notice::Staleness { .. } => {}
             }
         }
     }

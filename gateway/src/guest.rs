@@ -1,0 +1,121 @@
+//! A session outside the shards: for whatever writes to its client from a task of its own.
+//!
+//! Owns the session's place in the hub and its joins. The task that serves the client puts messages and the passing of
+//! time into the session, calls [`Guest::carry_out`] after that, writes what [`Session::take`] gives, and waits with
+//! [`Guest::changed`] and for [`Session::deadline`].
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use akis_eventlog::{From, Replica};
+use akis_model::Channel;
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use parking_lot::MutexGuard;
+use tokio::sync::watch;
+
+use crate::clock::Now;
+use crate::connection::Context;
+use crate::hub::Peer;
+use crate::session::{Action, ActionKind, Session};
+
+/// See the module's documentation. Leaves all its channels when dropped.
+pub(crate) struct Guest {
+    context: Arc<Context>,
+    peer: Arc<Peer>,
+    /// Channels registered with the hub.
+    registered: HashSet<Channel, foldhash::fast::RandomState>,
+    joins: FuturesUnordered<BoxFuture<'static, Channel>>,
+    revocations: watch::Receiver<u64>,
+}
+
+impl Guest {
+    /// Takes a session in. `id` is the connection's number, from [`Context::next_id`].
+    pub(crate) fn new(context: Arc<Context>, id: u64, session: Session) -> Self {
+        Self {
+            peer: Peer::new(id, session),
+            registered: HashSet::default(),
+            joins: FuturesUnordered::new(),
+            revocations: context.surroundings.auth.revocations().watch(),
+            context,
+        }
+    }
+
+    /// The session. The log's notices wait meanwhile, so it must not be held for longer than a few steps.
+    pub(crate) fn session(&self) -> MutexGuard<'_, Session> {
+        self.peer.session.lock()
+    }
+
+    /// Does what the session wants done outside. Must be called after everything that went into the session.
+    pub(crate) fn carry_out(&mut self) {
+        let actions = self.session().actions();
+        for Action { channel, kind, .. } in actions {
+            match kind {
+                ActionKind::Join { from, token } => {
+                    if self.registered.insert(channel.clone()) {
+                        self.context.hub.add(&channel, &self.peer);
+                    }
+                    let (replica, peer) = (Arc::clone(&self.context.replica), Arc::clone(&self.peer));
+                    self.joins.push(Box::pin(join(replica, peer, channel, from, token)));
+                }
+                ActionKind::Leave => {
+                    if self.registered.remove(&channel) {
+                        self.leave(&channel);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until the log or a join has given the session something, or tokens have been revoked, which its next tick finds out.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop: what happened is in the session, and the next call returns at once when it was not seen.
+    pub(crate) async fn changed(&mut self) {
+        tokio::select! {
+            Some(channel) = self.joins.next() => self.after_join(&channel),
+            () = self.peer.wake.notified() => {}
+            Ok(()) = self.revocations.changed() => {}
+        }
+    }
+
+    /// Makes the next [`Guest::changed`] return at once.
+    pub(crate) fn wake(&self) {
+        self.peer.wake.notify_one();
+    }
+
+    /// Leaves all channels. The session may still have answers to be written.
+    pub(crate) fn leave_all(&mut self) {
+        self.joins.clear();
+        for channel in std::mem::take(&mut self.registered) {
+            self.leave(&channel);
+        }
+    }
+
+    fn leave(&self, channel: &Channel) {
+        self.context.hub.remove(channel, &self.peer, || self.context.replica.leave(channel));
+    }
+
+    /// A join that ended after its channel was left has told the log that somebody subscribes.
+    fn after_join(&self, channel: &Channel) {
+        if !self.registered.contains(channel) {
+            self.context.hub.check_unused(channel, || self.context.replica.leave(channel));
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.leave_all();
+    }
+}
+
+async fn join(replica: Arc<Replica>, peer: Arc<Peer>, channel: Channel, from: From, token: u64) -> Channel {
+    let activate = |joined| peer.session.lock().on_joined(&channel, token, Ok(joined), Now::read());
+    if let Err(error) = replica.join(&channel, from, activate).await {
+        peer.session.lock().on_joined(&channel, token, Err(error), Now::read());
+    }
+    channel
+}
