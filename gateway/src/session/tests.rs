@@ -1,6 +1,6 @@
 mod revoked;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use akis_eventlog::LogEvent;
 use akis_model::{Body, Outcome as EventOutcome, Seq};
