@@ -1,7 +1,7 @@
 # What a newcomer types. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: run test help
+.PHONY: run test soak help
 
 # More words for `akis dev`: make run ARGS="--venues sim"
 ARGS ?=
@@ -13,6 +13,12 @@ run: ## build what is needed and start everything on http://127.0.0.1:8080
 
 test: ## install what tests need, then run every check
 	@scripts/test.sh
+
+# How long, in seconds: make soak TIME=600
+TIME ?= 3600
+
+soak: ## random clients and random faults for an hour, or for TIME seconds
+	@AKIS_SOAK_SECONDS=$(TIME) cargo test --locked --package akis --test it -- --ignored --nocapture soak
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

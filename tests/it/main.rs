@@ -6,6 +6,8 @@ mod cli;
 mod config;
 mod dev;
 mod follower;
+mod history;
 mod replicas;
 mod system;
 mod tokens;
+mod wanderer;
