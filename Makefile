@@ -1,7 +1,7 @@
 # What a newcomer types. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: run test soak help
+.PHONY: run test soak fuzz help
 
 # More words for `akis dev`: make run ARGS="--venues sim"
 ARGS ?=
@@ -19,6 +19,12 @@ TIME ?= 3600
 
 soak: ## random clients and random faults for an hour, or for TIME seconds
 	@AKIS_SOAK_SECONDS=$(TIME) cargo test --locked --package akis --test it -- --ignored --nocapture soak
+
+# Seconds for each fuzz target: make fuzz FUZZ_SECONDS=30
+FUZZ_SECONDS ?= 600
+
+fuzz: ## run every fuzz target for FUZZ_SECONDS each (nightly compiler)
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
