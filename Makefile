@@ -1,7 +1,7 @@
 # What a newcomer types. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: run test bench help
+.PHONY: run test bench soak fuzz help
 
 # More words for `akis dev` and `akis-bench`: make run ARGS="--venues sim", make bench ARGS="fan-out latency"
 ARGS ?=
@@ -17,6 +17,18 @@ test: ## install what tests need, then run every check
 bench: ## measure a gateway and the whole path to it: two minutes, after a release build of several
 	@cargo build --locked --release -p akis -p akis-loadtest
 	@ulimit -n "$$(ulimit -Hn)" && target/release/akis-bench $(ARGS)
+
+# How long, in seconds: make soak TIME=600
+TIME ?= 3600
+
+soak: ## random clients and random faults for an hour, or for TIME seconds
+	@AKIS_SOAK_SECONDS=$(TIME) cargo test --locked --package akis --test it -- --ignored --nocapture soak
+
+# Seconds for each fuzz target: make fuzz FUZZ_SECONDS=30
+FUZZ_SECONDS ?= 600
+
+fuzz: ## run every fuzz target for FUZZ_SECONDS each (nightly compiler)
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

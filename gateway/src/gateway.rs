@@ -14,11 +14,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::{Authenticator, Follower};
-use crate::connection::Context;
+use crate::context::Context;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::server::Server;
 use crate::session::Surroundings;
+use crate::shard::{Seed, Shards};
 
 /// A replica that is further behind the log is not ready.
 const MAX_TAIL_AGE: Duration = Duration::from_secs(10);
@@ -38,11 +39,15 @@ pub enum GatewayError {
     /// The registry has metrics of these names already.
     #[error("cannot register metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// The system gives no threads or selectors.
+    #[error("cannot start the threads that serve clients: {0}")]
+    Shards(#[from] io::Error),
 }
 
 /// A gateway replica. It follows the log from the moment it is made.
 pub struct Gateway {
     context: Arc<Context>,
+    shards: Arc<Shards>,
     page: Option<&'static str>,
     /// Whether the revocations that the log holds have been read.
     knows_revocations: Arc<AtomicBool>,
@@ -70,7 +75,9 @@ impl Gateway {
         let auth = Authenticator::new(auth, &config.limits)?;
         let metrics = Metrics::register(registry)?;
         let surroundings = Arc::new(Surroundings { config, auth, metrics });
-        let hub = Hub::new(store.partitions(), Arc::clone(&surroundings));
+        let seeds = Seed::for_each_core()?;
+        let inboxes = seeds.iter().map(Seed::inbox).collect();
+        let hub = Hub::new(store.partitions(), inboxes, Arc::clone(&surroundings));
         let end = CancellationToken::new();
         let replica_config = ReplicaConfig::new(&surroundings.config.replica);
         let knows_revocations = Arc::new(AtomicBool::new(false));
@@ -87,15 +94,16 @@ impl Gateway {
         }
         background.close();
         let replica = Replica::start(store, replica_config, Arc::clone(&hub) as Arc<dyn Sink>, end.clone());
-        let context = Context {
+        let context = Arc::new(Context {
             surroundings,
             replica,
             hub,
             drain: CancellationToken::new(),
             stop: CancellationToken::new(),
             next_id: AtomicU64::new(1),
-        };
-        Ok(Self { context: Arc::new(context), page, knows_revocations, end, background })
+        });
+        let shards = Arc::new(Shards::start(seeds, &context)?);
+        Ok(Self { context, shards, page, knows_revocations, end, background })
     }
 
     /// Serves clients until `drain` has been cancelled and all of them have left, at the latest when the drain time is
@@ -110,10 +118,12 @@ impl Gateway {
         drain: CancellationToken,
         stop: CancellationToken,
     ) -> io::Result<()> {
-        let server = Server::new(Arc::clone(&self.context), self.page);
+        let server = Server::new(Arc::clone(&self.context), Arc::clone(&self.shards), self.page);
         let result = tokio::select! {
             result = server.run(listener, drain, stop) => result,
             () = self.measure() => Ok(()),
+            () = self.tell_upstream() => Ok(()),
+            () = self.tell_revocations() => Ok(()),
         };
         self.end.cancel();
         self.context.replica.stopped().await;
@@ -148,6 +158,32 @@ impl Gateway {
             return Err(format!("{} s behind the log", age.as_secs()));
         }
         Ok(())
+    }
+
+    /// Tells the shards' clients when the log goes away and comes back.
+    async fn tell_upstream(&self) {
+        let mut upstream = self.context.replica.upstream();
+        let mut was_up = true;
+        loop {
+            let is_up = matches!(*upstream.borrow_and_update(), Upstream::Up);
+            if is_up != was_up {
+                self.shards.tell_upstream(is_up);
+                was_up = is_up;
+            }
+            if upstream.changed().await.is_err() {
+                // The log is no longer followed, so there is nothing more to tell.
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// Lets the shards' sessions look at their tokens when some have been revoked.
+    async fn tell_revocations(&self) {
+        let mut revocations = self.context.surroundings.auth.revocations().watch();
+        while revocations.changed().await.is_ok() {
+            self.shards.tell_revoked();
+        }
+        std::future::pending().await
     }
 
     async fn measure(&self) {

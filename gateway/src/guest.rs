@@ -16,7 +16,7 @@ use parking_lot::MutexGuard;
 use tokio::sync::watch;
 
 use crate::clock::Now;
-use crate::connection::Context;
+use crate::context::Context;
 use crate::hub::Peer;
 use crate::session::{Action, ActionKind, Session};
 

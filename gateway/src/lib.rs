@@ -1,16 +1,17 @@
 //! The live endpoint: sessions, fan-out, replay, authentication, limits.
 //!
 //! Serves the log of a [`Store`](akis_eventlog::Store) to any number of clients. Knows nothing of venues and nothing of Redis. What a client is told is decided in
-//! `session`, plain code; `connection` moves its bytes, `hub` finds who wants what, `server` lets sockets in. The
+//! `session`, plain code; `shard` moves its bytes, `hub` finds who wants what, `server` lets sockets in. The
 //! protocol itself is written down in `docs/protocol.md`.
 
 mod auth;
+mod batch;
 mod clock;
-mod connection;
-mod frame;
+mod context;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod gateway;
+#[expect(dead_code, reason = "streams over HTTP are served with it")]
 mod guest;
 mod hub;
 mod limits;
@@ -19,9 +20,12 @@ mod origin;
 mod problem;
 mod publish;
 mod request;
+mod run;
 mod server;
 mod session;
+mod shard;
 mod wire;
+pub mod ws;
 
 pub use auth::check_keys;
 pub use gateway::{Gateway, GatewayError};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use akis_eventlog::ReplicaCounts;
 use akis_model::{CloseCode, Kind};
-use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::wire::{DropReason, close_label};
 
@@ -20,6 +20,10 @@ pub(crate) struct Metrics {
     pub(crate) events: IntCounter,
     /// Envelopes handed to connections.
     pub(crate) deliveries: IntCounter,
+    /// Writes to WebSockets, each with everything that waited for the client.
+    pub(crate) writes: IntCounter,
+    /// Times that a shard was so far behind that its subscribers had to join again.
+    pub(crate) overruns: IntCounter,
     /// Bytes written to WebSockets.
     pub(crate) written_bytes: IntCounter,
     /// Messages that clients sent.
@@ -45,6 +49,8 @@ pub(crate) struct Metrics {
     closes: IntCounterVec,
     refusals: IntCounterVec,
     tail_age: Gauge,
+    coalesce: GaugeVec,
+    memory: IntGaugeVec,
     log_reads: IntCounterVec,
     log_errors: IntCounterVec,
 }
@@ -73,12 +79,30 @@ impl Metrics {
         };
         let tail_age = Gauge::new("akis_gateway_tail_age_seconds", "How far this replica is behind the log")?;
         registry.register(Box::new(tail_age.clone()))?;
+        let coalesce = GaugeVec::new(
+            Opts::new(
+                "akis_gateway_coalesce_seconds",
+                "How long the writes of a busy connection are gathered at present",
+            ),
+            &["shard"],
+        )?;
+        registry.register(Box::new(coalesce.clone()))?;
+        let memory = IntGaugeVec::new(
+            Opts::new(
+                "akis_gateway_connection_bytes",
+                "Memory of connections, and bytes of it that sockets have not taken",
+            ),
+            &["shard", "what"],
+        )?;
+        registry.register(Box::new(memory.clone()))?;
         Ok(Self {
             connections: gauge("connections", "Open WebSockets")?,
             subscriptions: gauge("subscriptions", "Channels subscribed to, each connection counted")?,
             queued_bytes: gauge("queued_bytes", "Bytes that wait for clients")?,
             events: counter("events_total", "Events that came from the log")?,
             deliveries: counter("deliveries_total", "Envelopes handed to connections")?,
+            writes: counter("writes_total", "Writes to WebSockets")?,
+            overruns: counter("overruns_total", "Times that a shard had to let its subscribers join again")?,
             written_bytes: counter("written_bytes_total", "Bytes written to WebSockets")?,
             messages: counter("messages_total", "Messages that clients sent")?,
             replays: counter("replays_total", "Subscriptions that resumed from a position or a time")?,
@@ -95,6 +119,8 @@ impl Metrics {
             log_reads: counters("log_reads_total", "What the reading of the log led to", &["what"])?,
             log_errors: counters("log_errors_total", "Calls to the log that failed, by kind", &["kind"])?,
             tail_age,
+            coalesce,
+            memory,
         })
     }
 
@@ -133,6 +159,18 @@ impl Metrics {
         for (kind, n) in counts.errors.by_kind() {
             raise(&self.log_errors.with_label_values(&[kind]), n);
         }
+    }
+
+    /// Sets how long a shard gathers.
+    pub(crate) fn set_coalesce(&self, shard: usize, coalesce: Duration) {
+        self.coalesce.with_label_values(&[shard.to_string().as_str()]).set(coalesce.as_secs_f64());
+    }
+
+    /// Sets what a shard's connections hold, and how much of it sockets have not taken.
+    pub(crate) fn set_memory(&self, shard: usize, held: usize, unsent: usize) {
+        let shard = shard.to_string();
+        self.memory.with_label_values(&[shard.as_str(), "held"]).set(held as i64);
+        self.memory.with_label_values(&[shard.as_str(), "unsent"]).set(unsent as i64);
     }
 
     /// Sets how far this replica is behind the log.

@@ -28,10 +28,12 @@ use tower::ServiceExt;
 use tracing::{info, warn};
 
 use self::admission::Admissions;
-use crate::connection::Context;
+use crate::context::Context;
 use crate::problem::Problem;
 use crate::publish::{self, PublishRates};
+use crate::shard::Shards;
 
+pub(crate) use self::admission::Seat;
 pub(crate) use self::upgrade::authorize_request;
 
 /// Head of a request, at most.
@@ -57,8 +59,10 @@ pub(crate) struct App {
     admissions: Admissions,
     /// Rates of publishers.
     pub(crate) publish_rates: PublishRates,
-    /// Upgraded sockets.
+    /// Upgraded sockets: each holds a token until it has ended.
     sockets: TaskTracker,
+    /// Who serves them.
+    shards: Arc<Shards>,
 }
 
 /// The address of the other side, as an extension of requests.
@@ -75,10 +79,10 @@ pub(crate) struct Server {
 
 impl Server {
     /// A server whose `GET /` serves `page`.
-    pub(crate) fn new(context: Arc<Context>, page: Option<&'static str>) -> Self {
+    pub(crate) fn new(context: Arc<Context>, shards: Arc<Shards>, page: Option<&'static str>) -> Self {
         let admissions = Admissions::new(&context.surroundings.config.limits);
-        let app =
-            Arc::new(App { context, admissions, publish_rates: PublishRates::default(), sockets: TaskTracker::new() });
+        let (publish_rates, sockets) = (PublishRates::default(), TaskTracker::new());
+        let app = Arc::new(App { context, admissions, publish_rates, sockets, shards });
         let mut router = Router::new()
             .route("/live", any(upgrade::live))
             .route("/v1/publish", post(publish::publish).options(publish::preflight))
@@ -111,6 +115,7 @@ impl Server {
         }
         context.drain.cancel();
         context.stop.cancel();
+        self.app.shards.stop();
         self.app.sockets.close();
         self.plain.close();
         let ended = async {
@@ -129,6 +134,7 @@ impl Server {
         let period = context.surroundings.config.drain;
         info!(connections = self.app.sockets.len(), ?period, "gateway drains");
         context.drain.cancel();
+        self.app.shards.drain();
         self.app.sockets.close();
         if timeout(period + DRAIN_MARGIN, self.app.sockets.wait()).await.is_err() {
             warn!(connections = self.app.sockets.len(), "clients are left after the drain time");

@@ -7,10 +7,11 @@
 mod output;
 mod queue;
 mod requests;
+mod roster;
 mod subscription;
 mod token;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,13 +21,16 @@ use akis_service::config::GatewayConfig;
 use bytes::Bytes;
 use serde_json::json;
 
+pub(crate) use self::output::Output;
 use self::requests::Steps;
+use self::roster::Roster;
 use self::subscription::{Outcome, Phase, Pressure, Subscription};
 use self::token::TokenWatch;
 use crate::auth::{Authenticator, Grant};
 use crate::clock::Now;
 use crate::limits::MessageGate;
 use crate::metrics::Metrics;
+use crate::run::Run;
 use crate::wire;
 
 /// Bytes of answers that may wait before no further message is read.
@@ -34,6 +38,9 @@ const MAX_CONTROL_BYTES: usize = 256 << 10;
 
 /// How long to wait before a replay goes on that could not be read.
 const JOIN_RETRY: Duration = Duration::from_secs(1);
+
+/// A heartbeat may come so much before its time, as a part of its period.
+const EARLY_PART: u32 = 5;
 
 /// Events and age that a replay may reach back; what history keeps at most, by kind and in the feed's longest case.
 const REPLAY_MAX_EVENTS: u64 = 5000;
@@ -58,6 +65,8 @@ pub(crate) enum ActionKind {
 pub(crate) struct Action {
     /// The channel.
     pub(crate) channel: Channel,
+    /// Its number in the session: names it to [`Session::on_run`] and [`Session::on_notice_at`] from the join until it is left.
+    pub(crate) slot: u32,
     /// What to do.
     pub(crate) kind: ActionKind,
 }
@@ -79,21 +88,23 @@ pub(crate) struct Session {
     token: TokenWatch,
     gate: MessageGate,
     bad_requests: u32,
-    subscriptions: HashMap<Channel, Subscription, foldhash::fast::RandomState>,
+    roster: Roster,
     steps: Steps,
     actions: Vec<Action>,
     /// Answers and messages about the connection.
     control: VecDeque<Bytes>,
     control_bytes: usize,
     /// Channels with something to write, in turn.
-    ready: VecDeque<Channel>,
+    ready: VecDeque<u32>,
     /// Channels that wait for their interval, the next one first.
-    gated: BTreeSet<(Instant, Channel)>,
+    gated: BTreeSet<(Instant, u32)>,
     /// Joins to be tried again.
     retries: Vec<(Instant, Channel, u64)>,
     queued_bytes: usize,
-    /// As much of it as the metrics know.
+    /// As much of it as has been told by [`Session::tally`].
     reported_bytes: usize,
+    /// Envelopes handed out since the last [`Session::tally`].
+    delivered: u64,
     replay_bytes: usize,
     next_token: u64,
     heartbeat_at: Instant,
@@ -109,7 +120,7 @@ impl Session {
             token: TokenWatch::new(grant.expires_at_ms, now.unix_ms),
             gate: MessageGate::new(limits.messages_per_second, limits.burst, now.instant),
             bad_requests: 0,
-            subscriptions: HashMap::default(),
+            roster: Roster::default(),
             steps: Steps::default(),
             actions: Vec::new(),
             control: VecDeque::new(),
@@ -119,6 +130,7 @@ impl Session {
             retries: Vec::new(),
             queued_bytes: 0,
             reported_bytes: 0,
+            delivered: 0,
             replay_bytes: 0,
             next_token: 0,
             heartbeat_at: now.instant + surroundings.config.heartbeat,
@@ -170,7 +182,8 @@ impl Session {
 
     /// Goes on with a replay whose beginning was told.
     fn on_further_join(&mut self, channel: &Channel, token: u64, joined: Result<Joined, JoinError>, now: Now) {
-        let Some(subscription) = self.subscriptions.get_mut(channel) else { return };
+        let Some(slot) = self.roster.slot(channel) else { return };
+        let Some(subscription) = self.roster.at(slot) else { return };
         if subscription.phase != (Phase::Joining { token }) {
             return;
         }
@@ -180,46 +193,55 @@ impl Session {
                 let before = subscription.replay_bytes();
                 subscription.go_on(joined);
                 self.replay_bytes = self.replay_bytes - before + subscription.replay_bytes();
-                self.list(channel, now);
+                self.list(slot, now);
             }
             Err(JoinError::Unavailable(_)) => self.retries.push((now.instant + JOIN_RETRY, channel.clone(), token)),
         }
     }
 
-    /// Takes notices of the log about one channel. Gives whether the connection should be woken: not when it was
-    /// woken for what waits already and only has not come to it yet.
-    pub(crate) fn on_notices(&mut self, channel: &Channel, notices: &[Notice], now: Now) -> bool {
-        let pressure =
-            Pressure { max_events: self.surroundings.config.limits.queue_per_channel, is_blocked: self.is_blocked };
-        let Some(subscription) = self.subscriptions.get_mut(channel) else { return false };
-        let before = subscription.queued_bytes();
-        let kind = subscription.kind;
-        let mut is_overflowing = false;
-        for notice in notices {
-            match subscription.on_notice(notice, pressure) {
-                Outcome::Taken => {}
-                Outcome::Thinned(count, reason) => self.surroundings.metrics.dropped(kind, reason, count),
-                Outcome::Overflow => {
-                    is_overflowing = true;
-                    break;
-                }
-            }
-        }
-        self.queued_bytes = self.queued_bytes - before + subscription.queued_bytes();
-        if is_overflowing {
-            self.close(CloseCode::Slow);
-        }
-        self.relieve();
-        self.report_queued();
-        let (was_ready, was_due) = (!self.ready.is_empty(), self.next_due());
-        self.list(channel, now);
-        let is_due_earlier = self.next_due().is_some_and(|due| was_due.is_none_or(|before| due < before));
-        self.closing.is_some() || (!was_ready && !self.ready.is_empty()) || is_due_earlier
+    /// Takes a notice of the log. Gives whether the connection should be woken.
+    pub(crate) fn on_notice(&mut self, channel: &Channel, notice: &Notice, now: Now) -> bool {
+        self.roster.slot(channel).is_some_and(|slot| self.on_notice_at(slot, notice, now))
     }
 
-    /// When the next channel that waits for its interval may be written.
-    fn next_due(&self) -> Option<Instant> {
-        self.gated.first().map(|(due, _)| *due)
+    /// As [`Session::on_notice`], for the channel with this number.
+    pub(crate) fn on_notice_at(&mut self, slot: u32, notice: &Notice, now: Now) -> bool {
+        self.take_in(slot, now, |subscription, pressure| subscription.on_notice(notice, pressure))
+    }
+
+    /// Takes consecutive events of the channel with this number. Gives whether there is something to write or an earlier deadline.
+    pub(crate) fn on_run(&mut self, slot: u32, run: &Arc<Run>, now: Now) -> bool {
+        self.take_in(slot, now, |subscription, pressure| subscription.on_run(run, pressure))
+    }
+
+    fn take_in(&mut self, slot: u32, now: Now, take: impl FnOnce(&mut Subscription, Pressure) -> Outcome) -> bool {
+        let limits = &self.surroundings.config.limits;
+        let pressure = Pressure { max_events: limits.queue_per_channel, is_blocked: self.is_blocked };
+        let max_bytes = limits.queue_bytes;
+        let Some(subscription) = self.roster.at(slot) else { return false };
+        let before = subscription.queued_bytes();
+        let outcome = take(subscription, pressure);
+        self.queued_bytes = self.queued_bytes - before + subscription.queued_bytes();
+        match outcome {
+            Outcome::Taken => {}
+            Outcome::Thinned(count, reason) => {
+                let kind = subscription.kind;
+                self.surroundings.metrics.dropped(kind, reason, count);
+            }
+            Outcome::Overflow => self.close(CloseCode::Slow),
+        }
+        if self.queued_bytes > max_bytes {
+            self.relieve();
+        }
+        self.list(slot, now);
+        self.closing.is_some() || !self.ready.is_empty() || !self.gated.is_empty()
+    }
+
+    /// Live notices of the channel with this number were missed: asks for what the log has above its position.
+    pub(crate) fn on_missed(&mut self, slot: u32) {
+        if self.roster.at(slot).is_some_and(|subscription| subscription.is_live()) {
+            self.join_on(slot);
+        }
     }
 
     /// Tells whether the log can be reached.
@@ -239,30 +261,41 @@ impl Session {
     /// Does what is due. `tail_age` is how far this replica is behind the log.
     pub(crate) fn on_tick(&mut self, now: Now, tail_age: impl FnOnce() -> Duration) {
         if now.instant >= self.heartbeat_at {
-            self.heartbeat_at = now.instant + self.surroundings.config.heartbeat;
-            let data = json!({ "serverTs": now.unix_ms, "tailAgeMs": tail_age().as_millis() as u64 });
-            self.tell(wire::system("heartbeat", now.unix_ms, &data));
+            self.beat(now, tail_age());
         }
         self.token_tick(now);
         while let Some((due, _)) = self.gated.first()
             && *due <= now.instant
-            && let Some((_, channel)) = self.gated.pop_first()
+            && let Some((_, slot)) = self.gated.pop_first()
         {
-            self.list(&channel, now);
+            self.list(slot, now);
         }
         for (_, channel, token) in self.retries.extract_if(.., |(at, ..)| *at <= now.instant).collect::<Vec<_>>() {
-            if let Some(subscription) = self.subscriptions.get(&channel)
-                && subscription.phase == (Phase::Joining { token })
+            if let Some(slot) = self.roster.slot(&channel)
+                && self.roster.at(slot).is_some_and(|subscription| subscription.phase == (Phase::Joining { token }))
             {
-                self.join_on(&channel);
+                self.join_on(slot);
             }
         }
     }
 
+    /// Called before a write that takes place anyway: a heartbeat that is due soon goes along, instead of causing a write of its own.
+    pub(crate) fn on_write(&mut self, now: Now, tail_age: impl FnOnce() -> Duration) {
+        if now.instant + self.surroundings.config.heartbeat / EARLY_PART >= self.heartbeat_at {
+            self.beat(now, tail_age());
+        }
+    }
+
+    fn beat(&mut self, now: Now, tail_age: Duration) {
+        self.heartbeat_at = now.instant + self.surroundings.config.heartbeat;
+        self.tell(wire::heartbeat(tail_age.as_millis() as u64, now.unix_ms));
+    }
+
     /// When [`Session::on_tick`] has something to do again.
     pub(crate) fn deadline(&self, now: Now) -> Instant {
+        let gated = self.gated.first().map(|(due, _)| *due);
         let retry = self.retries.iter().map(|(at, ..)| *at).min();
-        let times = [self.next_due(), retry, Some(self.token.next_at(now))];
+        let times = [gated, retry, Some(self.token.next_at(now))];
         times.into_iter().flatten().fold(self.heartbeat_at, Instant::min)
     }
 
@@ -292,12 +325,12 @@ impl Session {
     }
 
     /// Asks for what follows the part of a replay that has been written.
-    fn join_on(&mut self, channel: &Channel) {
+    fn join_on(&mut self, slot: u32) {
         let token = self.new_token();
-        if let Some(subscription) = self.subscriptions.get_mut(channel) {
+        if let Some((channel, subscription)) = self.roster.named(slot) {
             subscription.phase = Phase::Joining { token };
             let kind = ActionKind::Join { from: From::After(subscription.position()), token };
-            self.actions.push(Action { channel: channel.clone(), kind });
+            self.actions.push(Action { channel: channel.clone(), slot, kind });
         }
     }
 
@@ -315,12 +348,13 @@ impl Session {
 
     /// Ends one subscription without a word.
     fn end(&mut self, channel: &Channel) -> Option<Subscription> {
-        let subscription = self.subscriptions.remove(channel)?;
+        let (slot, subscription) = self.roster.remove(channel)?;
         self.queued_bytes -= subscription.queued_bytes();
         self.replay_bytes -= subscription.replay_bytes();
-        self.gated.retain(|(_, other)| other != channel);
+        self.ready.retain(|other| *other != slot);
+        self.gated.retain(|(_, other)| *other != slot);
         self.retries.retain(|(_, other, _)| other != channel);
-        self.actions.push(Action { channel: channel.clone(), kind: ActionKind::Leave });
+        self.actions.push(Action { channel: channel.clone(), slot, kind: ActionKind::Leave });
         Some(subscription)
     }
 
@@ -332,7 +366,7 @@ impl Session {
         is_allowed: impl Fn(&Grant, &Channel) -> bool,
     ) -> Vec<Channel> {
         let mut ended: Vec<Channel> =
-            self.subscriptions.keys().filter(|channel| !is_allowed(&self.grant, channel)).cloned().collect();
+            self.roster.channels().filter(|channel| !is_allowed(&self.grant, channel)).cloned().collect();
         ended.sort_unstable();
         ended.retain(|channel| {
             let was_answered = self.end(channel).is_some_and(|subscription| subscription.is_answered);
@@ -349,20 +383,32 @@ impl Session {
     fn close(&mut self, code: CloseCode) {
         if self.closing.is_none() {
             self.closing = Some(code);
-            self.subscriptions.clear();
-            self.ready.clear();
-            self.gated.clear();
-            self.steps = Steps::default();
-            self.queued_bytes = 0;
-            self.replay_bytes = 0;
+            self.leave_all();
         }
+    }
+
+    /// Ends all subscriptions and requests without a word.
+    pub(crate) fn leave_all(&mut self) {
+        let left = self.roster.drain().map(|(slot, channel)| Action { channel, slot, kind: ActionKind::Leave });
+        self.actions.extend(left);
+        self.ready = VecDeque::new();
+        self.gated.clear();
+        self.retries = Vec::new();
+        self.steps = Steps::default();
+        self.queued_bytes = 0;
+        self.replay_bytes = 0;
+    }
+
+    /// About how much memory it takes beside itself, events that it shares with others included.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.roster.held_bytes() + self.control_bytes + self.queued_bytes + self.replay_bytes
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
         self.queued_bytes = 0;
-        self.report_queued();
+        self.report();
     }
 }
 

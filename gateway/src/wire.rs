@@ -94,6 +94,14 @@ pub(crate) fn system(event: &str, ts_ms: i64, data: &Value) -> Bytes {
     envelope(event, SYSTEM, Seq::ZERO, ts_ms, None, data)
 }
 
+/// `heartbeat`. Written by hand: there are thousands a second.
+pub(crate) fn heartbeat(tail_age_ms: u64, ts_ms: i64) -> Bytes {
+    format!(
+        r#"{{"v":1,"seq":0,"ts":{ts_ms},"event":"heartbeat","channel":"system","ok":true,"data":{{"serverTs":{ts_ms},"tailAgeMs":{tail_age_ms}}}}}"#
+    )
+    .into()
+}
+
 /// `pong`.
 pub(crate) fn pong(id: Option<&RequestId>, ts_ms: i64) -> Bytes {
     system("pong", ts_ms, &with_id(json!({ "serverTs": ts_ms }), id))
@@ -233,6 +241,10 @@ mod tests {
             term("job:1", seq, Seq::new(3).unwrap(), 5),
             r#"{"v":1,"seq":9,"ts":5,"event":"term","channel":"job:1","ok":true,"data":{"previous":3}}"#
         );
+        let told: Value = serde_json::from_slice(&heartbeat(3, 5)).unwrap();
+        let said: Value =
+            serde_json::from_slice(&system("heartbeat", 5, &json!({ "serverTs": 5, "tailAgeMs": 3 }))).unwrap();
+        assert_eq!(told, said);
         let id = json!("a\"b");
         let refused = subscribe_error("a\"\n", Some(&id), ErrorCode::BadChannel, "no \"channel\"", 5);
         let value: Value = serde_json::from_slice(&refused).unwrap();

@@ -7,6 +7,7 @@ use std::time::Instant;
 use akis_model::ErrorCode;
 use akis_service::config::Limits;
 use parking_lot::Mutex;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::limits::{Counts, Permit, TokenBucket};
 use crate::problem::Problem;
@@ -79,6 +80,21 @@ pub(super) struct Place {
 
 /// A place under a subject.
 pub(super) type SubjectPlace = Permit<Arc<str>>;
+
+/// What an upgraded socket holds until it has ended: its places, and a token of those that are waited for.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    _place: Place,
+    _subject: SubjectPlace,
+    _token: TaskTrackerToken,
+}
+
+impl Seat {
+    /// Puts together what a socket holds.
+    pub(super) fn new(place: Place, subject: SubjectPlace, token: TaskTrackerToken) -> Self {
+        Self { _place: place, _subject: subject, _token: token }
+    }
+}
 
 impl Admissions {
     /// Nobody is in yet.

@@ -18,14 +18,15 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tracing::warn;
 
-use super::admission::{Denial, Place, SubjectPlace};
+use super::admission::{Denial, Seat};
 use super::{App, Remote};
 use crate::auth::{AuthError, Grant};
 use crate::clock::Now;
-use crate::connection::Connection;
 use crate::origin;
 use crate::problem::Problem;
+use crate::shard::Newcomer;
 
 /// The subprotocol that is spoken.
 const PROTOCOL: HeaderValue = HeaderValue::from_static("akis.v1");
@@ -79,27 +80,22 @@ fn accept(app: &Arc<App>, request: &mut Request) -> Result<Response, Problem> {
     };
     let has_protocol = offered_protocols(request.headers()).any(|protocol| PROTOCOL == protocol);
     let takes_batches = params.batch.as_deref() == Some("1");
-    let serving = serve(Arc::clone(app), upgrade, grant, takes_batches, place, subject_place);
-    app.sockets.spawn(serving);
+    let seat = Seat::new(place, subject_place, app.sockets.token());
+    app.sockets.spawn(hand_over(Arc::clone(app), upgrade, grant, takes_batches, seat));
     Ok(switching_protocols(&accept_key, has_protocol))
 }
 
-/// Waits for the upgrade and serves the client. Holds its places meanwhile.
-async fn serve(
-    app: Arc<App>,
-    upgrade: OnUpgrade,
-    grant: Grant,
-    takes_batches: bool,
-    _place: Place,
-    _subject_place: SubjectPlace,
-) {
+/// Waits for the upgrade and gives the socket to a shard, with the bytes that were read already.
+async fn hand_over(app: Arc<App>, upgrade: OnUpgrade, grant: Grant, takes_batches: bool, seat: Seat) {
     // The client may be gone before it is upgraded; nobody is left to be told.
     let Ok(upgraded) = upgrade.await else { return };
     let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
-    let context = Arc::clone(&app.context);
-    let connection = Connection::new(context, parts.io.into_inner(), &parts.read_buf, grant, takes_batches);
-    // The future is large while it waits for nothing; on the heap it is only as large as it has to be.
-    Box::pin(connection.run()).await;
+    match parts.io.into_inner().into_std() {
+        Ok(stream) => {
+            app.shards.adopt(Newcomer { stream, already_read: parts.read_buf, grant, takes_batches, seat });
+        }
+        Err(error) => warn!(%error, "failed to take a socket out of the runtime"),
+    }
 }
 
 /// Checks what RFC 6455 section 4.2.1 asks for. Gives the value of `Sec-WebSocket-Accept`.

@@ -1,5 +1,7 @@
 //! What is written next, and what gives way when too much waits.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use akis_model::{Channel, CloseCode, ErrorCode};
@@ -9,36 +11,69 @@ use super::Session;
 use super::queue::Item;
 use super::subscription::Outcome;
 use crate::clock::Now;
+use crate::run::Run;
 use crate::wire;
 
 /// Items that one channel may write before it is the next one's turn.
 const TURN: usize = 16;
 
+/// Slots of the queue of answers that a quiet session keeps.
+const KEPT_CAPACITY: usize = 4;
+
+/// Where envelopes go.
+pub(crate) trait Output {
+    /// Takes one envelope.
+    fn envelope(&mut self, envelope: &Bytes);
+    /// Takes the envelopes of a run.
+    fn run(&mut self, run: &Arc<Run>);
+}
+
+impl Output for Vec<Bytes> {
+    fn envelope(&mut self, envelope: &Bytes) {
+        self.push(envelope.clone());
+    }
+
+    fn run(&mut self, run: &Arc<Run>) {
+        self.extend(run.events().iter().map(|event| event.envelope.clone()));
+    }
+}
+
+/// What a session has done since it was last asked.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tally {
+    /// Envelopes handed out.
+    pub(crate) delivered: u64,
+    /// By how much the bytes that wait have changed.
+    pub(crate) queued_change: i64,
+}
+
 impl Session {
     /// Moves envelopes to `out`, until they hold `max_bytes` or more.
-    pub(crate) fn take(&mut self, max_bytes: usize, out: &mut Vec<Bytes>, now: Now) {
+    pub(crate) fn take(&mut self, max_bytes: usize, out: &mut impl Output, now: Now) {
         let mut taken = 0;
         while taken < max_bytes
             && let Some(envelope) = self.control.pop_front()
         {
             self.control_bytes -= envelope.len();
             taken += envelope.len();
-            out.push(envelope);
+            self.delivered += 1;
+            out.envelope(&envelope);
+        }
+        if self.control.is_empty() && self.control.capacity() > KEPT_CAPACITY {
+            self.control = VecDeque::new();
         }
         while taken < max_bytes
-            && let Some(channel) = self.ready.pop_front()
+            && let Some(slot) = self.ready.pop_front()
         {
-            taken += self.take_turn(&channel, max_bytes - taken, out, now);
+            taken += self.take_turn(slot, max_bytes - taken, out, now);
         }
-        self.report_queued();
-        self.surroundings.metrics.deliveries.inc_by(out.len() as u64);
         if !self.steps.is_empty() {
             self.pump(now);
         }
     }
 
-    fn take_turn(&mut self, channel: &Channel, max_bytes: usize, out: &mut Vec<Bytes>, now: Now) -> usize {
-        let Some(subscription) = self.subscriptions.get_mut(channel) else { return 0 };
+    fn take_turn(&mut self, slot: u32, max_bytes: usize, out: &mut impl Output, now: Now) -> usize {
+        let Some((channel, subscription)) = self.roster.named(slot) else { return 0 };
         subscription.is_listed = false;
         let (queued, replay) = (subscription.queued_bytes(), subscription.replay_bytes());
         let mut taken = 0;
@@ -46,30 +81,46 @@ impl Session {
             if taken >= max_bytes {
                 break;
             }
-            let Some(item) = subscription.next_item(now.instant) else { break };
-            let envelope = render(channel, &item, subscription.interval, now.unix_ms);
-            taken += envelope.len();
-            out.push(envelope);
+            match subscription.next_item(now.instant) {
+                None => break,
+                Some(Item::Run(run)) => {
+                    taken += run.bytes();
+                    self.delivered += run.events().len() as u64;
+                    out.run(&run);
+                }
+                Some(Item::Event(event)) => {
+                    taken += event.envelope.len();
+                    self.delivered += 1;
+                    out.envelope(&event.envelope);
+                }
+                Some(item) => {
+                    let envelope = render(channel, &item, subscription.interval, now.unix_ms);
+                    taken += envelope.len();
+                    self.delivered += 1;
+                    out.envelope(&envelope);
+                }
+            }
         }
         self.queued_bytes = self.queued_bytes - queued + subscription.queued_bytes();
         self.replay_bytes = self.replay_bytes - replay + subscription.replay_bytes();
         if subscription.wants_more() {
-            self.join_on(channel);
+            self.join_on(slot);
         }
-        self.list(channel, now);
+        self.list(slot, now);
         taken
     }
 
     /// Puts a channel where it belongs: among those to be written, or those that wait for their interval.
-    pub(super) fn list(&mut self, channel: &Channel, now: Now) {
-        let Some(subscription) = self.subscriptions.get_mut(channel) else { return };
+    pub(super) fn list(&mut self, slot: u32, now: Now) {
+        let Some(subscription) = self.roster.at(slot) else { return };
+        if subscription.is_listed {
+            return;
+        }
         if subscription.is_writable(now.instant) {
-            if !subscription.is_listed {
-                subscription.is_listed = true;
-                self.ready.push_back(channel.clone());
-            }
+            subscription.is_listed = true;
+            self.ready.push_back(slot);
         } else if let Some(due) = subscription.waits_until(now.instant) {
-            self.gated.insert((due, channel.clone()));
+            self.gated.insert((due, slot));
         }
     }
 
@@ -77,12 +128,9 @@ impl Session {
     /// thinned, and the client has to come back and resume.
     pub(super) fn relieve(&mut self) {
         let max_bytes = self.surroundings.config.limits.queue_bytes;
-        if self.queued_bytes <= max_bytes {
-            return;
-        }
         // Down to half, so that this is not done again for every event.
         let (newest_wins, others): (Vec<_>, Vec<_>) =
-            self.subscriptions.values_mut().partition(|subscription| subscription.kind.is_newest_wins());
+            self.roster.all().partition(|subscription| subscription.kind.is_newest_wins());
         let mut queued = self.queued_bytes;
         let share = max_bytes / 2 / others.len().max(1);
         for (subscription, share) in
@@ -103,18 +151,25 @@ impl Session {
         }
     }
 
-    /// Tells the metrics how much waits.
-    pub(super) fn report_queued(&mut self) {
-        let change = self.queued_bytes as i64 - self.reported_bytes as i64;
-        self.surroundings.metrics.queued_bytes.add(change);
+    /// What has happened since this was last asked. Whoever asks adds it to the metrics.
+    pub(crate) fn tally(&mut self) -> Tally {
+        let queued_change = self.queued_bytes as i64 - self.reported_bytes as i64;
         self.reported_bytes = self.queued_bytes;
+        Tally { delivered: std::mem::take(&mut self.delivered), queued_change }
+    }
+
+    /// Adds to the metrics what has happened since the last time.
+    pub(crate) fn report(&mut self) {
+        let Tally { delivered, queued_change } = self.tally();
+        self.surroundings.metrics.deliveries.inc_by(delivered);
+        self.surroundings.metrics.queued_bytes.add(queued_change);
     }
 }
 
 fn render(channel: &Channel, item: &Item, interval: Option<Duration>, now_ms: i64) -> Bytes {
     let name = channel.as_str();
     match item {
-        Item::Event(event) => event.envelope.clone(),
+        Item::Event(_) | Item::Run(_) => Bytes::new(),
         Item::Term { seq, previous } => wire::term(name, *seq, *previous, now_ms),
         Item::Gap { from, to, reason } => wire::gap(name, *from, *to, *reason, None, now_ms),
         Item::Malformed { seq } => {

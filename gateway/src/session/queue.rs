@@ -7,6 +7,7 @@ use std::time::Duration;
 use akis_eventlog::LogEvent;
 use akis_model::Seq;
 
+use crate::run::Run;
 use crate::wire::{DropReason, GapReason};
 
 /// One thing to be told about a channel.
@@ -14,6 +15,8 @@ use crate::wire::{DropReason, GapReason};
 pub(super) enum Item {
     /// An event.
     Event(Arc<LogEvent>),
+    /// Events that go out as they came.
+    Run(Arc<Run>),
     /// Positions go on from `seq`; nothing was lost.
     Term { seq: Seq, previous: Seq },
     /// `from` to `to` cannot be had.
@@ -33,6 +36,7 @@ impl Item {
     pub(super) fn position(&self) -> Seq {
         match self {
             Self::Event(event) => event.seq,
+            Self::Run(run) => run.last(),
             Self::Term { seq, .. } | Self::Malformed { seq } | Self::Restart { seq } | Self::Staleness { seq, .. } => {
                 *seq
             }
@@ -43,6 +47,7 @@ impl Item {
     fn bytes(&self) -> usize {
         match self {
             Self::Event(event) => event.envelope.len(),
+            Self::Run(run) => run.bytes(),
             // A queue slot; what is rendered from it is short-lived.
             Self::Term { .. }
             | Self::Gap { .. }
@@ -52,6 +57,19 @@ impl Item {
             | Self::Staleness { .. } => size_of::<Self>(),
         }
     }
+
+    fn events(&self) -> usize {
+        match self {
+            Self::Event(_) => 1,
+            Self::Run(run) => run.events().len(),
+            Self::Term { .. }
+            | Self::Gap { .. }
+            | Self::Malformed { .. }
+            | Self::Dropped { .. }
+            | Self::Restart { .. }
+            | Self::Staleness { .. } => 0,
+        }
+    }
 }
 
 /// Items in the order in which they are told.
@@ -59,6 +77,8 @@ impl Item {
 pub(super) struct Queue {
     items: VecDeque<Item>,
     events: usize,
+    /// How many of the items are runs.
+    runs: usize,
     bytes: usize,
 }
 
@@ -86,7 +106,8 @@ impl Queue {
 
     pub(super) fn push(&mut self, item: Item) {
         self.bytes += item.bytes();
-        self.events += usize::from(matches!(item, Item::Event(_)));
+        self.events += item.events();
+        self.runs += usize::from(matches!(item, Item::Run(_)));
         self.items.push_back(item);
     }
 
@@ -104,7 +125,21 @@ impl Queue {
 
     fn uncount(&mut self, item: &Item) {
         self.bytes -= item.bytes();
-        self.events -= usize::from(matches!(item, Item::Event(_)));
+        self.events -= item.events();
+        self.runs -= usize::from(matches!(item, Item::Run(_)));
+    }
+
+    /// Takes runs apart, so that single events can give way.
+    pub(super) fn expand(&mut self) {
+        if self.runs == 0 {
+            return;
+        }
+        for item in std::mem::take(self).items {
+            match item {
+                Item::Run(run) => run.events().iter().for_each(|event| self.push(Item::Event(Arc::clone(event)))),
+                other => self.push(other),
+            }
+        }
     }
 
     /// Adds a gap, or widens the one that was told last.
@@ -124,6 +159,7 @@ impl Queue {
 
     /// Replaces the events by notes that they are missing; what was told beside them stays. Gives how many there were.
     pub(super) fn conflate(&mut self) -> u64 {
+        self.expand();
         let items = std::mem::take(self).items;
         let mut count = 0;
         for item in items {
@@ -141,6 +177,7 @@ impl Queue {
 
     /// As [`Queue::conflate`], but the newest event stays when it is the last item.
     pub(super) fn conflate_to_newest(&mut self) -> u64 {
+        self.expand();
         let newest = match self.items.back() {
             Some(Item::Event(_)) => self.pop_back(),
             _ => None,
@@ -154,6 +191,10 @@ impl Queue {
 
     /// Removes the events without a note; for subscriptions that skip positions by agreement.
     pub(super) fn skip_events(&mut self) {
+        if self.events == 0 {
+            return;
+        }
+        self.expand();
         let items = std::mem::take(self).items;
         for item in items.into_iter().filter(|item| !matches!(item, Item::Event(_))) {
             self.push(item);
@@ -162,6 +203,7 @@ impl Queue {
 
     /// Replaces the oldest event by a note that it is missing. Gives whether there was one.
     pub(super) fn drop_oldest(&mut self) -> bool {
+        self.expand();
         let Some(at) = self.items.iter().position(|item| matches!(item, Item::Event(_))) else { return false };
         let seq = self.items[at].position();
         if let Some(before) = at.checked_sub(1)
@@ -196,6 +238,7 @@ impl Queue {
 
     /// Forgets what lies at or above `seq`.
     pub(super) fn cut(&mut self, seq: Seq) {
+        self.expand();
         while self.items.back().is_some_and(|item| item.position() >= seq) {
             self.pop_back();
         }

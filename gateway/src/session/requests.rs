@@ -20,8 +20,9 @@ const MAX_STEPS: usize = 512;
 /// Joins of one connection at a time.
 const MAX_JOINS: usize = 16;
 
-/// Below this an `interval` is raised to it: about what coalescing does anyway.
-const MIN_INTERVAL_MS: u64 = 10;
+/// Intervals are granted from a small set, so that many subscriptions share the same moments. The shortest is about what coalescing
+/// does anyway; those above the longest are multiples of it.
+const INTERVALS_MS: [u64; 15] = [10, 20, 50, 100, 200, 250, 300, 500, 1000, 2000, 2500, 5000, 10_000, 30_000, 60_000];
 
 /// One entry of a request.
 #[derive(Debug)]
@@ -208,10 +209,12 @@ impl Session {
                 self.tell(wire::subscribe_error(&name, id, refusal.code, &refusal.message, now.unix_ms));
             }
             Work::Joined { terms, answer } => {
-                if let Some(envelope) = self.confirm(&terms, answer, id, now) {
+                if let Some(envelope) = self.confirm(&terms, answer, id, now)
+                    && let Some(slot) = self.roster.slot(&terms.channel)
+                {
                     self.tell(envelope);
-                    self.gated.retain(|(_, channel)| *channel != terms.channel);
-                    self.list(&terms.channel, now);
+                    self.gated.retain(|(_, other)| *other != slot);
+                    self.list(slot, now);
                 }
             }
             Work::Subscribe(_) | Work::Unsubscribe(_) | Work::Joining { .. } => {}
@@ -220,7 +223,7 @@ impl Session {
 
     /// Renders `subscribed`; from here on events of the channel may be written.
     fn confirm(&mut self, terms: &Terms, answer: Answer, id: Option<&RequestId>, now: Now) -> Option<Bytes> {
-        let subscription = self.subscriptions.get_mut(&terms.channel)?;
+        let subscription = self.roster.get(&terms.channel)?;
         subscription.is_answered = true;
         let mut recovered = answer.recovered;
         if answer.is_again {
@@ -283,23 +286,24 @@ impl Session {
             return refuse(ErrorCode::ChannelForbidden, "the token does not allow the channel");
         }
         let token = self.new_token();
-        let from = if self.subscriptions.contains_key(&terms.channel) {
+        let (slot, from) = if let Some(slot) = self.roster.slot(&terms.channel) {
             // Only to learn what is kept: the subscription goes on where it is.
-            From::Live { snapshot: false }
+            (slot, From::Live { snapshot: false })
         } else {
-            if self.subscriptions.len() >= self.grant.limits.channels {
+            if self.roster.len() >= self.grant.limits.channels {
                 return refuse(ErrorCode::ChannelLimit, "the connection has as many channels as it may have");
             }
             let kind = terms.channel.kind();
             let subscription = Subscription::joining(kind, granted_interval(kind, &terms), token);
-            self.subscriptions.insert(terms.channel.clone(), subscription);
-            match terms.start {
+            let slot = self.roster.insert(terms.channel.clone(), subscription);
+            let from = match terms.start {
                 Start::Now => From::Live { snapshot: terms.snapshot },
                 Start::After(after) => From::After(after),
                 Start::Since(time) => From::Since(time),
-            }
+            };
+            (slot, from)
         };
-        self.actions.push(Action { channel: terms.channel.clone(), kind: ActionKind::Join { from, token } });
+        self.actions.push(Action { channel: terms.channel.clone(), slot, kind: ActionKind::Join { from, token } });
         Work::Joining { terms, token, resumed: None }
     }
 
@@ -309,7 +313,7 @@ impl Session {
         let Some(at) = self.steps.0.iter().position(is_it) else { return };
         let Some(Step { work: Work::Joining { terms, resumed, .. }, .. }) = self.steps.0.get(at) else { return };
         let (terms, resumed) = (terms.clone(), *resumed);
-        let is_new = self.subscriptions.get(channel).is_some_and(|s| s.phase == (Phase::Joining { token }));
+        let is_new = self.roster.get(channel).is_some_and(|s| s.phase == (Phase::Joining { token }));
         let work = match joined {
             Ok(joined) if is_new => self.begin_joined(terms, resumed, joined),
             Err(error) if is_new => {
@@ -347,7 +351,7 @@ impl Session {
             metrics.replays.inc();
             metrics.replayed.inc_by(joined.events.len() as u64);
         }
-        if let Some(subscription) = self.subscriptions.get_mut(&terms.channel) {
+        if let Some(subscription) = self.roster.get(&terms.channel) {
             subscription.begin(joined);
             self.replay_bytes += subscription.replay_bytes();
             if subscription.interval.is_some() {
@@ -362,16 +366,23 @@ impl Session {
     /// the latest event is part of what comes and nothing can come between.
     fn join_snapshot(&mut self, terms: Terms, resumed: Resumed) -> Work {
         let token = self.new_token();
-        if let Some(subscription) = self.subscriptions.get_mut(&terms.channel) {
+        if let Some(slot) = self.roster.slot(&terms.channel)
+            && let Some(subscription) = self.roster.at(slot)
+        {
             subscription.phase = Phase::Joining { token };
+            let kind = ActionKind::Join { from: From::After(resumed.snapshot.before()), token };
+            self.actions.push(Action { channel: terms.channel.clone(), slot, kind });
         }
-        let kind = ActionKind::Join { from: From::After(resumed.snapshot.before()), token };
-        self.actions.push(Action { channel: terms.channel.clone(), kind });
         Work::Joining { terms, token, resumed: Some(resumed) }
     }
 }
 
 fn granted_interval(kind: Kind, terms: &Terms) -> Option<Duration> {
     let is_asked = terms.interval_ms > 0 && kind.is_newest_wins();
-    is_asked.then(|| Duration::from_millis(terms.interval_ms.max(MIN_INTERVAL_MS)))
+    let longest = INTERVALS_MS.last().copied().unwrap_or(1);
+    let granted = INTERVALS_MS
+        .into_iter()
+        .find(|granted| *granted >= terms.interval_ms)
+        .unwrap_or_else(|| terms.interval_ms.div_ceil(longest).saturating_mul(longest));
+    is_asked.then(|| Duration::from_millis(granted))
 }

@@ -1,12 +1,14 @@
 //! One channel of one connection: where it is, and what of the log follows from there.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use akis_eventlog::{Joined, LogEvent, Notice, TERM_JUMP, links};
 use akis_model::{Kind, Seq};
 
 use super::queue::{Item, Queue};
+use crate::run::Run;
 use crate::wire::{DropReason, GapReason};
 
 /// How a subscription stands to the log.
@@ -42,6 +44,17 @@ pub(super) enum Outcome {
     Thinned(u64, DropReason),
     /// No room, and nothing here may give way.
     Overflow,
+}
+
+impl Outcome {
+    /// What taking two notices led to.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Overflow, _) | (_, Self::Overflow) => Self::Overflow,
+            (Self::Thinned(one, reason), Self::Thinned(two, _)) => Self::Thinned(one + two, reason),
+            (thinned @ Self::Thinned(..), Self::Taken) | (Self::Taken, thinned) => thinned,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -135,13 +148,13 @@ impl Subscription {
 
     /// What is told for an event: nothing when it is not new, what lies before it when that is not just the
     /// position before, and the event itself.
-    fn follow(&mut self, event: &std::sync::Arc<LogEvent>) -> [Option<Item>; 2] {
+    fn follow(&mut self, event: &Arc<LogEvent>) -> [Option<Item>; 2] {
         if event.seq <= self.position {
             return [None, None];
         }
         let before = self.bridge(event.seq.before(), event.previous);
         self.position = event.seq;
-        [before, Some(Item::Event(std::sync::Arc::clone(event)))]
+        [before, Some(Item::Event(Arc::clone(event)))]
     }
 
     /// What is told when the next event follows `to`, which lies at or above the position.
@@ -170,11 +183,7 @@ impl Subscription {
             return Outcome::Taken;
         }
         match notice {
-            Notice::Event(event) => {
-                let [before, Some(event)] = self.follow(event) else { return Outcome::Taken };
-                self.push_told(before);
-                return self.push_event(event, pressure);
-            }
+            Notice::Event(event) => return self.on_event(event, pressure),
             Notice::Marker { seq, previous, .. } => {
                 let item = self.bridge(*seq, *previous);
                 self.push_told(item);
@@ -196,6 +205,25 @@ impl Subscription {
         }
         // What is told is never dropped, so its number is bounded here: only a log that is beyond use tells so much.
         if self.queue.len() > 2 * pressure.max_events + 16 { Outcome::Overflow } else { Outcome::Taken }
+    }
+
+    fn on_event(&mut self, event: &Arc<LogEvent>, pressure: Pressure) -> Outcome {
+        let [before, Some(event)] = self.follow(event) else { return Outcome::Taken };
+        self.push_told(before);
+        self.push_event(event, pressure)
+    }
+
+    /// Takes consecutive live events. When they follow and nothing has to give way, they wait as they are.
+    pub(super) fn on_run(&mut self, run: &Arc<Run>, pressure: Pressure) -> Outcome {
+        if self.phase != Phase::Live {
+            return Outcome::Taken;
+        }
+        if self.interval.is_none() && !pressure.is_blocked && run.first() == self.position.next() {
+            self.position = run.last();
+            self.queue.push(Item::Run(Arc::clone(run)));
+            return Outcome::Taken;
+        }
+        run.events().iter().fold(Outcome::Taken, |outcome, event| outcome.and(self.on_event(event, pressure)))
     }
 
     fn push_told(&mut self, item: Option<Item>) {
@@ -230,6 +258,9 @@ impl Subscription {
             self.queue.skip_events();
             self.queue.push(event);
             return Outcome::Taken;
+        }
+        if pressure.is_blocked {
+            self.queue.expand();
         }
         let is_full = pressure.is_blocked && self.queue.events() >= pressure.max_events;
         let outcome = match self.kind {
@@ -343,6 +374,11 @@ impl Subscription {
         self.interval.is_none() && self.whole_from <= after && after <= self.position
     }
 
+    /// Whether live notices are taken.
+    pub(super) fn is_live(&self) -> bool {
+        self.phase == Phase::Live
+    }
+
     /// Changes the interval of a subscription that goes on.
     pub(super) fn set_interval(&mut self, interval: Option<Duration>) {
         let before = self.told_position();
@@ -351,6 +387,7 @@ impl Subscription {
             self.written = before;
             self.whole_from = self.whole_from.max(before);
         }
+        self.queue.expand();
         self.interval = interval;
         self.due = None;
     }

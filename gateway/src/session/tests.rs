@@ -1,6 +1,6 @@
 mod revoked;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use akis_eventlog::LogEvent;
 use akis_model::{Body, Outcome as EventOutcome, Seq};
@@ -121,13 +121,12 @@ impl Bench {
         assert_eq!(told[0]["seq"], position);
     }
 
-    /// Gives whether the connection should be woken.
-    fn publish(&mut self, name: &str, n: u64) -> bool {
-        self.notice(name, &Notice::Event(event(name, n, None)))
+    fn publish(&mut self, name: &str, n: u64) {
+        self.notice(name, &Notice::Event(event(name, n, None)));
     }
 
-    fn notice(&mut self, name: &str, notice: &Notice) -> bool {
-        self.session.on_notices(&channel(name), std::slice::from_ref(notice), self.now)
+    fn notice(&mut self, name: &str, notice: &Notice) {
+        self.session.on_notice(&channel(name), notice, self.now);
     }
 }
 
@@ -323,29 +322,6 @@ fn an_interval_lets_the_newest_through_and_holds_the_last_one_no_longer() {
     bench.pass(Duration::from_millis(250));
     bench.publish("a:ticker", 10);
     expect(&bench.take(), &[("price_tick", 10)]);
-}
-
-#[test]
-fn a_connection_is_woken_for_the_first_of_what_waits_and_for_an_earlier_moment() {
-    let mut bench = Bench::usual();
-    bench.subscribe("a:trades", 1);
-    bench.subscribe("b:trades", 1);
-    assert!(bench.publish("a:trades", 2));
-    assert!(!bench.publish("a:trades", 3) && !bench.publish("b:trades", 2), "it has been woken for what waits");
-    expect(&bench.take(), &[("price_tick", 2), ("price_tick", 3), ("price_tick", 2)]);
-    assert!(bench.publish("b:trades", 3), "nothing waited any more");
-    bench.take();
-
-    for (name, interval) in [("slow:ticker", 1000), ("fast:ticker", 250)] {
-        bench.say(&json!({ "type": "subscribe", "channels": [{ "channel": name, "interval": interval }] }));
-        bench.answer(Ok(joined(1, Vec::new())));
-        bench.take();
-        assert!(bench.publish(name, 2));
-        bench.take();
-    }
-    assert!(bench.publish("slow:ticker", 3), "a moment is due that was not");
-    assert!(bench.publish("fast:ticker", 3), "an earlier one is");
-    assert!(!bench.publish("slow:ticker", 4) && !bench.publish("fast:ticker", 4), "the same moments are due");
 }
 
 #[test]

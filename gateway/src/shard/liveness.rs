@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 /// A client from which no frame came for so long is pinged.
-const PING_AFTER: Duration = Duration::from_secs(10);
+const PING_AFTER: Duration = Duration::from_secs(15);
+
+/// One from which no frame came for so long is pinged when something is written to it anyway, such as a heartbeat.
+const PING_ALONG_AFTER: Duration = Duration::from_millis(12_500);
 
 /// A client from which no frame came for so long, although it was pinged, is closed.
 const SILENT_AFTER: Duration = Duration::from_secs(20);
@@ -46,9 +49,10 @@ impl Liveness {
         self.is_pinged = false;
     }
 
-    /// Judges the silence. Says [`Verdict::Ping`] once.
-    pub(super) fn judge(&mut self, now: Instant) -> Verdict {
-        if now < self.next_at() {
+    /// Judges the silence. Says [`Verdict::Ping`] once, earlier when there is a write that it can go along with.
+    pub(super) fn judge(&mut self, now: Instant, is_writing: bool) -> Verdict {
+        let goes_along = is_writing && !self.is_pinged && now >= self.heard_at + PING_ALONG_AFTER;
+        if now < self.next_at() && !goes_along {
             Verdict::Fine
         } else if self.is_pinged {
             Verdict::Silent
@@ -73,13 +77,13 @@ mod tests {
         let start = Instant::now();
         let at = |s: u64| start + Duration::from_secs(s);
         let mut liveness = Liveness::new(start);
-        assert_eq!(liveness.judge(at(9)), Verdict::Fine);
-        assert_eq!(liveness.judge(at(10)), Verdict::Ping);
-        assert_eq!(liveness.judge(at(19)), Verdict::Fine, "it is pinged once");
+        assert_eq!(liveness.judge(at(14), false), Verdict::Fine);
+        assert_eq!(liveness.judge(at(15), false), Verdict::Ping);
+        assert_eq!(liveness.judge(at(19), true), Verdict::Fine, "it is pinged once");
         liveness.heard(1, at(19));
-        assert_eq!(liveness.judge(at(28)), Verdict::Fine);
-        assert_eq!(liveness.judge(at(29)), Verdict::Ping);
+        assert_eq!(liveness.judge(at(31), true), Verdict::Fine);
+        assert_eq!(liveness.judge(at(32), true), Verdict::Ping, "along with a write");
         liveness.heard(1, at(38));
-        assert_eq!(liveness.judge(at(39)), Verdict::Silent, "no frame came since");
+        assert_eq!(liveness.judge(at(39), false), Verdict::Silent, "no frame came since");
     }
 }

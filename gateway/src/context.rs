@@ -1,0 +1,34 @@
+//! What everything that serves clients shares.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use akis_eventlog::Replica;
+use tokio_util::sync::CancellationToken;
+
+use crate::hub::Hub;
+use crate::session::Surroundings;
+
+/// See the module's documentation.
+pub(crate) struct Context {
+    /// What sessions share.
+    pub(crate) surroundings: Arc<Surroundings>,
+    /// The log.
+    pub(crate) replica: Arc<Replica>,
+    /// The index of subscribers.
+    pub(crate) hub: Arc<Hub>,
+    /// Ends connections one by one, over the drain time.
+    pub(crate) drain: CancellationToken,
+    /// Ends connections at once.
+    pub(crate) stop: CancellationToken,
+    /// Numbers connections.
+    pub(crate) next_id: AtomicU64,
+}
+
+impl Context {
+    /// A number that no other connection of this process has, and the name that clients are told.
+    pub(crate) fn new_connection(&self) -> (u64, String) {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        (id, format!("{}-{id}", self.surroundings.config.replica))
+    }
+}

@@ -1,0 +1,144 @@
+//! What the connections of a shard share.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use akis_eventlog::From;
+use akis_model::Channel;
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+use tokio_util::task::TaskTracker;
+
+use super::gather::Gather;
+use super::inbox::{ConnKey, Inbox, Message};
+use super::pace::Pace;
+use super::topics::{Subscriber, Topics};
+use crate::clock::Now;
+use crate::context::Context;
+use crate::ws::Rules;
+
+/// Bytes of one read.
+const READ_BYTES: usize = 64 << 10;
+
+/// How often the log is asked how far behind this replica is.
+const TAIL_AGE_FOR: Duration = Duration::from_millis(20);
+
+/// Counts since they were last added to the metrics: connections must not meet on the metrics' atomics.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) delivered: u64,
+    pub(super) queued_change: i64,
+    pub(super) writes: u64,
+    pub(super) written_bytes: u64,
+}
+
+/// See the module's documentation.
+pub(super) struct Desk {
+    pub(super) number: usize,
+    pub(super) context: Arc<Context>,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) runtime: Handle,
+    /// Joins that wait for history.
+    pub(super) tasks: TaskTracker,
+    pub(super) topics: Topics,
+    pub(super) read_buffer: Box<[u8]>,
+    pub(super) gather: Gather,
+    pub(super) pace: Pace,
+    pub(super) rules: Rules,
+    pub(super) tally: Tally,
+    tail_age: Option<(Instant, Duration)>,
+}
+
+impl Desk {
+    pub(super) fn new(
+        number: usize,
+        context: Arc<Context>,
+        inbox: Arc<Inbox>,
+        runtime: Handle,
+        tasks: TaskTracker,
+    ) -> Self {
+        let config = &context.surroundings.config;
+        Self {
+            number,
+            inbox,
+            runtime,
+            tasks,
+            topics: Topics::default(),
+            read_buffer: vec![0; READ_BYTES].into(),
+            gather: Gather::default(),
+            pace: Pace::new(config.coalesce, config.coalesce_max, Instant::now()),
+            rules: Rules { max_message: config.limits.message_bytes },
+            tally: Tally::default(),
+            tail_age: None,
+            context,
+        }
+    }
+
+    /// How far this replica is behind the log.
+    pub(super) fn tail_age(&mut self, now: Now) -> Duration {
+        match self.tail_age {
+            Some((at, age)) if now.instant < at + TAIL_AGE_FOR => age,
+            _ => {
+                let age = self.context.replica.tail_age();
+                self.tail_age = Some((now.instant, age));
+                age
+            }
+        }
+    }
+
+    /// Delivers a channel's notices to a subscriber. Gives the topic.
+    pub(super) fn subscribe(&mut self, channel: &Channel, subscriber: Subscriber) -> Option<u32> {
+        let index = match self.topics.index_of(channel) {
+            Some(index) => index,
+            None => {
+                let id = self.context.hub.enter(channel, self.number)?;
+                self.topics.open(id, channel, self.context.hub.partition(channel));
+                id.index
+            }
+        };
+        self.topics.add(index, subscriber);
+        self.context.surroundings.metrics.subscriptions.inc();
+        Some(index)
+    }
+
+    /// Delivers them no longer.
+    pub(super) fn unsubscribe(&mut self, topic: u32, subscriber: Subscriber) {
+        self.context.surroundings.metrics.subscriptions.dec();
+        if let Some(channel) = self.topics.remove(topic, subscriber) {
+            let replica = &self.context.replica;
+            self.context.hub.exit(&channel, self.number, || replica.leave(&channel));
+        }
+    }
+
+    /// Asks the log what lies before live; the answer comes through the inbox, so that it has its place among the batches.
+    /// What memory has is there at once; otherwise a task waits for history.
+    pub(super) fn join(&self, conn: ConnKey, channel: Channel, from: From, token: u64) -> Option<AbortHandle> {
+        let (replica, inbox) = (Arc::clone(&self.context.replica), Arc::clone(&self.inbox));
+        let mut joining = Box::pin(async move {
+            let tell = |joined| inbox.send(Message::Joined { conn, channel: channel.clone(), token, joined });
+            if let Err(error) = replica.join(&channel, from, |joined| tell(Ok(joined))).await {
+                tell(Err(error));
+            }
+        });
+        let _runtime = self.runtime.enter();
+        let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
+        if joining.as_mut().poll(&mut nobody).is_ready() {
+            return None;
+        }
+        Some(self.tasks.spawn_on(joining, &self.runtime).abort_handle())
+    }
+
+    /// Adds the counts to the metrics.
+    pub(super) fn report(&mut self) {
+        let metrics = &self.context.surroundings.metrics;
+        let Tally { delivered, queued_change, writes, written_bytes } = std::mem::take(&mut self.tally);
+        if writes > 0 || written_bytes > 0 {
+            metrics.deliveries.inc_by(delivered);
+            metrics.writes.inc_by(writes);
+            metrics.written_bytes.inc_by(written_bytes);
+        }
+        if queued_change != 0 {
+            metrics.queued_bytes.add(queued_change);
+        }
+    }
+}

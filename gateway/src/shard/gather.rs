@@ -1,0 +1,107 @@
+//! Puts together what one write takes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::run::Run;
+use crate::session::Output;
+use crate::ws::put_text;
+
+/// What a shard keeps of the buffer between writes.
+const KEPT_BYTES: usize = 256 << 10;
+
+/// The buffer that all connections of a shard share: contiguous frames of one connection at a time.
+#[derive(Debug, Default)]
+pub(super) struct Gather {
+    frames: Vec<u8>,
+    /// Envelopes of a client that takes several in one frame, as an array that is still open.
+    packed: Vec<u8>,
+    packed_envelopes: usize,
+    is_packing: bool,
+}
+
+impl Gather {
+    /// Begins with nothing. `is_packing`: the client takes several envelopes in one frame.
+    pub(super) fn begin(&mut self, is_packing: bool) {
+        self.frames.clear();
+        self.frames.shrink_to(KEPT_BYTES);
+        self.packed.clear();
+        self.packed.shrink_to(KEPT_BYTES);
+        self.packed_envelopes = 0;
+        self.is_packing = is_packing;
+    }
+
+    /// Adds a whole frame; envelopes that were added before come after it.
+    pub(super) fn put(&mut self, add: impl FnOnce(&mut Vec<u8>)) {
+        add(&mut self.frames);
+    }
+
+    /// Everything that was added, as whole frames.
+    pub(super) fn finish(&mut self) -> &[u8] {
+        match self.packed_envelopes {
+            0 => {}
+            // Bare: without the bracket.
+            1 => put_text(&mut self.frames, self.packed.get(1..).unwrap_or_default()),
+            _ => {
+                self.packed.push(b']');
+                put_text(&mut self.frames, &self.packed);
+            }
+        }
+        self.packed_envelopes = 0;
+        &self.frames
+    }
+
+    fn pack(&mut self, envelope: &[u8]) {
+        self.packed.push(if self.packed_envelopes == 0 { b'[' } else { b',' });
+        self.packed.extend_from_slice(envelope);
+        self.packed_envelopes += 1;
+    }
+}
+
+impl Output for Gather {
+    fn envelope(&mut self, envelope: &Bytes) {
+        if self.is_packing {
+            self.pack(envelope);
+        } else {
+            put_text(&mut self.frames, envelope);
+        }
+    }
+
+    fn run(&mut self, run: &Arc<Run>) {
+        if self.is_packing {
+            run.events().iter().for_each(|event| self.pack(&event.envelope));
+        } else {
+            self.frames.extend_from_slice(run.frames());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payloads(mut frames: &[u8]) -> Vec<String> {
+        let mut all = Vec::new();
+        while let [0x81, len, rest @ ..] = frames {
+            let (payload, rest) = rest.split_at(usize::from(*len));
+            all.push(String::from_utf8(payload.to_vec()).unwrap());
+            frames = rest;
+        }
+        all
+    }
+
+    #[test]
+    fn envelopes_are_packed_only_where_the_client_takes_that() {
+        let mut gather = Gather::default();
+        for (is_packing, n, expected) in
+            [(false, 2, vec!["{}", "{}"]), (true, 0, vec![]), (true, 1, vec!["{}"]), (true, 3, vec!["[{},{},{}]"])]
+        {
+            gather.begin(is_packing);
+            for _ in 0..n {
+                gather.envelope(&Bytes::from_static(b"{}"));
+            }
+            assert_eq!(payloads(gather.finish()), expected);
+        }
+    }
+}
