@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 const PARTITIONS: u16 = 16;
 const CHANNELS: usize = 2000;
-const WRITE_EVERY: Duration = Duration::from_millis(10);
+const WRITE_EVERY: Duration = Duration::from_millis(2);
 
 struct Nobody;
 

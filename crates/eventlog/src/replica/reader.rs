@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use akis_model::{Channel, Seq};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -29,6 +29,33 @@ const LISTEN_EVERY: Duration = Duration::from_secs(1);
 
 /// Between two connections: short, because a promoted replica is there at once.
 const RECONNECT: Duration = Duration::from_millis(200);
+
+/// How long entries of a busy feed gather before they are read. A read costs as much as some thirty entries do, so one for
+/// each write of a busy log would cost more than everything that it brings.
+const GATHER: Duration = Duration::from_millis(5);
+
+/// So many reads in a row, each soon after the one before, make a feed busy.
+const BUSY: u32 = 16;
+
+/// A read that brings so many entries is followed by the next one at once: the reader is behind.
+const BEHIND: usize = 500;
+
+/// How a feed comes in.
+#[derive(Debug, Default)]
+struct Pace {
+    read_at: Option<Instant>,
+    /// Reads in a row that brought something soon after the one before.
+    streak: u32,
+}
+
+impl Pace {
+    /// Takes note of a read that brought so many entries. Gives when to read again; at once when `None`.
+    fn after(&mut self, entries: usize, now: Instant) -> Option<Instant> {
+        let is_soon = self.read_at.replace(now).is_some_and(|before| now.duration_since(before) < 2 * GATHER);
+        self.streak = if is_soon && entries > 0 { self.streak.saturating_add(1) } else { 0 };
+        (self.streak >= BUSY && entries < BEHIND).then(|| now + GATHER)
+    }
+}
 
 /// See the module's documentation.
 pub(super) struct Reader {
@@ -121,6 +148,7 @@ impl Reader {
 
     /// Reads until the log turns out to be another one, or the place in it is lost.
     async fn read(&mut self, feed: &mut dyn Feed) -> Result<(), StoreError> {
+        let mut pace = Pace::default();
         loop {
             let batch = feed.next(self.config.read_wait).await?;
             self.view.progress.lock().read_at = Instant::now();
@@ -138,6 +166,9 @@ impl Reader {
             self.note_progress(&batch);
             self.tell_overdue().await?;
             self.tell_silent();
+            if let Some(at) = pace.after(batch.entries.len(), Instant::now()) {
+                sleep_until(at).await;
+            }
         }
     }
 
@@ -363,5 +394,24 @@ impl Reader {
             self.sink.deliver(self.partition, notices);
             notices.clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_feed_gathers_and_a_quiet_or_late_one_does_not() {
+        let (mut pace, start, ms) = (Pace::default(), Instant::now(), Duration::from_millis(1));
+        for n in 0..BUSY {
+            assert_eq!(pace.after(1, start + n * ms), None, "not busy yet");
+        }
+        let now = start + BUSY * ms;
+        assert_eq!(pace.after(1, now), Some(now + GATHER));
+        assert_eq!(pace.after(BEHIND, now + GATHER), None, "behind");
+        assert_eq!(pace.after(1, now + 2 * GATHER), Some(now + 3 * GATHER), "still busy");
+        assert_eq!(pace.after(1, now + 4 * GATHER), None, "quiet");
+        assert_eq!(pace.after(0, now + 5 * GATHER), None);
     }
 }
