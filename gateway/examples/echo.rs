@@ -7,11 +7,14 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use akis_gateway::ws::{Decoder, Incoming, Rules, put_binary, put_close, put_ping, put_pong, put_text};
+use akis_gateway::ws::deflate::{self, Deflater, Inflater};
+use akis_gateway::ws::{
+    Decoder, Incoming, Rules, put_binary, put_close, put_compressed_text, put_ping, put_pong, put_text,
+};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// As large as conformance suites go.
-const RULES: Rules = Rules { max_message: 64 << 20 };
+const MAX_MESSAGE: usize = 64 << 20;
 
 /// Head of a request, at most.
 const MAX_HEAD: usize = 16 << 10;
@@ -36,7 +39,8 @@ fn main() -> io::Result<()> {
 
 fn serve(mut stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut rest = shake_hands(&mut stream)?;
+    let (mut rest, takes_compressed) = shake_hands(&mut stream)?;
+    let (mut inflater, mut deflater) = (Inflater::default(), Deflater::default());
     stream.set_read_timeout(Some(PING_AFTER))?;
     let mut decoder = Decoder::default();
     let mut buffer = vec![0; 64 << 10];
@@ -45,9 +49,14 @@ fn serve(mut stream: TcpStream) -> io::Result<()> {
         let mut out = Vec::new();
         let mut is_closed = false;
         let bytes = if rest.is_empty() { buffer.get_mut(..read).unwrap_or_default() } else { rest.as_mut_slice() };
-        let decoded = decoder.feed(bytes, RULES, &mut |incoming| {
+        let inflater = takes_compressed.then_some(&mut inflater);
+        let mut rules = Rules { max_message: MAX_MESSAGE, inflater };
+        let decoded = decoder.feed(bytes, &mut rules, &mut |incoming| {
             match incoming {
-                Incoming::Text(text) => put_text(&mut out, text.as_bytes()),
+                Incoming::Text(text) => match deflater.deflate(text.as_bytes()).filter(|_| takes_compressed) {
+                    Some(payload) => put_compressed_text(&mut out, payload),
+                    None => put_text(&mut out, text.as_bytes()),
+                },
                 Incoming::Binary(bytes) => put_binary(&mut out, bytes),
                 Incoming::Ping(payload) => put_pong(&mut out, payload),
                 Incoming::Pong => {}
@@ -88,8 +97,8 @@ fn linger(mut stream: TcpStream) -> io::Result<()> {
     io::copy(&mut stream, &mut io::sink()).map(drop)
 }
 
-/// Reads the request and answers it. Gives what came behind it.
-fn shake_hands(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+/// Reads the request and answers it. Gives what came behind it, and whether compressed messages were agreed on.
+fn shake_hands(stream: &mut TcpStream) -> io::Result<(Vec<u8>, bool)> {
     let mut head = Vec::new();
     let mut chunk = [0; 4096];
     let end = loop {
@@ -104,14 +113,19 @@ fn shake_hands(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     };
     let rest = head.split_off(end);
     let text = String::from_utf8_lossy(&head);
-    let key = text.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("sec-websocket-key").then(|| value.trim())
-    });
-    let accept = derive_accept_key(key.ok_or(io::ErrorKind::InvalidData)?.as_bytes());
+    let header = |wanted: &str| {
+        text.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case(wanted).then(|| value.trim())
+        })
+    };
+    let accept = derive_accept_key(header("sec-websocket-key").ok_or(io::ErrorKind::InvalidData)?.as_bytes());
+    let takes_compressed = header("sec-websocket-extensions").is_some_and(deflate::is_acceptable);
+    let extensions =
+        if takes_compressed { format!("Sec-WebSocket-Extensions: {}\r\n", deflate::ACCEPTED) } else { String::new() };
     let answer = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n{extensions}\r\n"
     );
     stream.write_all(answer.as_bytes())?;
-    Ok(rest)
+    Ok((rest, takes_compressed))
 }

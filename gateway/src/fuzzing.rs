@@ -1,4 +1,5 @@
-//! Doors for the fuzz targets in `fuzz/`, which feed what is private otherwise. Only there when cargo-fuzz builds.
+//! Doors for the fuzz targets in `fuzz/`, which feed what is private otherwise. Only there when cargo-fuzz
+//! builds, and for the tests, which play the corpus.
 
 use std::sync::OnceLock;
 
@@ -50,5 +51,25 @@ pub fn token(text: &str) {
     if let Ok(grant) = auth.check(&format!("{message}.{signature}"), NOW_MS) {
         assert!(grant.expires_at_ms > NOW_MS && !grant.subject.is_empty(), "accepted without sub or exp");
         assert!(head.contains("HS256") || head.contains('\\'), "accepted by another alg than the secret's");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// Feeds each file of a target's corpus.
+    fn play(target: &str, feed: fn(&str)) {
+        let corpus = format!("{}/../fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
+        let files: Vec<_> = std::fs::read_dir(corpus).unwrap().collect();
+        assert!(files.len() > 10, "the corpus is there");
+        for file in files {
+            if let Ok(text) = std::fs::read_to_string(file.unwrap().path()) {
+                feed(&text);
+            }
+        }
+    }
+
+    #[test]
+    fn tokens_of_the_corpus_keep_to_the_rules() {
+        play("token", super::token);
     }
 }

@@ -8,7 +8,7 @@ mod auth;
 mod batch;
 mod clock;
 mod context;
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
 pub mod fuzzing;
 mod gateway;
 #[expect(dead_code, reason = "streams over HTTP are served with it")]

@@ -1,16 +1,20 @@
 //! Events that follow each other in one channel, with the bytes that every subscriber is sent.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use akis_eventlog::LogEvent;
 use akis_model::Seq;
 use bytes::Bytes;
 
-use crate::ws::put_text;
+use crate::ws::deflate::Deflater;
+use crate::ws::{put_compressed_text, put_text};
 
 /// Events and bytes of one run, at most. Longer batches become several runs, so that one write stays as small as its budget.
 const MAX_EVENTS: usize = 64;
 const MAX_BYTES: usize = 32 << 10;
+
+/// Messages below this are not compressed: it would take longer than it saves.
+const MIN_DEFLATED: usize = 400;
 
 /// Consecutive events of a channel: each position is one above the one before. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +25,17 @@ pub(crate) struct Run {
     last: Seq,
     /// Bytes of the envelopes alone.
     bytes: usize,
+    /// Made when the first client wants it, and shared by all of them.
+    deflated: Arc<Deflated>,
+}
+
+/// Frames for clients that take compressed messages.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Deflated {
+    /// One for each event.
+    single: OnceLock<Bytes>,
+    /// One for all of them, as an array.
+    packed: OnceLock<Bytes>,
 }
 
 impl Run {
@@ -44,10 +59,42 @@ impl Run {
         &self.frames
     }
 
+    /// The same for clients that take compressed messages; `is_packed`: as one frame with an array.
+    pub(crate) fn deflated_frames(&self, is_packed: bool, deflater: &mut Deflater) -> &Bytes {
+        let made = if is_packed { &self.deflated.packed } else { &self.deflated.single };
+        made.get_or_init(|| {
+            let mut frames = Vec::new();
+            let mut put = |message: &[u8]| {
+                let payload = if message.len() < MIN_DEFLATED { None } else { deflater.deflate(message) };
+                match payload {
+                    Some(payload) => put_compressed_text(&mut frames, payload),
+                    None => put_text(&mut frames, message),
+                }
+            };
+            match self.events.as_ref() {
+                several @ [_, _, ..] if is_packed => put(&array(several)),
+                events => events.iter().for_each(|event| put(&event.envelope)),
+            }
+            frames.into()
+        })
+    }
+
     /// Bytes of the envelopes alone.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
+}
+
+fn array(events: &[Arc<LogEvent>]) -> Vec<u8> {
+    let mut text = vec![b'['];
+    for (n, event) in events.iter().enumerate() {
+        if n > 0 {
+            text.push(b',');
+        }
+        text.extend_from_slice(&event.envelope);
+    }
+    text.push(b']');
+    text
 }
 
 /// A run that is being put together.
@@ -84,6 +131,13 @@ impl RunBuilder {
         for event in &self.events {
             put_text(&mut frames, &event.envelope);
         }
-        Run { events: self.events.into(), frames: frames.into(), first: self.first, last: self.last, bytes: self.bytes }
+        Run {
+            events: self.events.into(),
+            frames: frames.into(),
+            first: self.first,
+            last: self.last,
+            bytes: self.bytes,
+            deflated: Arc::default(),
+        }
     }
 }

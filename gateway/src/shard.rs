@@ -32,6 +32,7 @@ use tracing::{error, warn};
 
 use self::conn::{Conn, End, NO_TOPIC, Progress};
 use self::desk::Desk;
+use self::gather::Style;
 pub(crate) use self::inbox::Inbox;
 use self::inbox::{ConnKey, Message};
 pub(crate) use self::pool::{Newcomer, Seed, Shards};
@@ -217,17 +218,18 @@ impl Shard {
     }
 
     fn adopt(&mut self, newcomer: Newcomer, now: Now) {
-        let Newcomer { stream, already_read, grant, takes_batches, seat } = newcomer;
+        let Newcomer { stream, already_read, grant, takes_batches, takes_compressed, seat } = newcomer;
         let context = &self.desk.context;
         let (id, name) = context.new_connection();
         let mut session = Session::new(Arc::clone(&context.surroundings), grant, &name, now);
         if self.is_upstream_away {
             session.on_upstream(false, now);
         }
+        let style = Style { is_packed: takes_batches, is_deflated: takes_compressed };
         let entry = self.conns.vacant_entry();
         let key = ConnKey { place: entry.key() as u32, id };
         let stream = mio::net::TcpStream::from_std(stream);
-        let mut conn = Box::new(Conn::new(key, stream, session, takes_batches, seat, now));
+        let mut conn = Box::new(Conn::new(key, stream, session, style, seat, now));
         // Both for good: a socket that was full says so once when it takes bytes again.
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.poll.registry().register(conn.stream(), Token(entry.key()), interest) {
@@ -239,7 +241,7 @@ impl Shard {
         if self.is_draining {
             conn.drain(context.surroundings.config.drain, now);
         }
-        let decoded = conn.decode(&mut already_read.to_vec(), self.desk.rules, now);
+        let decoded = conn.decode(&mut already_read.to_vec(), &mut self.desk, now);
         touch(&mut self.touched, key.place, &mut conn);
         entry.insert(conn);
         if let Err(end) = decoded {
@@ -328,7 +330,7 @@ impl Shard {
         }
         if conn.resumes() {
             self.again.push(key);
-            if let Err(end) = conn.decode(&mut [], self.desk.rules, now) {
+            if let Err(end) = conn.decode(&mut [], &mut self.desk, now) {
                 return self.end(place, end, now);
             }
         }

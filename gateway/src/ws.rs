@@ -4,10 +4,11 @@
 //! messages into bytes. Stricter than the general libraries in one point: a length that is not in its shortest form is an error.
 
 mod decode;
+pub mod deflate;
 mod encode;
 
 pub use decode::{Decoder, FrameError, Incoming, Rules};
-pub use encode::{put_binary, put_close, put_ping, put_pong, put_text};
+pub use encode::{put_binary, put_close, put_compressed_text, put_ping, put_pong, put_text};
 
 /// Longest payload of a control frame (RFC 6455 section 5.5).
 const MAX_CONTROL: u64 = 125;

@@ -6,8 +6,8 @@ use akis_model::ErrorCode;
 use axum::body::Body;
 use axum::extract::{Query, Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
-    UPGRADE,
+    AUTHORIZATION, CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -27,6 +27,7 @@ use crate::clock::Now;
 use crate::origin;
 use crate::problem::Problem;
 use crate::shard::Newcomer;
+use crate::ws::deflate;
 
 /// The subprotocol that is spoken.
 const PROTOCOL: HeaderValue = HeaderValue::from_static("akis.v1");
@@ -81,18 +82,28 @@ fn accept(app: &Arc<App>, request: &mut Request) -> Result<Response, Problem> {
     let has_protocol = offered_protocols(request.headers()).any(|protocol| PROTOCOL == protocol);
     let takes_batches = params.batch.as_deref() == Some("1");
     let seat = Seat::new(place, subject_place, app.sockets.token());
-    app.sockets.spawn(hand_over(Arc::clone(app), upgrade, grant, takes_batches, seat));
-    Ok(switching_protocols(&accept_key, has_protocol))
+    let offers = request.headers().get_all(SEC_WEBSOCKET_EXTENSIONS).iter().filter_map(|value| value.to_str().ok());
+    let takes_compressed = offers.into_iter().any(deflate::is_acceptable);
+    app.sockets.spawn(hand_over(Arc::clone(app), upgrade, grant, takes_batches, takes_compressed, seat));
+    Ok(switching_protocols(&accept_key, has_protocol, takes_compressed))
 }
 
 /// Waits for the upgrade and gives the socket to a shard, with the bytes that were read already.
-async fn hand_over(app: Arc<App>, upgrade: OnUpgrade, grant: Grant, takes_batches: bool, seat: Seat) {
+async fn hand_over(
+    app: Arc<App>,
+    upgrade: OnUpgrade,
+    grant: Grant,
+    takes_batches: bool,
+    takes_compressed: bool,
+    seat: Seat,
+) {
     // The client may be gone before it is upgraded; nobody is left to be told.
     let Ok(upgraded) = upgrade.await else { return };
     let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
     match parts.io.into_inner().into_std() {
         Ok(stream) => {
-            app.shards.adopt(Newcomer { stream, already_read: parts.read_buf, grant, takes_batches, seat });
+            let already_read = parts.read_buf;
+            app.shards.adopt(Newcomer { stream, already_read, grant, takes_batches, takes_compressed, seat });
         }
         Err(error) => warn!(%error, "failed to take a socket out of the runtime"),
     }
@@ -170,7 +181,7 @@ fn token_of<'a>(headers: &'a HeaderMap, params: &'a Params) -> Option<&'a str> {
     bearer.or_else(offered).or(params.token.as_deref())
 }
 
-fn switching_protocols(accept_key: &str, has_protocol: bool) -> Response {
+fn switching_protocols(accept_key: &str, has_protocol: bool, takes_compressed: bool) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -178,6 +189,9 @@ fn switching_protocols(accept_key: &str, has_protocol: bool) -> Response {
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     if let Ok(key) = HeaderValue::from_str(accept_key) {
         headers.insert(SEC_WEBSOCKET_ACCEPT, key);
+    }
+    if takes_compressed {
+        headers.insert(SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(deflate::ACCEPTED));
     }
     if has_protocol {
         headers.insert(SEC_WEBSOCKET_PROTOCOL, PROTOCOL);

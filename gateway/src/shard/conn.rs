@@ -11,6 +11,7 @@ use mio::net::TcpStream;
 use tokio::task::AbortHandle;
 
 use super::desk::Desk;
+use super::gather::Style;
 use super::inbox::ConnKey;
 use super::liveness::{Liveness, Verdict};
 use crate::clock::Now;
@@ -76,7 +77,7 @@ pub(super) struct Conn {
     stream: TcpStream,
     pub(super) session: Session,
     decoder: Decoder,
-    takes_batches: bool,
+    style: Style,
     /// Topics by the session's numbers of channels; [`NO_TOPIC`] where there is none.
     pub(super) topics: Vec<u32>,
     /// Joins that wait for history.
@@ -107,20 +108,13 @@ pub(super) struct Conn {
 pub(super) const NO_TOPIC: u32 = u32::MAX;
 
 impl Conn {
-    pub(super) fn new(
-        key: ConnKey,
-        stream: TcpStream,
-        session: Session,
-        takes_batches: bool,
-        seat: Seat,
-        now: Now,
-    ) -> Self {
+    pub(super) fn new(key: ConnKey, stream: TcpStream, session: Session, style: Style, seat: Seat, now: Now) -> Self {
         Self {
             key,
             stream,
             session,
             decoder: Decoder::default(),
-            takes_batches,
+            style,
             topics: Vec::new(),
             joins: Vec::new(),
             unsent: Vec::new(),
@@ -181,7 +175,7 @@ impl Conn {
                 Ok(0) => return Err(End::Gone),
                 Ok(read) => {
                     let mut buffer = std::mem::take(&mut desk.read_buffer);
-                    let decoded = self.decode(buffer.get_mut(..read).unwrap_or_default(), desk.rules, now);
+                    let decoded = self.decode(buffer.get_mut(..read).unwrap_or_default(), desk, now);
                     desk.read_buffer = buffer;
                     decoded?;
                     if read < desk.read_buffer.len() && !is_closing {
@@ -197,10 +191,12 @@ impl Conn {
     }
 
     /// Decodes bytes that were read, or without any, those that were kept.
-    pub(super) fn decode(&mut self, bytes: &mut [u8], rules: Rules, now: Now) -> Result<(), End> {
-        let Self { session, pong, decoder, .. } = self;
+    pub(super) fn decode(&mut self, bytes: &mut [u8], desk: &mut Desk, now: Now) -> Result<(), End> {
+        let Self { session, pong, decoder, style, .. } = self;
+        let inflater = style.is_deflated.then_some(&mut desk.inflater);
+        let mut rules = Rules { max_message: desk.max_message, inflater };
         let mut is_closed = false;
-        decoder.feed(bytes, rules, &mut |incoming| {
+        decoder.feed(bytes, &mut rules, &mut |incoming| {
             match incoming {
                 Incoming::Text(text) => session.on_text(text, now),
                 Incoming::Binary(_) => session.on_binary(now),
@@ -243,7 +239,7 @@ impl Conn {
             return Ok(Some(at));
         }
         for _ in 0..WRITES_PER_TURN {
-            desk.gather.begin(self.takes_batches);
+            desk.gather.begin(self.style);
             if let Some(payload) = self.pong.take() {
                 desk.gather.put(|out| put_pong(out, &payload));
             }
@@ -313,7 +309,7 @@ impl Conn {
 
     /// Says what is still to be said, and the close. The session has nothing to say after that.
     pub(super) fn say_goodbye(&mut self, code: CloseCode, desk: &mut Desk, now: Now) -> Result<(), End> {
-        desk.gather.begin(self.takes_batches);
+        desk.gather.begin(self.style);
         if !matches!(code, CloseCode::Slow | CloseCode::Normal) {
             self.session.take(usize::MAX, &mut desk.gather, now);
         }

@@ -15,7 +15,7 @@ use super::pace::Pace;
 use super::topics::{Subscriber, Topics};
 use crate::clock::Now;
 use crate::context::Context;
-use crate::ws::Rules;
+use crate::ws::deflate::Inflater;
 
 /// Bytes of one read.
 const READ_BYTES: usize = 64 << 10;
@@ -44,7 +44,8 @@ pub(super) struct Desk {
     pub(super) read_buffer: Box<[u8]>,
     pub(super) gather: Gather,
     pub(super) pace: Pace,
-    pub(super) rules: Rules,
+    pub(super) max_message: usize,
+    pub(super) inflater: Inflater,
     pub(super) tally: Tally,
     tail_age: Option<(Instant, Duration)>,
 }
@@ -67,7 +68,8 @@ impl Desk {
             read_buffer: vec![0; READ_BYTES].into(),
             gather: Gather::default(),
             pace: Pace::new(config.coalesce, config.coalesce_max, Instant::now()),
-            rules: Rules { max_message: config.limits.message_bytes },
+            max_message: config.limits.message_bytes,
+            inflater: Inflater::default(),
             tally: Tally::default(),
             tail_age: None,
             context,

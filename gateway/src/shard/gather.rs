@@ -6,10 +6,20 @@ use bytes::Bytes;
 
 use crate::run::Run;
 use crate::session::Output;
+use crate::ws::deflate::Deflater;
 use crate::ws::put_text;
 
 /// What a shard keeps of the buffer between writes.
 const KEPT_BYTES: usize = 256 << 10;
+
+/// What a client takes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Style {
+    /// Several envelopes in one frame.
+    pub(super) is_packed: bool,
+    /// Compressed messages. Only what many may get is compressed: runs of events.
+    pub(super) is_deflated: bool,
+}
 
 /// The buffer that all connections of a shard share: contiguous frames of one connection at a time.
 #[derive(Debug, Default)]
@@ -18,18 +28,19 @@ pub(super) struct Gather {
     /// Envelopes of a client that takes several in one frame, as an array that is still open.
     packed: Vec<u8>,
     packed_envelopes: usize,
-    is_packing: bool,
+    style: Style,
+    deflater: Deflater,
 }
 
 impl Gather {
-    /// Begins with nothing. `is_packing`: the client takes several envelopes in one frame.
-    pub(super) fn begin(&mut self, is_packing: bool) {
+    /// Begins with nothing.
+    pub(super) fn begin(&mut self, style: Style) {
         self.frames.clear();
         self.frames.shrink_to(KEPT_BYTES);
         self.packed.clear();
         self.packed.shrink_to(KEPT_BYTES);
         self.packed_envelopes = 0;
-        self.is_packing = is_packing;
+        self.style = style;
     }
 
     /// Adds a whole frame; envelopes that were added before come after it.
@@ -39,6 +50,11 @@ impl Gather {
 
     /// Everything that was added, as whole frames.
     pub(super) fn finish(&mut self) -> &[u8] {
+        self.close_packed();
+        &self.frames
+    }
+
+    fn close_packed(&mut self) {
         match self.packed_envelopes {
             0 => {}
             // Bare: without the bracket.
@@ -48,8 +64,8 @@ impl Gather {
                 put_text(&mut self.frames, &self.packed);
             }
         }
+        self.packed.clear();
         self.packed_envelopes = 0;
-        &self.frames
     }
 
     fn pack(&mut self, envelope: &[u8]) {
@@ -61,7 +77,7 @@ impl Gather {
 
 impl Output for Gather {
     fn envelope(&mut self, envelope: &Bytes) {
-        if self.is_packing {
+        if self.style.is_packed {
             self.pack(envelope);
         } else {
             put_text(&mut self.frames, envelope);
@@ -69,7 +85,11 @@ impl Output for Gather {
     }
 
     fn run(&mut self, run: &Arc<Run>) {
-        if self.is_packing {
+        if self.style.is_deflated {
+            self.close_packed();
+            let frames = run.deflated_frames(self.style.is_packed, &mut self.deflater);
+            self.frames.extend_from_slice(frames);
+        } else if self.style.is_packed {
             run.events().iter().for_each(|event| self.pack(&event.envelope));
         } else {
             self.frames.extend_from_slice(run.frames());
@@ -97,7 +117,7 @@ mod tests {
         for (is_packing, n, expected) in
             [(false, 2, vec!["{}", "{}"]), (true, 0, vec![]), (true, 1, vec!["{}"]), (true, 3, vec!["[{},{},{}]"])]
         {
-            gather.begin(is_packing);
+            gather.begin(Style { is_packed: is_packing, is_deflated: false });
             for _ in 0..n {
                 gather.envelope(&Bytes::from_static(b"{}"));
             }

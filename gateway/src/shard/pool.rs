@@ -34,6 +34,8 @@ pub(crate) struct Newcomer {
     pub(crate) grant: Grant,
     /// Whether it takes several envelopes in one frame.
     pub(crate) takes_batches: bool,
+    /// Whether compressed messages were agreed on.
+    pub(crate) takes_compressed: bool,
     /// Its place in the limits, given back when the connection ends.
     pub(crate) seat: Seat,
 }

@@ -1,5 +1,6 @@
 //! Bytes to messages.
 
+use super::deflate::Inflater;
 use super::{MAX_CONTROL, Opcode};
 
 /// One thing that a client sent.
@@ -43,16 +44,20 @@ impl FrameError {
 }
 
 /// What a client may send.
-#[derive(Debug, Clone, Copy)]
-pub struct Rules {
-    /// Bytes of a message, at most. Judged by the head of each frame, before its payload is kept.
+#[derive(Debug)]
+pub struct Rules<'a> {
+    /// Bytes of a message, at most. Judged by the head of each frame, before its payload is kept, and while it is expanded.
     pub max_message: usize,
+    /// Expands compressed messages, where `permessage-deflate` was agreed on. Shared by connections.
+    pub inflater: Option<&'a mut Inflater>,
 }
 
 /// The head of a frame.
 #[derive(Debug, Clone, Copy)]
 struct Head {
     is_final: bool,
+    /// Reserved bit 1: the message is compressed.
+    is_compressed: bool,
     opcode: Opcode,
     mask: [u8; 4],
     /// Bytes of the head itself.
@@ -62,9 +67,10 @@ struct Head {
 
 impl Head {
     /// Reads a head; `None` when more bytes are needed.
-    fn parse(bytes: &[u8]) -> Result<Option<Self>, FrameError> {
+    fn parse(bytes: &[u8], takes_compressed: bool) -> Result<Option<Self>, FrameError> {
         let [first, second, rest @ ..] = bytes else { return Ok(None) };
-        if first & 0x70 != 0 {
+        let is_compressed = first & 0x40 != 0;
+        if first & 0x30 != 0 || (is_compressed && !takes_compressed) {
             return Err(FrameError::Protocol("reserved bit"));
         }
         let is_final = first & 0x80 != 0;
@@ -77,6 +83,9 @@ impl Head {
             0xA => Opcode::Pong,
             _ => return Err(FrameError::Protocol("reserved opcode")),
         };
+        if is_compressed && !matches!(opcode, Opcode::Text | Opcode::Binary) {
+            return Err(FrameError::Protocol("compressed bit on a frame that begins no message"));
+        }
         if second & 0x80 == 0 {
             return Err(FrameError::Protocol("unmasked frame"));
         }
@@ -95,7 +104,14 @@ impl Head {
             return Err(FrameError::Protocol("length not in its shortest form"));
         }
         let Some(&[a, b, c, d]) = rest.get(length_len..length_len + 4) else { return Ok(None) };
-        Ok(Some(Self { is_final, opcode, mask: [a, b, c, d], head_len: 2 + length_len + 4, payload_len }))
+        Ok(Some(Self {
+            is_final,
+            is_compressed,
+            opcode,
+            mask: [a, b, c, d],
+            head_len: 2 + length_len + 4,
+            payload_len,
+        }))
     }
 }
 
@@ -103,6 +119,7 @@ impl Head {
 #[derive(Debug)]
 struct Partial {
     is_text: bool,
+    is_compressed: bool,
     bytes: Vec<u8>,
     /// How much of a text is known to be UTF-8.
     checked: usize,
@@ -111,7 +128,7 @@ struct Partial {
 impl Partial {
     /// Checks what is new of a text. A character may go on in the next frame, unless there is none.
     fn check(&mut self, is_final: bool) -> Result<(), FrameError> {
-        if !self.is_text {
+        if !self.is_text || self.is_compressed {
             return Ok(());
         }
         match std::str::from_utf8(self.bytes.get(self.checked..).unwrap_or_default()) {
@@ -153,7 +170,7 @@ impl Decoder {
     pub fn feed(
         &mut self,
         bytes: &mut [u8],
-        rules: Rules,
+        rules: &mut Rules<'_>,
         on: &mut impl FnMut(Incoming<'_>) -> bool,
     ) -> Result<(), FrameError> {
         if self.kept.is_empty() {
@@ -177,26 +194,26 @@ impl Decoder {
     fn decode(
         &mut self,
         bytes: &mut [u8],
-        rules: Rules,
+        rules: &mut Rules<'_>,
         on: &mut impl FnMut(Incoming<'_>) -> bool,
     ) -> Result<usize, FrameError> {
         let mut at = 0;
         while let Some(waiting) = bytes.get_mut(at..).filter(|waiting| !waiting.is_empty()) {
-            let Some(head) = Head::parse(waiting)? else { break };
+            let Some(head) = Head::parse(waiting, rules.inflater.is_some())? else { break };
             self.check_size(&head, rules)?;
             let end = head.head_len + head.payload_len as usize;
             let Some(payload) = waiting.get_mut(head.head_len..end) else { break };
             unmask(payload, head.mask);
             at += end;
             self.frames += 1;
-            if !self.on_frame(head, payload, on)? {
+            if !self.on_frame(head, payload, rules, on)? {
                 break;
             }
         }
         Ok(at)
     }
 
-    fn check_size(&self, head: &Head, rules: Rules) -> Result<(), FrameError> {
+    fn check_size(&self, head: &Head, rules: &Rules<'_>) -> Result<(), FrameError> {
         let collected = match head.opcode {
             Opcode::Continuation => self.partial.as_ref().map_or(0, |partial| partial.bytes.len()),
             _ => 0,
@@ -212,6 +229,7 @@ impl Decoder {
         &mut self,
         head: Head,
         payload: &[u8],
+        rules: &mut Rules<'_>,
         on: &mut impl FnMut(Incoming<'_>) -> bool,
     ) -> Result<bool, FrameError> {
         match head.opcode {
@@ -224,29 +242,41 @@ impl Decoder {
             Opcode::Text | Opcode::Binary if self.partial.is_some() => {
                 return Err(FrameError::Protocol("new message inside another one"));
             }
-            Opcode::Text if head.is_final => {
-                let text = std::str::from_utf8(payload).map_err(|_| FrameError::NotUtf8)?;
-                return Ok(on(Incoming::Text(text)));
+            Opcode::Text | Opcode::Binary if head.is_final => {
+                return finish(head.opcode == Opcode::Text, head.is_compressed, payload, rules, on);
             }
-            Opcode::Binary if head.is_final => return Ok(on(Incoming::Binary(payload))),
             Opcode::Continuation | Opcode::Text | Opcode::Binary => {}
         }
-        let is_text = head.opcode == Opcode::Text;
-        let mut partial =
-            self.partial.take().unwrap_or_else(|| Box::new(Partial { is_text, bytes: Vec::new(), checked: 0 }));
+        let (is_text, is_compressed) = (head.opcode == Opcode::Text, head.is_compressed);
+        let begun = || Box::new(Partial { is_text, is_compressed, bytes: Vec::new(), checked: 0 });
+        let mut partial = self.partial.take().unwrap_or_else(begun);
         partial.bytes.extend_from_slice(payload);
         partial.check(head.is_final)?;
         if !head.is_final {
             self.partial = Some(partial);
             return Ok(true);
         }
-        if partial.is_text {
-            // Checked above already; once more is cheaper than carrying the proof along.
-            let text = std::str::from_utf8(&partial.bytes).map_err(|_| FrameError::NotUtf8)?;
-            return Ok(on(Incoming::Text(text)));
-        }
-        Ok(on(Incoming::Binary(&partial.bytes)))
+        finish(partial.is_text, partial.is_compressed, &partial.bytes, rules, on)
     }
+}
+
+/// Gives a whole message on.
+fn finish(
+    is_text: bool,
+    is_compressed: bool,
+    payload: &[u8],
+    rules: &mut Rules<'_>,
+    on: &mut impl FnMut(Incoming<'_>) -> bool,
+) -> Result<bool, FrameError> {
+    let message = match &mut rules.inflater {
+        Some(inflater) if is_compressed => inflater.inflate(payload, rules.max_message)?,
+        _ => payload,
+    };
+    if is_text {
+        let text = std::str::from_utf8(message).map_err(|_| FrameError::NotUtf8)?;
+        return Ok(on(Incoming::Text(text)));
+    }
+    Ok(on(Incoming::Binary(message)))
 }
 
 /// Takes the mask off (RFC 6455 section 5.3), eight bytes at a time.

@@ -27,6 +27,15 @@ pub fn put_text(out: &mut Vec<u8>, text: &[u8]) {
     put(out, Opcode::Text, text);
 }
 
+/// Appends a text frame whose payload is compressed (RFC 7692 section 6).
+pub fn put_compressed_text(out: &mut Vec<u8>, payload: &[u8]) {
+    let at = out.len();
+    put(out, Opcode::Text, payload);
+    if let Some(first) = out.get_mut(at) {
+        *first |= 0x40;
+    }
+}
+
 /// Appends a binary frame.
 pub fn put_binary(out: &mut Vec<u8>, bytes: &[u8]) {
     put(out, Opcode::Binary, bytes);

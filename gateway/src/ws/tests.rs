@@ -47,14 +47,18 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-const RULES: Rules = Rules { max_message: 1000 };
+const MAX_MESSAGE: usize = 1000;
+
+fn rules(max_message: usize) -> Rules<'static> {
+    Rules { max_message, inflater: None }
+}
 
 /// Decodes bytes that come in pieces.
-fn decode_pieces(pieces: &[&[u8]], rules: Rules) -> Result<(Vec<Came>, Decoder), FrameError> {
+fn decode_pieces(pieces: &[&[u8]], mut rules: Rules<'_>) -> Result<(Vec<Came>, Decoder), FrameError> {
     let mut decoder = Decoder::default();
     let mut all = Vec::new();
     for piece in pieces {
-        decoder.feed(&mut piece.to_vec(), rules, &mut |incoming| {
+        decoder.feed(&mut piece.to_vec(), &mut rules, &mut |incoming| {
             all.push(incoming.into());
             true
         })?;
@@ -63,7 +67,7 @@ fn decode_pieces(pieces: &[&[u8]], rules: Rules) -> Result<(Vec<Came>, Decoder),
 }
 
 fn decode_all(bytes: &[u8], step: usize) -> Result<Vec<Came>, FrameError> {
-    decode_pieces(&bytes.chunks(step).collect::<Vec<_>>(), RULES).map(|(all, _)| all)
+    decode_pieces(&bytes.chunks(step).collect::<Vec<_>>(), rules(MAX_MESSAGE)).map(|(all, _)| all)
 }
 
 #[test]
@@ -143,7 +147,7 @@ fn a_message_may_be_split_around_a_ping() {
 #[test]
 fn nothing_is_held_between_messages() {
     let bytes = [frame(0x01, b"x"), frame(0x80, b"y"), frame(0x89, b"z")].concat();
-    let (_, decoder) = decode_pieces(&[&bytes[..9], &bytes[9..]], RULES).unwrap();
+    let (_, decoder) = decode_pieces(&[&bytes[..9], &bytes[9..]], rules(MAX_MESSAGE)).unwrap();
     assert_eq!((decoder.held_bytes(), decoder.frames()), (0, 3));
 }
 
@@ -155,7 +159,7 @@ fn what_is_not_wanted_yet_is_kept() {
     for expected in 1..=3 {
         let came = std::mem::take(&mut bytes);
         decoder
-            .feed(&mut came.clone(), RULES, &mut |incoming| {
+            .feed(&mut came.clone(), &mut rules(MAX_MESSAGE), &mut |incoming| {
                 all.push(Came::from(incoming));
                 false
             })
@@ -233,8 +237,7 @@ proptest! {
         }
         client.flush(&mut stream).unwrap();
         let bytes = stream.into_inner();
-        let rules = Rules { max_message: 1 << 20 };
-        let (read, _) = decode_pieces(&bytes.chunks(step).collect::<Vec<_>>(), rules).unwrap();
+        let (read, _) = decode_pieces(&bytes.chunks(step).collect::<Vec<_>>(), rules(1 << 20)).unwrap();
         let sent: Vec<_> = messages.iter().map(came).collect();
         prop_assert_eq!(read, sent);
     }
@@ -250,9 +253,37 @@ fn every_cut_in_two_gives_the_same() {
         frame(0x88, b"\x03\xe8"),
     ]
     .concat();
-    let whole = decode_pieces(&[&bytes], RULES).unwrap().0;
+    let whole = decode_pieces(&[&bytes], rules(MAX_MESSAGE)).unwrap().0;
     for cut in 0..=bytes.len() {
         let (left, right) = bytes.split_at(cut);
-        assert_eq!(decode_pieces(&[left, right], RULES).unwrap().0, whole, "cut at {cut}");
+        assert_eq!(decode_pieces(&[left, right], rules(MAX_MESSAGE)).unwrap().0, whole, "cut at {cut}");
     }
+}
+
+#[test]
+fn compressed_messages_are_expanded_where_that_was_agreed_on() {
+    let text = "abc".repeat(100);
+    let payload = deflate::Deflater::default().deflate(text.as_bytes()).unwrap().to_vec();
+    let (head, tail) = payload.split_at(3);
+    let split = [frame(0x41, head), frame(0x89, b"p"), frame(0x80, tail)].concat();
+    let mut inflater = deflate::Inflater::default();
+    for (bytes, expected) in [
+        (frame(0xC1, &payload), Ok(vec![Came::Text(text.clone())])),
+        (split, Ok(vec![Came::Ping(b"p".to_vec()), Came::Text(text.clone())])),
+        (frame(0x81, b"plain"), Ok(vec![Came::Text("plain".to_owned())])),
+        (frame(0xC9, b""), Err(1002)),
+        ([frame(0x41, head), frame(0xC0, tail)].concat(), Err(1002)),
+        (frame(0xE1, &payload), Err(1002)),
+        (frame(0xC1, &[0xFF; 9]), Err(1002)),
+    ] {
+        for step in [1, 7, 1000] {
+            let pieces: Vec<_> = bytes.chunks(step).collect();
+            let rules = Rules { max_message: 300, inflater: Some(&mut inflater) };
+            let read = decode_pieces(&pieces, rules).map(|(all, _)| all).map_err(FrameError::close_code);
+            assert_eq!(read, expected, "{step} bytes at a time");
+        }
+    }
+    let rules = Rules { max_message: 299, inflater: Some(&mut inflater) };
+    assert_eq!(decode_pieces(&[&frame(0xC1, &payload)], rules).map(|(all, _)| all), Err(FrameError::TooLarge));
+    assert_eq!(decode_all(&frame(0xC1, &payload), 1000), Err(FrameError::Protocol("reserved bit")));
 }

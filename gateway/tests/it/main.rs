@@ -4,6 +4,7 @@
 
 mod away;
 mod bench;
+mod compressed;
 mod handshake;
 mod key_server;
 mod keys;

@@ -35,7 +35,7 @@ impl Replica {
         {
             let mut tail = view.tail.lock();
             tail.watch(channel);
-            if let Some(joined) = self.in_memory(&mut tail, channel, from) {
+            if let Some(joined) = self.join_from_memory(&mut tail, channel, from) {
                 activate(joined);
                 return Ok(());
             }
@@ -59,7 +59,7 @@ impl Replica {
     }
 
     /// Joins from memory alone, when it reaches.
-    fn in_memory(&self, tail: &mut Tail, channel: &Channel, from: From) -> Option<Joined> {
+    fn join_from_memory(&self, tail: &mut Tail, channel: &Channel, from: From) -> Option<Joined> {
         let ring = tail.ring(channel)?;
         let (oldest, last, proven) = (ring.first()?, ring.last, ring.is_proven);
         let (position, wanted) = match from {
