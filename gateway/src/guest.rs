@@ -81,11 +81,6 @@ impl Guest {
         }
     }
 
-    /// Makes the next [`Guest::changed`] return at once.
-    pub(crate) fn wake(&self) {
-        self.peer.wake.notify_one();
-    }
-
     /// Leaves all channels. The session may still have answers to be written.
     pub(crate) fn leave_all(&mut self) {
         self.joins.clear();

@@ -8,10 +8,11 @@ mod auth;
 mod batch;
 mod clock;
 mod context;
+mod cors;
+mod digest;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
 mod gateway;
-#[expect(dead_code, reason = "streams over HTTP are served with it")]
 mod guest;
 mod hub;
 mod limits;
@@ -19,11 +20,14 @@ mod metrics;
 mod origin;
 mod problem;
 mod publish;
+mod query;
 mod request;
+mod rest;
 mod run;
 mod server;
 mod session;
 mod shard;
+mod sse;
 mod wire;
 pub mod ws;
 

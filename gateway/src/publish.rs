@@ -1,44 +1,39 @@
-//! `POST /v1/publish`: events of applications, one or many.
+//! `POST /v1/publish`: events of applications, one or many, in this protocol's form or as CloudEvents.
+
+mod cloudevent;
+mod event;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use akis_eventlog::{Append, StoreError};
-use akis_model::{Body as EventBody, Channel, ErrorCode, Outcome, Seq};
+use akis_model::{Channel, ErrorCode, Seq};
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE, ORIGIN, VARY,
-};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
+#[cfg(any(fuzzing, test))]
+use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use parking_lot::Mutex;
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::auth::{Grant, check_event};
+use self::event::{Refused, Sent};
+use crate::auth::Grant;
 use crate::clock::Now;
 use crate::limits::TokenBucket;
-use crate::origin;
 use crate::problem::Problem;
 use crate::server::{App, authorize_request};
-use crate::wire::OWN_EVENTS;
 
 /// How long the log may take, so that the answer comes within 5 s.
 const APPEND_WITHIN: Duration = Duration::from_millis(4500);
 
 /// Seconds after which a publisher may try again when the log is away.
 const RETRY_AFTER_S: u64 = 1;
-
-/// Longest name of an event and longest idempotency id, in bytes.
-const MAX_NAME_BYTES: usize = 128;
-
-/// Levels of nesting in `data`. Common readers stop at 128, and the envelope is one of them.
-const MAX_DEPTH: usize = 100;
 
 /// A body may be so many times too large and is still read to its end.
 const DISCARD_TIMES: usize = 16;
@@ -61,109 +56,94 @@ impl PublishRates {
     }
 }
 
-/// One event as it is sent. Unknown fields are ignored.
-#[derive(Deserialize)]
-struct Sent<'a> {
-    channel: String,
-    event: String,
-    #[serde(borrow)]
-    data: &'a RawValue,
-    ts: Option<u64>,
-    id: Option<String>,
+/// Reads an event in each of the forms of CloudEvents. For the fuzz target alone.
+#[cfg(any(fuzzing, test))]
+pub(crate) fn fuzz_cloud_event(text: &str) {
+    if let Ok(item) = serde_json::from_str(text) {
+        let _ = cloudevent::structured(item);
+    }
+    let Some((attributes, data)) = text.split_once("\n\n") else { return };
+    let Ok(data) = serde_json::from_str(data) else { return };
+    let named = attributes.lines().filter_map(|line| line.split_once(": "));
+    let headers: HeaderMap = named
+        .filter_map(|(name, value)| Some((name.parse::<HeaderName>().ok()?, value.parse::<HeaderValue>().ok()?)))
+        .collect();
+    let _ = cloudevent::binary(&headers, data);
 }
 
-/// Why one event is refused; the status is for a request that has only this one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Refused {
-    channel: Option<String>,
-    status: StatusCode,
-    code: ErrorCode,
-    message: String,
+/// How events are written in a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// This protocol's own: an object, or an array of them.
+    Own,
+    /// One CloudEvent as an object.
+    Structured,
+    /// An array of CloudEvents.
+    Batch,
+    /// One CloudEvent with its attributes in headers and its data as the body.
+    Binary,
 }
 
-impl Refused {
-    fn new(channel: &str, status: StatusCode, code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { channel: Some(channel.to_owned()), status, code, message: message.into() }
-    }
-
-    fn bad(channel: &str, message: impl Into<String>) -> Self {
-        Self::new(channel, StatusCode::BAD_REQUEST, ErrorCode::BadRequest, message)
-    }
-
-    fn to_json(&self) -> Value {
-        let mut value = json!({ "errorCode": self.code.as_str(), "message": self.message });
-        if let Some(channel) = &self.channel {
-            value["channel"] = channel.as_str().into();
+impl Form {
+    /// The form that the headers name, if it is one of those that are understood.
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let media_type = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match media_type.as_str() {
+            "application/cloudevents+json" => Some(Self::Structured),
+            "application/cloudevents-batch+json" => Some(Self::Batch),
+            other if !cloudevent::is_json(other) => None,
+            _ if cloudevent::is_binary(headers) => Some(Self::Binary),
+            "application/json" => Some(Self::Own),
+            _ => None,
         }
-        value
+    }
+
+    /// The events of a body, and whether they are answered one by one.
+    fn items<'a>(self, text: &'a str, headers: &HeaderMap) -> Result<(Vec<Result<Sent<'a>, Refused>>, bool), Problem> {
+        let is_array = match self {
+            Self::Own => text.trim_start().starts_with('['),
+            Self::Batch => true,
+            Self::Structured | Self::Binary => false,
+        };
+        let items: Vec<&RawValue> = if is_array {
+            serde_json::from_str(text).map_err(|error| Problem::bad_request(format!("not a JSON array: {error}")))?
+        } else {
+            let item = serde_json::from_str(text);
+            vec![item.map_err(|error| Problem::bad_request(format!("not a JSON object: {error}")))?]
+        };
+        let read = |item| match self {
+            Self::Own => Sent::read(item),
+            Self::Structured | Self::Batch => cloudevent::structured(item),
+            Self::Binary => cloudevent::binary(headers, item),
+        };
+        Ok((items.into_iter().map(read).collect(), is_array))
     }
 }
 
 /// Answers `POST /v1/publish`.
 pub(crate) async fn publish(State(app): State<Arc<App>>, request: Request) -> Response {
-    let headers = request.headers().clone();
-    let answered = match check_origin(&app, &headers) {
-        Ok(()) => accept(&app, request).await,
-        Err(problem) => Err(problem),
-    };
-    let mut response = answered.unwrap_or_else(|problem| {
+    accept(&app, request).await.unwrap_or_else(|problem| {
         app.context.surroundings.metrics.refused("publish");
         problem.into_response()
-    });
-    allow_origin(&headers, &mut response);
-    response
-}
-
-/// Answers a browser that asks whether its page may publish.
-pub(crate) async fn preflight(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    if let Err(problem) = check_origin(&app, &headers) {
-        return problem.into_response();
-    }
-    let mut response = StatusCode::NO_CONTENT.into_response();
-    allow_origin(&headers, &mut response);
-    let allowed = response.headers_mut();
-    allowed.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST"));
-    allowed.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("authorization, content-type"));
-    response
-}
-
-fn check_origin(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
-    if origin::is_allowed(headers, &app.context.surroundings.config.origins) {
-        Ok(())
-    } else {
-        Err(Problem::new(StatusCode::FORBIDDEN, ErrorCode::BadRequest, "the origin is not allowed"))
-    }
-}
-
-/// Lets the page read the answer; its origin has been checked.
-fn allow_origin(asked: &HeaderMap, response: &mut Response) {
-    if let Some(origin) = asked.get(ORIGIN)
-        && response.status() != StatusCode::FORBIDDEN
-    {
-        response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        response.headers_mut().insert(VARY, HeaderValue::from_static("Origin"));
-    }
+    })
 }
 
 async fn accept(app: &App, request: Request) -> Result<Response, Problem> {
     let now = Now::read();
     let (head, body) = request.into_parts();
     let grant = authorize_request(app, &head.headers, &head.uri, now).map_err(|error| Problem::from(&error))?;
-    if !is_json(&head.headers) {
-        let detail = "events are published as application/json";
+    let Some(form) = Form::of(&head.headers) else {
+        let detail = "events are application/json, application/cloudevents+json or application/cloudevents-batch+json";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::BadRequest, detail));
-    }
+    };
     let body = read_body(app, body).await?;
     let text = std::str::from_utf8(&body).map_err(|_| Problem::bad_request("the body is not UTF-8"))?;
-    let is_array = text.trim_start().starts_with('[');
-    let items: Vec<&RawValue> = if is_array {
-        serde_json::from_str(text).map_err(|error| Problem::bad_request(format!("not a JSON array: {error}")))?
-    } else {
-        vec![serde_json::from_str(text).map_err(|error| Problem::bad_request(format!("not a JSON object: {error}")))?]
-    };
+    let (items, is_array) = form.items(text, &head.headers)?;
     check_rate(app, &grant, items.len(), now)?;
     let event_bytes = app.context.surroundings.config.limits.event_bytes;
-    let checked: Vec<_> = items.into_iter().map(|item| check(item, &grant, event_bytes, now.unix_ms)).collect();
+    let check = |item: Result<Sent<'_>, Refused>| item?.check(&grant, event_bytes, now.unix_ms);
+    let checked: Vec<_> = items.into_iter().map(check).collect();
     let results = append(app, checked).await?;
     if is_array {
         let results: Vec<Value> = results.iter().map(to_json).collect();
@@ -185,12 +165,6 @@ fn to_json(result: &Result<(Channel, Seq), Refused>) -> Value {
 
 fn json_response(value: &Value) -> Response {
     ([(CONTENT_TYPE, "application/json")], value.to_string()).into_response()
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media_type = value.split(';').next().unwrap_or_default();
-    media_type.trim().eq_ignore_ascii_case("application/json")
 }
 
 /// Reads the body as far as it may be. What is too much is read and thrown away, within reason: a client that is still
@@ -235,72 +209,6 @@ fn check_rate(app: &App, grant: &Grant, events: usize, now: Now) -> Result<(), P
         .map_err(|wait| Problem::too_many("more events than allowed", wait.as_secs() + 1))
 }
 
-/// Checks one event and renders its body.
-fn check(item: &RawValue, grant: &Grant, event_bytes: usize, now_ms: i64) -> Result<Append, Refused> {
-    let sent: Sent<'_> = serde_json::from_str(item.get()).map_err(|error| {
-        let named = serde_json::from_str::<Value>(item.get()).ok();
-        let channel = named.and_then(|value| value.get("channel").and_then(Value::as_str).map(str::to_owned));
-        let message = format!("not an event: {error}");
-        Refused { channel, status: StatusCode::BAD_REQUEST, code: ErrorCode::BadRequest, message }
-    })?;
-    let name = sent.channel.as_str();
-    let channel = Channel::parse(name)
-        .map_err(|error| Refused::new(name, StatusCode::BAD_REQUEST, ErrorCode::BadChannel, error.to_string()))?;
-    if channel.is_venue() || !grant.publish.allows(&channel) {
-        let message =
-            if channel.is_venue() { "channels of a venue are its own" } else { "the token does not allow the channel" };
-        return Err(Refused::new(name, StatusCode::FORBIDDEN, ErrorCode::ChannelForbidden, message));
-    }
-    let event = sent.event.as_str();
-    if event.is_empty() || event.len() > MAX_NAME_BYTES || OWN_EVENTS.contains(&event) {
-        return Err(Refused::bad(name, "event is a name of up to 128 bytes, and none of the gateway's own"));
-    }
-    if sent.id.as_ref().is_some_and(|id| id.is_empty() || id.len() > MAX_NAME_BYTES) {
-        return Err(Refused::bad(name, "id is a string of up to 128 bytes"));
-    }
-    let ts_ms = match sent.ts.map(Seq::new) {
-        None => now_ms,
-        Some(Ok(ts)) => i64::try_from(ts.get()).unwrap_or(now_ms),
-        Some(Err(_)) => return Err(Refused::bad(name, "ts is milliseconds since the epoch")),
-    };
-    check_event(name, event, sent.data.get()).map_err(|why| Refused::bad(name, why))?;
-    let data = compact(sent.data.get()).and_then(|data| RawValue::from_string(data).ok());
-    let data = data.ok_or_else(|| Refused::bad(name, "data is nested too deeply"))?;
-    let body = EventBody::render(ts_ms, event, &channel, Outcome::Ok, &data)
-        .map_err(|error| Refused::bad(name, error.to_string()))?;
-    if body.text().len() > event_bytes {
-        let message = format!("the event is larger than {event_bytes} bytes");
-        return Err(Refused::new(name, StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::BadRequest, message));
-    }
-    Ok(Append { channel, id: sent.id, body: body.text().clone() })
-}
-
-/// Removes the space between the tokens of well-formed JSON, so that an envelope is one line and numbers stay as they were
-/// written. `None` when it is nested too deeply.
-fn compact(json: &str) -> Option<String> {
-    let mut out = String::with_capacity(json.len());
-    let (mut depth, mut in_string, mut is_escaped) = (0_usize, false, false);
-    for c in json.chars() {
-        if in_string {
-            in_string = is_escaped || c != '"';
-            is_escaped = !is_escaped && c == '\\';
-        } else {
-            match c {
-                ' ' | '\n' | '\r' | '\t' => continue,
-                '"' => in_string = true,
-                '{' | '[' => depth += 1,
-                '}' | ']' => depth = depth.saturating_sub(1),
-                _ => {}
-            }
-        }
-        if depth > MAX_DEPTH {
-            return None;
-        }
-        out.push(c);
-    }
-    Some(out)
-}
-
 /// Appends what may be, and puts the results where the events were.
 async fn append(
     app: &App,
@@ -333,18 +241,4 @@ async fn append(
         }
     };
     Ok(checked.into_iter().map(place).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn compacting_changes_nothing_but_space() {
-        let json = "{ \"a b\" : [ 1.50 ,\n 1e400 ], \"c\\\" \" : \"x \\\\\" , \"d\":{ } }";
-        assert_eq!(compact(json).unwrap(), r#"{"a b":[1.50,1e400],"c\" ":"x \\","d":{}}"#);
-        let deep = format!("{}{}", "[".repeat(101), "]".repeat(101));
-        assert_eq!(compact(&deep), None);
-        assert!(compact(&deep[1..201]).is_some());
-    }
 }

@@ -15,7 +15,7 @@ const MAX_CHANNELS: usize = 200;
 const MAX_ID_BYTES: usize = 64;
 
 /// Longest `interval`: a day. Beyond it a subscription would be as good as none.
-const MAX_INTERVAL_MS: u64 = 86_400_000;
+pub(crate) const MAX_INTERVAL_MS: u64 = 86_400_000;
 
 /// One message of a client.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,6 +1,7 @@
 //! Lets sockets in: the accept loop, the routes, and the end of all of it.
 
 mod admission;
+mod entry;
 mod upgrade;
 
 use std::convert::Infallible;
@@ -14,6 +15,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Request, StatusCode};
+use axum::middleware::from_fn_with_state;
 use axum::response::{Html, Response};
 use axum::routing::{any, get, post};
 use hyper::server::conn::http1;
@@ -31,9 +33,12 @@ use self::admission::Admissions;
 use crate::context::Context;
 use crate::problem::Problem;
 use crate::publish::{self, PublishRates};
+use crate::rest::{self, Source};
 use crate::shard::Shards;
+use crate::{cors, sse};
 
 pub(crate) use self::admission::Seat;
+pub(crate) use self::entry::{admit, admit_to_stay};
 pub(crate) use self::upgrade::authorize_request;
 
 /// Head of a request, at most.
@@ -59,15 +64,30 @@ pub(crate) struct App {
     admissions: Admissions,
     /// Rates of publishers.
     pub(crate) publish_rates: PublishRates,
+    /// What is read without subscribing.
+    pub(crate) source: Source,
     /// Upgraded sockets: each holds a token until it has ended.
     sockets: TaskTracker,
+    /// Event streams. Their sockets are not upgraded.
+    pub(crate) streams: TaskTracker,
     /// Who serves them.
     shards: Arc<Shards>,
+}
+
+impl App {
+    /// Clients that are being served.
+    fn connections(&self) -> usize {
+        self.sockets.len() + self.streams.len()
+    }
 }
 
 /// The address of the other side, as an extension of requests.
 #[derive(Debug, Clone, Copy)]
 struct Remote(SocketAddr);
+
+/// Cuts the socket that a request came by, as an extension of requests.
+#[derive(Debug, Clone)]
+pub(crate) struct Cut(pub(crate) CancellationToken);
 
 /// The HTTP side of a gateway.
 pub(crate) struct Server {
@@ -81,13 +101,29 @@ impl Server {
     /// A server whose `GET /` serves `page`.
     pub(crate) fn new(context: Arc<Context>, shards: Arc<Shards>, page: Option<&'static str>) -> Self {
         let admissions = Admissions::new(&context.surroundings.config.limits);
-        let (publish_rates, sockets) = (PublishRates::default(), TaskTracker::new());
-        let app = Arc::new(App { context, admissions, publish_rates, sockets, shards });
+        let app = Arc::new(App {
+            admissions,
+            publish_rates: PublishRates::default(),
+            source: Source::new(Arc::clone(&context)),
+            sockets: TaskTracker::new(),
+            streams: TaskTracker::new(),
+            shards,
+            context,
+        });
+        let pages = Router::new()
+            .route("/live/sse", get(sse::stream))
+            .route("/v1/snapshot", get(rest::snapshot))
+            .route("/v1/history/{channel}", get(rest::history))
+            .route("/v1/candles/{channel}", get(rest::candles))
+            .route("/v1/channels", get(rest::channels))
+            .route("/v1/publish", post(publish::publish))
+            .method_not_allowed_fallback(method_not_allowed)
+            // Around everything: a browser asks beforehand with a method that no route has.
+            .layer(from_fn_with_state(Arc::clone(&app), cors::guard));
         let mut router = Router::new()
             .route("/live", any(upgrade::live))
-            .route("/v1/publish", post(publish::publish).options(publish::preflight))
+            .merge(pages)
             .layer(DefaultBodyLimit::disable())
-            .method_not_allowed_fallback(method_not_allowed)
             .fallback(not_found);
         if let Some(page) = page {
             router = router.route("/", get(move || async move { Html(page) }));
@@ -117,9 +153,11 @@ impl Server {
         context.stop.cancel();
         self.app.shards.stop();
         self.app.sockets.close();
+        self.app.streams.close();
         self.plain.close();
         let ended = async {
             self.app.sockets.wait().await;
+            self.app.streams.wait().await;
             self.plain.wait().await;
         };
         if timeout(STOP_WITHIN, ended).await.is_err() {
@@ -132,12 +170,17 @@ impl Server {
     async fn drain(&self) {
         let context = &self.app.context;
         let period = context.surroundings.config.drain;
-        info!(connections = self.app.sockets.len(), ?period, "gateway drains");
+        info!(connections = self.app.connections(), ?period, "gateway drains");
         context.drain.cancel();
         self.app.shards.drain();
         self.app.sockets.close();
-        if timeout(period + DRAIN_MARGIN, self.app.sockets.wait()).await.is_err() {
-            warn!(connections = self.app.sockets.len(), "clients are left after the drain time");
+        self.app.streams.close();
+        let left = async {
+            self.app.sockets.wait().await;
+            self.app.streams.wait().await;
+        };
+        if timeout(period + DRAIN_MARGIN, left).await.is_err() {
+            warn!(connections = self.app.connections(), "clients are left after the drain time");
         }
     }
 
@@ -155,7 +198,8 @@ impl Server {
     }
 
     fn take(&self, stream: TcpStream, remote: SocketAddr) {
-        if self.plain.len() >= MAX_PLAIN {
+        // A stream is bounded by the limits on connections, and must not keep others from asking.
+        if self.plain.len() >= MAX_PLAIN + self.app.streams.len() {
             self.app.context.surroundings.metrics.refused("plain_sockets");
             return;
         }
@@ -163,8 +207,11 @@ impl Server {
         let _ = stream.set_nodelay(true);
         let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES);
         let (app, router) = (Arc::clone(&self.app), self.router.clone());
+        let cut = CancellationToken::new();
+        let cut_by_request = cut.clone();
         let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(Remote(remote));
+            request.extensions_mut().insert(Cut(cut_by_request.clone()));
             let (app, router) = (Arc::clone(&app), router.clone());
             async move {
                 upgrade::settle_key(&app, request.headers(), request.uri()).await;
@@ -182,6 +229,7 @@ impl Server {
             tokio::select! {
                 // What goes wrong here is the other side's: nothing to be told to anybody.
                 _ = connection => {}
+                () = cut.cancelled() => {}
                 () = stop.cancelled() => {}
             }
         });

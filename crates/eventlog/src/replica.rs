@@ -6,6 +6,7 @@
 //! hands it over while the tail stands still, so nothing falls between the two.
 
 mod join;
+mod lookup;
 mod reader;
 mod reads;
 
@@ -22,6 +23,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+pub use self::lookup::Excerpt;
 use self::reader::Reader;
 use self::reads::Reads;
 use crate::errors::ErrorCounts;

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use akis_model::ErrorCode;
 use axum::body::Body;
-use axum::extract::{Query, Request, State};
+use axum::extract::{Query, State};
 use axum::http::header::{
     AUTHORIZATION, CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
@@ -20,8 +21,9 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::warn;
 
-use super::admission::{Denial, Seat};
-use super::{App, Remote};
+use super::App;
+use super::admission::Seat;
+use super::entry::admit_to_stay;
 use crate::auth::{AuthError, Grant};
 use crate::clock::Now;
 use crate::origin;
@@ -43,47 +45,29 @@ struct Params {
 }
 
 /// Answers a request to `/live`.
-pub(super) async fn live(State(app): State<Arc<App>>, mut request: Request) -> Response {
-    match accept(&app, &mut request) {
+pub(super) async fn live(State(app): State<Arc<App>>, mut head: Parts) -> Response {
+    match accept(&app, &mut head) {
         Ok(response) => response,
         Err(problem) => problem.into_response(),
     }
 }
 
-fn accept(app: &Arc<App>, request: &mut Request) -> Result<Response, Problem> {
-    let accept_key = check_handshake(request.method(), request.headers())?;
-    let metrics = &app.context.surroundings.metrics;
-    let deny = |denial: Denial| {
-        metrics.refused(denial.as_str());
-        Problem::from(denial)
-    };
-    if app.context.drain.is_cancelled() {
-        return Err(deny(Denial::Draining));
-    }
-    let config = &app.context.surroundings.config;
-    if !origin::is_allowed(request.headers(), &config.origins) {
-        metrics.refused("origin");
+fn accept(app: &Arc<App>, head: &mut Parts) -> Result<Response, Problem> {
+    let accept_key = check_handshake(&head.method, &head.headers)?;
+    let surroundings = &app.context.surroundings;
+    if !origin::is_allowed(&head.headers, &surroundings.config.origins) {
+        surroundings.metrics.refused("origin");
         return Err(Problem::new(StatusCode::FORBIDDEN, ErrorCode::BadRequest, "the origin is not allowed"));
     }
-    let now = Now::read();
-    let Some(Remote(remote)) = request.extensions().get().copied() else {
-        return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::InternalError, "no remote address"));
-    };
-    let place = app.admissions.enter(remote.ip(), now.instant).map_err(deny)?;
-    let params = params(request.uri());
-    let grant = authorize(app, request.headers(), &params, now).map_err(|error| {
-        metrics.refused("token");
-        Problem::from(&error)
-    })?;
-    let subject_place = app.admissions.enter_subject(&grant.subject).map_err(deny)?;
-    let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
+    let visitor = admit_to_stay(app, head, Now::read())?;
+    let Some(upgrade) = head.extensions.remove::<OnUpgrade>() else {
         return Err(upgrade_required("the connection cannot be upgraded"));
     };
-    let has_protocol = offered_protocols(request.headers()).any(|protocol| PROTOCOL == protocol);
-    let takes_batches = params.batch.as_deref() == Some("1");
-    let seat = Seat::new(place, subject_place, app.sockets.token());
-    let offers = request.headers().get_all(SEC_WEBSOCKET_EXTENSIONS).iter().filter_map(|value| value.to_str().ok());
+    let has_protocol = offered_protocols(&head.headers).any(|protocol| PROTOCOL == protocol);
+    let takes_batches = params(&head.uri).batch.as_deref() == Some("1");
+    let offers = head.headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter().filter_map(|value| value.to_str().ok());
     let takes_compressed = offers.into_iter().any(deflate::is_acceptable);
+    let (grant, seat) = visitor.into_seat(app.sockets.token());
     app.sockets.spawn(hand_over(Arc::clone(app), upgrade, grant, takes_batches, takes_compressed, seat));
     Ok(switching_protocols(&accept_key, has_protocol, takes_compressed))
 }

@@ -164,6 +164,6 @@ async fn the_page_needs_no_token() {
     assert_eq!(page.status(), 200);
     assert_eq!(page.text().await.unwrap(), "<p>page</p>");
     let empty = HeaderMap::new();
-    let missing = reqwest::Client::new().get(bench.http("/v1/history/a:b")).headers(empty).send().await.unwrap();
+    let missing = reqwest::Client::new().get(bench.http("/v1/nothing")).headers(empty).send().await.unwrap();
     assert_eq!(missing.status(), 404);
 }

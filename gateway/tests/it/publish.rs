@@ -101,7 +101,8 @@ async fn refusals_have_their_status() {
     }
     for (content_type, body, status) in [
         ("text/plain", "{}".to_owned(), 415),
-        ("application/cloudevents+json", "{}".to_owned(), 415),
+        ("application/cloudevents+json", "{}".to_owned(), 400),
+        ("application/xml", "{}".to_owned(), 415),
         ("application/json; charset=utf-8", "{".to_owned(), 400),
         ("application/json", format!("\"{}\"", "x".repeat(2 << 20)), 413),
     ] {
@@ -146,4 +147,47 @@ async fn pages_of_other_origins_may_publish_only_when_configured() {
     assert_eq!(allowed.status(), 204);
     assert_eq!(allowed.headers()["access-control-allow-origin"], "https://desk.example");
     assert_eq!(preflight("https://evil.example").await.unwrap().status(), 403);
+}
+
+#[tokio::test]
+async fn cloud_events_come_in_three_forms() {
+    let bench = Bench::start().await;
+    let mut client = bench.client().await;
+    subscribe(&mut client, json!("job:1")).await;
+    let all = token(json!({}));
+    let event = |id: &str, subject: Value| {
+        json!({ "specversion": "1.0", "id": id, "source": "/desk/7", "type": "job_progress", "subject": subject,
+            "time": "2026-11-24T15:00:01.25Z", "datacontenttype": "application/json", "data": { "id": id } })
+    };
+    let structured = "application/cloudevents+json; charset=utf-8";
+    let (status, first) = post_text(&bench, &all, structured, event("1", json!("job:1")).to_string()).await;
+    assert_eq!((status.as_u16(), &first["channel"]), (200, &json!("job:1")));
+    let (_, again) = post_text(&bench, &all, structured, event("1", json!("job:1")).to_string()).await;
+    assert_eq!(again, first, "id and source make it idempotent");
+
+    let batch = json!([event("1", json!("job:1")), event("2", json!("job:1")), event("3", json!(null)),
+        event("4", json!("binance:BTCUSDT:ticker")), { "specversion": "1.0" }, 7]);
+    let batched = "application/cloudevents-batch+json";
+    let (status, answer) = post_text(&bench, &all, batched, batch.to_string()).await;
+    assert_eq!(status, 200);
+    let results = answer["results"].as_array().unwrap();
+    assert_eq!(results[0], first);
+    assert_eq!(results[1]["seq"].as_u64(), first["seq"].as_u64().map(|seq| seq + 1));
+    let codes: Vec<_> = results[2..].iter().map(|result| result["errorCode"].as_str().unwrap()).collect();
+    assert_eq!(codes, ["BAD_REQUEST", "CHANNEL_FORBIDDEN", "BAD_REQUEST", "BAD_REQUEST"]);
+    assert_eq!(results[3]["channel"], "binance:BTCUSDT:ticker");
+    assert_eq!(post_text(&bench, &all, batched, "{}".to_owned()).await.0, 400);
+
+    let request = reqwest::Client::new().post(bench.http("/v1/publish")).bearer_auth(&all);
+    let request = request.header("ce-specversion", "1.0").header("ce-id", "5").header("ce-source", "/desk/7");
+    let request = request.header("ce-type", "job%5Fprogress").header("ce-subject", "\"job:1\"");
+    let request = request.header("content-type", "application/json").body(r#"{ "n": 1.50 }"#);
+    assert_eq!(request.send().await.unwrap().status(), 200);
+
+    assert_eq!(next(&mut client).await.event(), "term");
+    let told = next(&mut client).await;
+    assert_eq!((told.event(), told.0["ts"].as_i64()), ("job_progress", Some(1_795_532_401_250)));
+    assert_eq!(next(&mut client).await.data(), &json!({ "id": "2" }));
+    let binary = next(&mut client).await;
+    assert_eq!((binary.event(), binary.data()["n"].as_f64()), ("job_progress", Some(1.5)));
 }
