@@ -20,7 +20,9 @@ pub use listing::{CANDLES_KEPT, ChannelHead, LISTED, StoredCandle};
 pub use memory::{MemoryStore, Snapshot};
 pub use publisher::{Event, Publisher, PublisherConfig, PublisherCounts, PublisherHandle, Role};
 pub use redis::{ConnectError, RedisStore};
-pub use replica::{Excerpt, From, JoinError, Joined, LogEvent, Notice, Replica, ReplicaConfig, ReplicaCounts, Sink, Upstream};
+pub use replica::{
+    Excerpt, From, JoinError, Joined, LogEvent, Notice, Replica, ReplicaConfig, ReplicaCounts, Sink, Upstream,
+};
 pub use store::{
     APP_RETENTION, Append, ChannelEnd, Claim, Ends, Entry, FEED_AGE, Feed, FeedBatch, FeedEnd, FeedEntry, FeedId,
     FeedStart, Fence, HANDOVER, IDEMPOTENCY_TTL, Identity, Lease, Marker, Partition, Range, Select, Store, StoreError,
