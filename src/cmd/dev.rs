@@ -59,11 +59,7 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), Failure> {
     let stop = role.stop.clone();
     let registry = role.registry.clone();
     let running: Arc<OnceLock<Arc<Gateway>>> = Arc::default();
-    let seen = Arc::clone(&running);
-    let readiness = Arc::new(move || match seen.get() {
-        Some(gateway) => gateway.readiness(),
-        None => Err("starting".to_owned()),
-    });
+    let readiness = gateway::readiness(&running, "starting");
     let work = Box::pin(async {
         let Some(store) = store(&config, &args.redis, &stop).await? else { return Ok(()) };
         let stand_ins = CancellationToken::new();

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use akis_gateway::Gateway;
+use akis_service::admin::Readiness;
 use akis_service::config::Config;
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
@@ -32,11 +33,7 @@ pub(crate) async fn run(args: GatewayArgs) -> Result<(), Failure> {
     let stop = role.stop.clone();
     let registry = role.registry.clone();
     let running: Arc<OnceLock<Arc<Gateway>>> = Arc::default();
-    let seen = Arc::clone(&running);
-    let readiness = Arc::new(move || match seen.get() {
-        Some(gateway) => gateway.readiness(),
-        None => Err("the log has not been reached yet".to_owned()),
-    });
+    let readiness = readiness(&running, "the log has not been reached yet");
     let work = Box::pin(async {
         let Some(store) = role::connect(&config, &stop).await? else { return Ok(()) };
         let gateway = Gateway::new(store, config.gateway.clone(), &config.auth, &registry, None)?;
@@ -45,6 +42,12 @@ pub(crate) async fn run(args: GatewayArgs) -> Result<(), Failure> {
         gateway.serve(listener, stop.clone(), CancellationToken::new()).await.context("the gateway failed")
     });
     Ok(role.run(readiness, work).await?)
+}
+
+/// Whether the gateway should be given clients: what it says itself, and `before` until it is there.
+pub(crate) fn readiness(running: &Arc<OnceLock<Arc<Gateway>>>, before: &'static str) -> Readiness {
+    let running = Arc::clone(running);
+    Arc::new(move || running.get().map_or_else(|| Err(before.to_owned()), |gateway| gateway.readiness()))
 }
 
 /// A gateway that could not believe anybody's token is of no use.
