@@ -1,6 +1,7 @@
 //! One connection to a venue, from the handshake to the last frame.
 
-use std::collections::HashSet;
+use std::borrow::Cow;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -33,6 +34,9 @@ const ABNORMAL: u16 = 1006;
 /// How many of the silent streams a log line names.
 const NAMED_IN_LOG: usize = 5;
 
+/// How many messages may wait to be sent behind those that the dialog begins with; more stay in the channel.
+const MOST_WAITING: usize = 1024;
+
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// What a connection tells its session.
@@ -64,6 +68,12 @@ pub(crate) enum End {
     Silent,
     #[error("not connected within {CONNECT_TIMEOUT:?}")]
     Timeout,
+    #[error("refused with HTTP {status}: too many connections were tried")]
+    Refused {
+        status: u16,
+        /// How long the venue wants none, when it says so.
+        hold: Option<Duration>,
+    },
     #[error("{0}")]
     Socket(#[from] tungstenite::Error),
 }
@@ -74,12 +84,14 @@ impl From<Stopped> for End {
     }
 }
 
-/// Connects, speaks the dialog, and hands on every frame until the connection ends or `stop` is cancelled.
+/// Connects, speaks the dialog, then what comes over `said`, and hands on every frame until the connection ends or
+/// `stop` is cancelled.
 pub(crate) async fn drive(
     dialog: &Dialog,
     number: u32,
     outlet: &Outlet,
     news: &mpsc::Sender<News>,
+    said: &mut mpsc::Receiver<Vec<String>>,
     stop: &CancellationToken,
 ) -> Life {
     let mut socket = match connect(&dialog.url, stop).await {
@@ -90,7 +102,7 @@ pub(crate) async fn drive(
     outlet.stats().open.add(1);
     outlet.stats().opened.add(1);
     let mut connection = Connection::new(dialog, number, outlet, news);
-    let end = connection.listen(&mut socket, stop).await;
+    let end = connection.listen(&mut socket, said, stop).await;
     outlet.stats().open.less(1);
     let code = match &end {
         End::Closed(code) => *code,
@@ -100,7 +112,7 @@ pub(crate) async fn drive(
             let _ = timeout(CLOSE_TIMEOUT, socket.close(Some(goodbye))).await;
             CloseCode::Normal.into()
         }
-        End::Silent | End::Timeout | End::Socket(_) => ABNORMAL,
+        End::Silent | End::Timeout | End::Refused { .. } | End::Socket(_) => ABNORMAL,
     };
     // When nobody takes frames any more, nobody needs this one.
     let _ = outlet.send(Content::Closed { connection: number, code }).await;
@@ -116,10 +128,24 @@ async fn connect(url: &str, stop: &CancellationToken) -> Result<Socket, End> {
         () = stop.cancelled() => Err(End::Stopped),
         connected = timeout(CONNECT_TIMEOUT, Box::pin(connect_async_with_config(url, Some(config), true))) => match connected {
             Ok(Ok((socket, _))) => Ok(socket),
+            Ok(Err(tungstenite::Error::Http(response))) if is_refusal(response.status().as_u16()) => {
+                Err(refused(&response))
+            }
             Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(End::Timeout),
         },
     }
+}
+
+/// Statuses that say that there were too many, from the venue or from what stands before it.
+fn is_refusal(status: u16) -> bool {
+    matches!(status, 403 | 418 | 429)
+}
+
+fn refused<T>(response: &tungstenite::http::Response<T>) -> End {
+    let seconds = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
+    let hold = seconds.and_then(|seconds| seconds.trim().parse().ok()).map(Duration::from_secs);
+    End::Refused { status: response.status().as_u16(), hold }
 }
 
 struct Connection<'a> {
@@ -143,8 +169,13 @@ impl<'a> Connection<'a> {
         Self { dialog, number, outlet, news, awaited, first_data, waited, ready, leaving }
     }
 
-    async fn listen(&mut self, socket: &mut Socket, stop: &CancellationToken) -> End {
-        let mut messages = self.dialog.messages.iter();
+    async fn listen(
+        &mut self,
+        socket: &mut Socket,
+        said: &mut mpsc::Receiver<Vec<String>>,
+        stop: &CancellationToken,
+    ) -> End {
+        let mut messages: VecDeque<Cow<'_, str>> = self.dialog.messages.iter().map(Cow::from).collect();
         let opened = Instant::now();
         let (mut send_at, mut silent_at) = (opened, opened + self.dialog.silence);
         loop {
@@ -152,12 +183,16 @@ impl<'a> Connection<'a> {
             let step = tokio::select! {
                 biased;
                 () = stop.cancelled() => Err(End::Stopped),
-                () = sleep_until(send_at), if messages.len() > 0 => {
+                () = sleep_until(send_at), if !messages.is_empty() => {
                     send_at = Instant::now() + self.dialog.pace;
-                    match messages.next() {
-                        Some(message) => socket.send(Message::text(message.as_str())).await.map_err(End::from),
+                    match messages.pop_front() {
+                        Some(message) => socket.send(Message::text(message.into_owned())).await.map_err(End::from),
                         None => Ok(()),
                     }
+                }
+                Some(more) = said.recv(), if messages.len() < MOST_WAITING => {
+                    messages.extend(more.into_iter().map(Cow::from));
+                    Ok(())
                 }
                 frame = socket.next() => {
                     let step = match frame {
@@ -208,7 +243,7 @@ impl<'a> Connection<'a> {
             Reading::Data(stream) => {
                 self.first_data.get_or_insert_with(Instant::now);
                 if !self.ready {
-                    self.awaited.remove(stream);
+                    self.awaited.remove(&*stream);
                     if self.waited || self.awaited.is_empty() {
                         self.tell_ready().await;
                     }

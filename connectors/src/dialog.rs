@@ -1,6 +1,10 @@
 //! What is particular to a venue's connection: data and one hook. Everything else is shared.
 
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::attempts::Attempts;
 
 /// What to say on a connection and what to expect of it.
 #[derive(Debug)]
@@ -21,6 +25,8 @@ pub(crate) struct Dialog {
     pub(crate) silence: Duration,
     /// After so long another connection takes its place.
     pub(crate) lifetime: Duration,
+    /// Shared with the other dialogs that lead to the same address.
+    pub(crate) attempts: Arc<Attempts>,
     /// Looks at a text frame just closely enough to tell what it is.
     pub(crate) read: fn(&str) -> Reading<'_>,
 }
@@ -29,7 +35,7 @@ pub(crate) struct Dialog {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Reading<'a> {
     /// Data of this stream.
-    Data(&'a str),
+    Data(Cow<'a, str>),
     /// The venue did not accept a request.
     Refusal,
     /// The venue is about to end the connection.

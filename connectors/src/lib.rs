@@ -4,6 +4,7 @@
 //! A venue is its own files (`binance.rs` and the folder beside it), one line in [`VENUES`], and its fixtures;
 //! connecting, coming back and watching over silence are shared.
 
+mod attempts;
 mod backoff;
 pub mod binance;
 mod connection;

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::backoff::Backoff;
-use crate::connection::{Life, News, drive};
+use crate::connection::{End, Life, News, drive};
 use crate::dialog::Dialog;
 use crate::outlet::Outlet;
 
@@ -21,8 +21,17 @@ const HEALTHY: Duration = Duration::from_secs(5);
 /// A connection tells at most two things, and there are at most two connections.
 const NEWS: usize = 4;
 
-/// Speaks `dialog` until `cancel`.
-pub(crate) async fn keep(dialog: Arc<Dialog>, outlet: Arc<Outlet>, cancel: CancellationToken) {
+/// How many things may wait to be said on a connection; more are dropped, and whoever wants them asks again.
+const SAID: usize = 64;
+
+/// Speaks `dialog` until `cancel`. What comes over `said` is said on every connection that is open then, each of it as
+/// a whole or not at all; a connection that begins later begins with the dialog instead.
+pub(crate) async fn keep(
+    dialog: Arc<Dialog>,
+    outlet: Arc<Outlet>,
+    mut said: mpsc::Receiver<Vec<String>>,
+    cancel: CancellationToken,
+) {
     let (news, mut heard) = mpsc::channel(NEWS);
     let mut session = Session {
         dialog,
@@ -38,6 +47,7 @@ pub(crate) async fn keep(dialog: Arc<Dialog>, outlet: Arc<Outlet>, cancel: Cance
         tokio::select! {
             () = cancel.cancelled() => break,
             () = sleep_until(session.connect_at), if session.wants_another() => session.connect(),
+            Some(messages) = said.recv() => session.say(&messages),
             Some(news) = heard.recv() => session.on_news(&news),
             Some(ended) = session.tasks.join_next_with_id() => match ended {
                 Ok((id, life)) => session.on_end(id, Some(life)),
@@ -63,6 +73,7 @@ struct Session {
 struct Open {
     task: task::Id,
     number: u32,
+    say: mpsc::Sender<Vec<String>>,
     stop: CancellationToken,
     leaving: bool,
 }
@@ -77,12 +88,25 @@ impl Session {
     }
 
     fn connect(&mut self) {
+        if let Err(free_at) = self.dialog.attempts.take(Instant::now()) {
+            debug!(venue = self.dialog.venue, "connected to so often that another try has to wait");
+            self.connect_at = free_at;
+            return;
+        }
         let number = self.outlet.next_connection();
         let stop = self.cancel.child_token();
         let (dialog, outlet, news) = (Arc::clone(&self.dialog), Arc::clone(&self.outlet), self.news.clone());
         let stopped = stop.clone();
-        let task = self.tasks.spawn(async move { drive(&dialog, number, &outlet, &news, &stopped).await });
-        self.open.push(Open { task: task.id(), number, stop, leaving: false });
+        let (say, mut said) = mpsc::channel(SAID);
+        let task = self.tasks.spawn(async move { drive(&dialog, number, &outlet, &news, &mut said, &stopped).await });
+        self.open.push(Open { task: task.id(), number, say, stop, leaving: false });
+    }
+
+    fn say(&self, messages: &[String]) {
+        for open in &self.open {
+            // Full, or just ending: either way it is asked for again, or the next connection begins with it.
+            let _ = open.say.try_send(messages.to_vec());
+        }
     }
 
     fn on_news(&mut self, news: &News) {
@@ -107,7 +131,12 @@ impl Session {
         }
         self.outlet.stats().lost.add(1);
         let (flowed, reason) = match life {
-            Some(life) => (life.flowed, life.end.to_string()),
+            Some(life) => {
+                if let End::Refused { hold, .. } = life.end {
+                    self.dialog.attempts.hold(Instant::now(), hold);
+                }
+                (life.flowed, life.end.to_string())
+            }
             None => (None, "the task failed".to_owned()),
         };
         if flowed.is_some_and(|flowed| flowed >= HEALTHY) {

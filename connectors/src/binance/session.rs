@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +26,9 @@ pub async fn run(config: Config, ports: Ports, cancel: CancellationToken) -> Res
     let outlet = Arc::new(Outlet::new(frames, stats, cancel.clone()));
     let mut tasks = JoinSet::new();
     for dialog in subscribe::dialogs(&config) {
-        tasks.spawn(keep(Arc::new(dialog), Arc::clone(&outlet), cancel.clone()));
+        // Nothing is said beyond what each dialog begins with.
+        let (_, said) = mpsc::channel(1);
+        tasks.spawn(keep(Arc::new(dialog), Arc::clone(&outlet), said, cancel.clone()));
     }
     let calls = rest::Calls::new(client, &config);
     let rest_outlet = Arc::clone(&outlet);

@@ -1,10 +1,12 @@
 //! Which streams are asked for, over how many connections and in how many messages.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use akis_model::Kind;
 
 use super::config::Config;
+use crate::attempts::Attempts;
 use crate::dialog::{Dialog, Reading};
 
 /// The venue closes a connection that asks for more.
@@ -22,11 +24,15 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// The venue closes connections after 24 hours.
 const LIFETIME: Duration = Duration::from_secs(23 * 3600);
 
+/// So many connections may be tried in so long; the venue closes its doors to an address that tries more.
+const ATTEMPTS: (usize, Duration) = (300, Duration::from_secs(300));
+
 /// An acknowledgement proves nothing: a name that does not exist is acknowledged and silent.
 const FIRST_DATA: Duration = Duration::from_secs(30);
 
 /// The dialog of each connection that `config` needs.
 pub(super) fn dialogs(config: &Config) -> Vec<Dialog> {
+    let attempts = Arc::new(Attempts::new(ATTEMPTS.0, ATTEMPTS.1));
     let streams: Vec<String> = config.symbols.iter().flat_map(|symbol| streams(symbol, &config.kinds)).collect();
     streams
         .chunks(STREAMS_PER_CONNECTION)
@@ -39,6 +45,7 @@ pub(super) fn dialogs(config: &Config) -> Vec<Dialog> {
             first_data: FIRST_DATA,
             silence: SILENCE,
             lifetime: LIFETIME,
+            attempts: Arc::clone(&attempts),
             read,
         })
         .collect()
@@ -71,7 +78,7 @@ fn read(text: &str) -> Reading<'_> {
         return if stream == "!serverShutdown" || rest.starts_with(",\"data\":{\"e\":\"serverShutdown\"") {
             Reading::Leaving
         } else {
-            Reading::Data(stream)
+            Reading::Data(stream.into())
         };
     }
     if text.starts_with("{\"e\":") && text.contains(SHUTDOWN) {
@@ -124,7 +131,7 @@ mod tests {
     #[test]
     fn frames_are_told_apart() {
         for (text, reading) in [
-            (r#"{"stream":"btcusdt@aggTrade","data":{"e":"aggTrade"}}"#, Reading::Data("btcusdt@aggTrade")),
+            (r#"{"stream":"btcusdt@aggTrade","data":{"e":"aggTrade"}}"#, Reading::Data("btcusdt@aggTrade".into())),
             (r#"{"result":null,"id":1}"#, Reading::Other),
             (r#"{"code":2,"msg":"Invalid request"}"#, Reading::Refusal),
             (r#"{"error":{"code":4,"msg":"Too many subscriptions"}}"#, Reading::Refusal),

@@ -8,6 +8,7 @@ use tokio_tungstenite::{WebSocketStream, accept_async};
 use tokio_util::sync::DropGuard;
 
 use super::*;
+use crate::attempts::Attempts;
 use crate::dialog::Reading;
 use crate::frame::{Content, RawFrame};
 use crate::ports::Stats;
@@ -20,6 +21,7 @@ type Peer = WebSocketStream<TcpStream>;
 struct Scripted {
     listener: TcpListener,
     frames: mpsc::Receiver<RawFrame>,
+    say: mpsc::Sender<Vec<String>>,
     stats: Arc<Stats>,
     _stop: DropGuard,
 }
@@ -36,8 +38,9 @@ impl Scripted {
             first_data: WITHIN,
             silence: WITHIN,
             lifetime: WITHIN * 10,
+            attempts: Arc::new(Attempts::new(100, WITHIN)),
             read: |text| match text.split_once(' ') {
-                Some(("data", stream)) => Reading::Data(stream),
+                Some(("data", stream)) => Reading::Data(stream.into()),
                 Some(("bye", _)) => Reading::Leaving,
                 _ => Reading::Other,
             },
@@ -46,8 +49,9 @@ impl Scripted {
         let (sender, frames) = mpsc::channel(1);
         let (stats, cancel) = (Arc::new(Stats::default()), CancellationToken::new());
         let outlet = Arc::new(Outlet::new(sender, Arc::clone(&stats), cancel.clone()));
-        tokio::spawn(keep(Arc::new(dialog), outlet, cancel.clone()));
-        Self { listener, frames, stats, _stop: cancel.drop_guard() }
+        let (say, said) = mpsc::channel(1);
+        tokio::spawn(keep(Arc::new(dialog), outlet, said, cancel.clone()));
+        Self { listener, frames, say, stats, _stop: cancel.drop_guard() }
     }
 
     async fn accept(&self) -> Peer {
@@ -180,4 +184,36 @@ async fn encrypted_addresses_find_a_provider_and_fail_without_a_panic() {
         drop(soon(session.listener.accept()).await.unwrap());
     }
     assert_eq!(session.stats.opened.get(), 0);
+}
+
+#[tokio::test]
+async fn what_is_said_later_goes_out_whole_and_behind_the_dialog() {
+    let session = Scripted::start(|_| {}).await;
+    let mut peer = session.accept().await;
+    assert_eq!(hear(&mut peer).await, Message::text("one"));
+    soon(session.say.send(vec!["leave".into(), "join".into()])).await.unwrap();
+    for expected in ["two", "leave", "join"] {
+        assert_eq!(hear(&mut peer).await, Message::text(expected));
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_holds_the_next_try() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let attempts = Arc::new(Attempts::new(100, WITHIN));
+    let shared = Arc::clone(&attempts);
+    let session = Scripted::start(|dialog| dialog.attempts = shared).await;
+    let (mut socket, _) = soon(session.listener.accept()).await.unwrap();
+    let mut head = [0; 1024];
+    assert!(soon(socket.read(&mut head)).await.unwrap() > 0);
+    let refusal = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n";
+    soon(socket.write_all(refusal.as_bytes())).await.unwrap();
+    soon(async {
+        while session.stats.lost.get() == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let free_at = attempts.take(Instant::now()).expect_err("the venue said when");
+    assert!(free_at > Instant::now() + WITHIN);
 }
