@@ -13,6 +13,7 @@ pub(crate) mod sim;
 pub(crate) mod tail;
 pub(crate) mod token;
 
+use akis_connectors::Venue;
 use anyhow::Context;
 
 use crate::cli::{Cli, Command};
@@ -37,6 +38,14 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Healthcheck(args) => block_on(healthcheck::run(args)),
         Command::Drain(args) => block_on(drain::run(args)),
     }
+}
+
+/// A venue by its name on the command line.
+fn venue(name: &str) -> Result<&'static Venue, String> {
+    akis_connectors::venue(name).ok_or_else(|| {
+        let known: Vec<&str> = akis_connectors::VENUES.iter().map(|venue| venue.name).collect();
+        format!("there is no such venue, known are: {}", known.join(", "))
+    })
 }
 
 fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {

@@ -1,7 +1,7 @@
 //! Sessions with venues: sockets, subscriptions, heartbeats, limits. Knows no events and no log.
 //!
 //! A session yields [`RawFrame`]s and takes requests for books; what the frames mean is the normalizer's.
-//! A venue is its own files (`binance.rs` and the folder beside it), one line in [`VENUES`], and its fixtures;
+//! A venue is its own files (`binance.rs` and the folder beside it), one entry in [`VENUES`], and its fixtures;
 //! connecting, coming back and watching over silence are shared.
 
 mod attempts;
@@ -16,8 +16,9 @@ mod record;
 pub mod recording;
 mod registry;
 mod session;
+pub mod sim;
 
 pub use frame::{Content, RawFrame};
 pub use ports::{Count, Ports, Request, Stats};
 pub use record::{Progress, record};
-pub use registry::{Session, Settings, StartError, VENUES, Venue, venue};
+pub use registry::{Own, Probe, Session, Settings, StartError, VENUES, Venue, venue};

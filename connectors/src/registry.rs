@@ -1,13 +1,17 @@
 //! The venues that there are, by name.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
 use akis_model::Kind;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::binance;
 use crate::ports::Ports;
+use crate::sim::{SimError, Source, StandIn};
 
 /// What to ask a venue for, and where.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,12 +24,45 @@ pub struct Settings {
     pub ws_url: Option<String>,
     /// Base address of REST, `http://` or `https://`. `None`: the venue's public one.
     pub rest_url: Option<String>,
+    /// What only this venue has to be told.
+    pub own: Own,
 }
 
 impl Settings {
     /// Whether `kind` is wanted.
     pub fn wants(&self, kind: Kind) -> bool {
         self.kinds.is_empty() || self.kinds.contains(&kind)
+    }
+
+    /// Sets the values of keys as the venue's configuration names them, so that the settings lead to a stand-in.
+    pub fn lead_to(&mut self, addresses: &[(&'static str, String)]) {
+        for (key, value) in addresses {
+            match *key {
+                "ws_url" => self.ws_url = Some(value.clone()),
+                "rest_url" => self.rest_url = Some(value.clone()),
+                own => {
+                    self.own.0.insert(own.to_owned(), value.clone());
+                }
+            }
+        }
+    }
+}
+
+/// Values of the configuration keys that only one venue has, by their names. They may hold passwords, so only the names
+/// are shown.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Own(pub BTreeMap<String, String>);
+
+impl Own {
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(String::as_str)
+    }
+}
+
+impl fmt::Debug for Own {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
     }
 }
 
@@ -46,22 +83,37 @@ pub enum StartError {
 /// A running session; ends when it is cancelled or when nobody takes its frames any more.
 pub type Session = Pin<Box<dyn Future<Output = Result<(), StartError>> + Send>>;
 
-/// One venue.
+/// Looks whether a venue answers; an error says in a few words what did not.
+pub type Probe = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
+/// One market of a venue. A venue with several markets has several of these.
 #[derive(Debug, Clone, Copy)]
 pub struct Venue {
-    /// Its name in configuration and in channels.
+    /// Its name in the configuration, the first segment of its channels, and what is leased.
     pub name: &'static str,
-    /// Its market, as recordings name it.
-    pub market: &'static str,
+    /// Venue and market, as recordings name them.
+    pub recorded_as: (&'static str, &'static str),
+    /// So many symbols worth showing, the best known first.
+    pub symbols: fn(usize) -> Vec<String>,
+    /// What is wrong with the settings, a line each. Nothing has been opened yet.
+    pub check: fn(&Settings) -> Vec<String>,
     /// Makes the session with it.
     pub session: fn(&Settings, Ports, CancellationToken) -> Session,
+    /// Looks whether everything that a session needs answers. Takes as long as it takes.
+    pub probe: fn(&Settings) -> Probe,
+    /// Makes its stand-in, on this listener as far as one is enough. Called inside a runtime.
+    pub stand_in: fn(TcpListener, Source, CancellationToken) -> Result<StandIn, SimError>,
 }
 
-/// Every venue. A new one is its own files and a line here.
+/// Every venue. A new one is its own files and an entry here.
 pub const VENUES: &[Venue] = &[Venue {
     name: "binance",
-    market: "spot",
+    recorded_as: ("binance", "spot"),
+    symbols: binance::sim::symbols,
+    check: |_| Vec::new(),
     session: |settings, ports, cancel| Box::pin(binance::run(settings.into(), ports, cancel)),
+    probe: |settings| Box::pin(binance::probe(settings.into())),
+    stand_in: binance::sim::stand_in,
 }];
 
 /// The venue called `name`.

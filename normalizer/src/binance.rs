@@ -1,14 +1,15 @@
-//! Binance spot: what its frames mean.
+//! Binance, spot and USD-M futures: what their frames mean.
 //!
 //! | stream | event |
 //! |---|---|
 //! | `bookTicker`, `ticker` | `price_tick`: the latest of both in one state |
 //! | `aggTrade`, or `trade` where that is taken instead | `trade` |
-//! | `depth@100ms` with `GET /api/v3/depth` | `orderbook` |
+//! | `depth@100ms` with `GET …/depth` | `orderbook` |
 //! | `kline_<interval>` | `candle_update` |
 
 mod depth;
 mod instrument;
+mod market;
 mod names;
 mod series;
 mod wire;
@@ -24,15 +25,11 @@ use self::names::{asked_symbol, guess_common};
 use self::series::Tape;
 use crate::mapper::{Mapper, Output, Reason};
 
-/// The first segment of the channels.
-const SOURCE: &str = "binance";
+pub(crate) use self::market::Market;
 
-/// The candles asked for.
-const SUBSCRIBED_INTERVAL: &str = "1m";
-
-/// The mapper of Binance spot.
-#[derive(Default)]
-pub(crate) struct Spot {
+/// The mapper of one of Binance's markets.
+pub(crate) struct Binance {
+    market: Market,
     /// Every symbol that comes is let in.
     any: bool,
     /// In order, so that what ticks say comes in the same order on every run.
@@ -42,7 +39,7 @@ pub(crate) struct Spot {
     declared: Vec<Channel>,
 }
 
-impl Mapper for Spot {
+impl Mapper for Binance {
     fn admit(&mut self, symbols: Option<&[String]>, kinds: &[Kind]) {
         let Some(symbols) = symbols else {
             self.any = true;
@@ -52,9 +49,10 @@ impl Mapper for Spot {
             if self.instruments.contains_key(&symbol) {
                 continue;
             }
-            let Some(mut instrument) = Instrument::new(&symbol, self.common_form(&symbol)) else { continue };
+            let common = self.common_form(&symbol);
+            let Some(mut instrument) = Instrument::new(self.market, &symbol, common) else { continue };
             instrument.asks_for_books = kinds.contains(&Kind::Book);
-            self.declared.extend(kinds.iter().filter_map(|&kind| instrument.channel(kind, SUBSCRIBED_INTERVAL)));
+            self.declared.extend(kinds.iter().flat_map(|&kind| instrument.channels(kind)));
             self.instruments.insert(symbol, instrument);
         }
     }
@@ -91,7 +89,13 @@ impl Mapper for Spot {
     }
 }
 
-impl Spot {
+impl Binance {
+    /// Lets nothing in yet.
+    pub(crate) fn new(market: Market) -> Self {
+        let (instruments, common, declared) = (BTreeMap::new(), HashMap::new(), Vec::new());
+        Self { market, any: false, instruments, common, declared }
+    }
+
     fn on_text(&mut self, text: &str, origin: Origin, out: &mut Output) -> Result<(), Reason> {
         let envelope: wire::Envelope<'_> = wire::parse(text)?;
         let (name, data) = match (&envelope.stream, envelope.data, &envelope.event) {
@@ -132,6 +136,7 @@ impl Spot {
         let diff = Diff {
             first_id: update.first_id,
             last_id: update.last_id,
+            previous_id: update.previous_id,
             event_time: update.event_time,
             received_at: origin.received_at,
             bids: update.bids.parse()?,
@@ -149,16 +154,16 @@ impl Spot {
         out: &mut Output,
     ) -> Result<(), Reason> {
         let path = target.split('?').next().unwrap_or_default();
-        match path {
+        match path.strip_prefix(self.market.rest).unwrap_or_default() {
             _ if status != 200 => Err(Reason::Refused),
-            "/api/v3/depth" => {
+            "/depth" => {
                 let symbol = asked_symbol(target).ok_or(Reason::UnknownSymbol)?;
                 let reply: wire::DepthReply<'_> = wire::parse(body)?;
                 let (bids, asks) = (reply.bids.parse()?, reply.asks.parse()?);
                 let snapshot = Snapshot { last_id: reply.last_update_id, received_at, bids, asks };
                 self.instrument(&symbol)?.on_snapshot(&snapshot, out)
             }
-            "/api/v3/exchangeInfo" => {
+            "/exchangeInfo" => {
                 let info: wire::ExchangeInfo<'_> = wire::parse(body)?;
                 for symbol in info.symbols {
                     let common = format!("{}/{}", symbol.base_asset, symbol.quote_asset);
@@ -177,7 +182,7 @@ impl Spot {
     fn instrument(&mut self, symbol: &str) -> Result<&mut Instrument, Reason> {
         if self.any && !self.instruments.contains_key(symbol) {
             let common = self.common_form(symbol);
-            let mut instrument = Instrument::new(symbol, common).ok_or(Reason::UnknownSymbol)?;
+            let mut instrument = Instrument::new(self.market, symbol, common).ok_or(Reason::UnknownSymbol)?;
             instrument.asks_for_books = true;
             self.instruments.insert(symbol.to_owned(), instrument);
         }

@@ -6,6 +6,9 @@
 
 mod binance;
 mod book;
+// Its users are the venues that send no candles of every length.
+#[allow(dead_code, unused_imports)]
+mod candles;
 mod feed;
 mod mapper;
 mod metrics;

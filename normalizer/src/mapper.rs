@@ -54,6 +54,8 @@ pub enum Reason {
     BadShape,
     /// An event that is not mapped.
     UnknownEvent,
+    /// A trade that did not come from the book.
+    OffBook,
     /// A symbol that nobody asked for, or that cannot be one.
     UnknownSymbol,
     /// A price or quantity that is no exact decimal.
@@ -74,12 +76,13 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for tables and metrics.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::BadLine,
         Self::NotText,
         Self::NotJson,
         Self::BadShape,
         Self::UnknownEvent,
+        Self::OffBook,
         Self::UnknownSymbol,
         Self::BadNumber,
         Self::OutOfRange,
@@ -98,6 +101,7 @@ impl Reason {
             Self::NotJson => "not_json",
             Self::BadShape => "bad_shape",
             Self::UnknownEvent => "unknown_event",
+            Self::OffBook => "off_book",
             Self::UnknownSymbol => "unknown_symbol",
             Self::BadNumber => "bad_number",
             Self::OutOfRange => "out_of_range",
@@ -111,7 +115,7 @@ impl Reason {
 
     /// Whether it belongs to the normal course of things, so that nobody need be told.
     pub fn is_expected(self) -> bool {
-        matches!(self, Self::Duplicate | Self::Stale | Self::UnusedSnapshot)
+        matches!(self, Self::OffBook | Self::Duplicate | Self::Stale | Self::UnusedSnapshot)
     }
 }
 
@@ -140,10 +144,12 @@ impl Resync {
     }
 }
 
-/// A new mapper for a market of a venue, as they are named in recordings; `None` when there is none.
-pub fn mapper(venue: &str, market: &str) -> Option<Box<dyn Mapper>> {
-    match (venue, market) {
-        ("binance", "spot") => Some(Box::<binance::Spot>::default()),
+/// A new mapper for a market of a venue, as [recordings name them](akis_connectors::Venue::recorded_as); `None` when
+/// there is none.
+pub fn mapper(recorded_as: (&str, &str)) -> Option<Box<dyn Mapper>> {
+    match recorded_as {
+        ("binance", "spot") => Some(Box::new(binance::Binance::new(binance::Market::SPOT))),
+        ("binance", "usdm") => Some(Box::new(binance::Binance::new(binance::Market::USDM))),
         _ => None,
     }
 }

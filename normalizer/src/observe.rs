@@ -23,7 +23,7 @@ pub async fn observe(
     frames: mpsc::Sender<RawFrame>,
     cancel: CancellationToken,
 ) -> Result<(), RunError> {
-    let mut mapper = mapper(venue.name, venue.market).ok_or(RunError::NoMapper(venue.name))?;
+    let mut mapper = mapper(venue.recorded_as).ok_or(RunError::NoMapper(venue.name))?;
     let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|&kind| settings.wants(kind)).collect();
     mapper.admit(Some(&settings.symbols), &kinds);
 

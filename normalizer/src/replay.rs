@@ -99,7 +99,7 @@ impl<W: Write> Run<'_, W> {
         let key = (header.venue.clone(), header.market.clone());
         let mut player = match self.players.remove(&key) {
             Some(player) => player,
-            None => match mapper(&header.venue, &header.market) {
+            None => match mapper((&header.venue, &header.market)) {
                 Some(mapper) => Player { pipeline: Pipeline::new(mapper, self.throttle), tick_at: None },
                 None => return Err(ReplayError::UnknownMarket { venue: key.0, market: key.1 }),
             },

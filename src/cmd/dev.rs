@@ -23,9 +23,8 @@ use crate::role::{self, Role};
 use source::VenueMode;
 use token::Signer;
 
-/// What is shown unless venues are configured.
-pub(crate) const SYMBOLS: [&str; 8] =
-    ["BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT", "XRPUSDT", "DOGEUSDT", "ADAUSDT", "AVAXUSDT"];
+/// How many symbols of each venue are shown unless venues are configured.
+pub(crate) const SYMBOLS: usize = 8;
 
 /// Nobody can go elsewhere when the only process stops, so it does not take its time.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -98,13 +97,9 @@ fn settle(config: &mut Config) -> anyhow::Result<()> {
         config.gateway.drain = DRAIN;
     }
     if config.venues.enabled().next().is_none() {
-        config.venues.binance = Some(VenueConfig {
-            enabled: true,
-            symbols: SYMBOLS.map(str::to_owned).to_vec(),
-            kinds: Vec::new(),
-            ws_url: None,
-            rest_url: None,
-        });
+        for venue in akis_connectors::VENUES {
+            config.venues.add(venue.name, VenueConfig::of_symbols((venue.symbols)(SYMBOLS)));
+        }
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use akis_connectors::{Settings, Venue};
+use akis_connectors::{Own, Settings, Venue};
 use akis_eventlog::Store;
 use akis_normalizer::Metrics;
 use akis_service::config::{Config, VenueConfig};
@@ -55,7 +55,11 @@ pub(crate) fn venues(config: &Config) -> Result<Vec<(&'static Venue, Settings)>,
     let mut mistakes = Vec::new();
     for (name, settings) in config.venues.enabled() {
         match akis_connectors::venue(name) {
-            Some(venue) => venues.push((venue, self::settings(settings))),
+            Some(venue) => {
+                let settings = self::settings(settings);
+                mistakes.extend((venue.check)(&settings).into_iter().map(|wrong| format!("venues.{name}: {wrong}")));
+                venues.push((venue, settings));
+            }
             None => mistakes.push(format!("venues.{name}: this version does not know the venue, disable it")),
         }
     }
@@ -85,11 +89,19 @@ pub(crate) async fn publish(
     result
 }
 
-fn settings(config: &VenueConfig) -> Settings {
+/// Whether a venue can begin with these settings.
+pub(crate) fn check(venue: &Venue, settings: &Settings) -> Result<(), Failure> {
+    let wrong = (venue.check)(settings);
+    if wrong.is_empty() { Ok(()) } else { Err(Failure::Usage(wrong)) }
+}
+
+/// What to ask a venue for, as it is configured.
+pub(crate) fn settings(config: &VenueConfig) -> Settings {
     Settings {
         symbols: config.symbols.clone(),
         kinds: config.kinds.clone(),
         ws_url: config.ws_url.clone(),
         rest_url: config.rest_url.clone(),
+        own: Own(config.own.iter().map(|(key, value)| (key.clone(), value.expose().to_owned())).collect()),
     }
 }

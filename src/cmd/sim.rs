@@ -1,13 +1,14 @@
 //! `akis sim`: a venue's stand-in on a port of its own.
 
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use akis_connectors::binance::sim::{self, Limits, SimConfig, Source};
+use akis_connectors::Venue;
+use akis_connectors::sim::{SimError, Source};
 use akis_service::{shutdown, telemetry};
 use anyhow::Context;
-use clap::ValueEnum;
 
 use crate::failure::Failure;
 use crate::net;
@@ -15,18 +16,11 @@ use crate::net;
 /// How many symbols are generated when nothing is said.
 const DEFAULT_SYMBOLS: usize = 10;
 
-/// Venues that have a stand-in, or will have.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Venue {
-    Binance,
-    Btcturk,
-    Bist,
-}
-
 #[derive(Debug, clap::Args)]
 pub(crate) struct SimArgs {
     /// Whose protocol to speak.
-    venue: Venue,
+    #[arg(value_parser = super::venue)]
+    venue: &'static Venue,
     /// Where to listen, WebSocket and REST on the one port.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9443")]
     listen: SocketAddr,
@@ -48,20 +42,22 @@ pub(crate) struct SimArgs {
 }
 
 pub(crate) async fn run(args: SimArgs) -> Result<(), Failure> {
-    match args.venue {
-        Venue::Binance => {}
-        Venue::Btcturk | Venue::Bist => {
-            return Err(Failure::usage("this version has a stand-in for binance only"));
-        }
-    }
     telemetry::start(None, super::QUIET);
     let stop = shutdown::on_signals().context("cannot listen for signals")?;
     let listener = net::bind(args.listen, "--listen").await?;
-    let address = listener.local_addr().context("cannot read the port")?;
-    let config = SimConfig { source: source(args)?, limits: Limits::default() };
-    writeln!(std::io::stdout(), "ws_url: ws://{address}\nrest_url: http://{address}")
-        .context("cannot write to stdout")?;
-    Ok(sim::serve(listener, config, stop).await.map_err(anyhow::Error::new)?)
+    let venue = args.venue;
+    let stand_in = (venue.stand_in)(listener, source(args)?, stop).map_err(failure)?;
+    let mut lines = String::new();
+    for (key, value) in &stand_in.addresses {
+        // Writing to a string cannot fail.
+        let _ = writeln!(lines, "{key}: {value}");
+    }
+    std::io::stdout().write_all(lines.as_bytes()).context("cannot write to stdout")?;
+    stand_in.serving.await.map_err(failure)
+}
+
+fn failure(error: SimError) -> Failure {
+    anyhow::Error::new(error).into()
 }
 
 fn source(args: SimArgs) -> Result<Source, Failure> {
@@ -75,7 +71,7 @@ fn source(args: SimArgs) -> Result<Source, Failure> {
     };
     match count {
         Some(0) => Err(Failure::usage("--symbols must be at least one")),
-        Some(count) => Ok(Source::Generated { symbols: sim::symbols(count), rate: args.rate, seed: args.seed }),
+        Some(count) => Ok(Source::Generated { symbols: (args.venue.symbols)(count), rate: args.rate, seed: args.seed }),
         None => Ok(Source::Generated { symbols: args.symbols, rate: args.rate, seed: args.seed }),
     }
 }

@@ -22,7 +22,6 @@ mod rest;
 mod server;
 mod world;
 
-use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::net::TcpListener;
@@ -36,7 +35,7 @@ use playback::Playback;
 use server::Server;
 use world::{Market, World};
 
-use crate::recording::RecordingError;
+use crate::sim::{SimError, Source, StandIn};
 
 /// How many commands of connections may wait for the world; further ones wait in their connections.
 const COMMANDS: usize = 1024;
@@ -51,27 +50,6 @@ pub struct SimConfig {
     pub source: Source,
     /// Heartbeat and lifetime of connections.
     pub limits: Limits,
-}
-
-/// Where the frames come from.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Source {
-    /// Made up. Equal values give equal markets, shifted to the present.
-    Generated {
-        /// In the venue's spelling, the busiest first; see [`symbols`].
-        symbols: Vec<String>,
-        /// How many things happen in a second, in all symbols together.
-        rate: u32,
-        /// Decides everything that is random.
-        seed: u64,
-    },
-    /// A recording, played once to whoever subscribes. It begins with the first subscription.
-    Recorded {
-        /// Where it is.
-        file: PathBuf,
-        /// How much faster than it was recorded: 1.0 is as it was.
-        speed: f64,
-    },
 }
 
 /// Heartbeat and lifetime of connections.
@@ -96,35 +74,21 @@ impl Default for Limits {
     }
 }
 
-/// Why the stand-in cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum SimError {
-    /// The recording cannot be played.
-    #[error("play the recording {}", file.display())]
-    Recording {
-        /// Which one.
-        file: PathBuf,
-        /// What is wrong with it.
-        source: RecordingError,
-    },
-    /// The recording is of another venue or market.
-    #[error("play the recording {}: it is of {venue} {market}, not of binance spot", file.display())]
-    OtherVenue {
-        /// Which one.
-        file: PathBuf,
-        /// Of its header.
-        venue: String,
-        /// Of its header.
-        market: String,
-    },
-    /// A value of the configuration makes no sense.
-    #[error("start the stand-in: {0}")]
-    Config(String),
-}
-
 /// The first `count` symbols worth generating: well-known ones, then made-up ones.
 pub fn symbols(count: usize) -> Vec<String> {
     instrument::names(count)
+}
+
+/// Makes the stand-in as strict as the venue is.
+///
+/// # Errors
+///
+/// [`SimError::Port`] when the listener has none.
+pub fn stand_in(listener: TcpListener, source: Source, cancel: CancellationToken) -> Result<StandIn, SimError> {
+    let address = listener.local_addr()?;
+    let addresses = vec![("ws_url", format!("ws://{address}")), ("rest_url", format!("http://{address}"))];
+    let config = SimConfig { source, limits: Limits::default() };
+    Ok(StandIn { addresses, serving: Box::pin(serve(listener, config, cancel)) })
 }
 
 /// Serves until cancelled, then closes every connection and waits for it to end.
@@ -161,7 +125,7 @@ fn open(source: Source, now: i64) -> Result<Market, SimError> {
             let header = playback.header();
             if (header.venue.as_str(), header.market.as_str()) != ("binance", "spot") {
                 let (venue, market) = (header.venue.clone(), header.market.clone());
-                return Err(SimError::OtherVenue { file, venue, market });
+                return Err(SimError::OtherVenue { file, venue, market, expected: "binance spot" });
             }
             Ok(Market::Recorded(playback))
         }

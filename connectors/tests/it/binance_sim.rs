@@ -8,7 +8,8 @@ mod playback;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use akis_connectors::binance::sim::{self, Limits, SimConfig, SimError, Source};
+use akis_connectors::binance::sim::{self, Limits, SimConfig};
+use akis_connectors::sim::{SimError, Source};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};

@@ -11,6 +11,7 @@ mod secret;
 mod source;
 mod units;
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -209,7 +210,7 @@ pub struct AuthConfig {
     /// `auth.audience`, `AKIS_AUTH__AUDIENCE`: `aud` that a token must have. Default: not checked.
     pub audience: Option<String>,
     /// `[auth.roles.NAME]`: what the names in a token's `roles` stand for. Default: none.
-    pub roles: std::collections::BTreeMap<String, Role>,
+    pub roles: BTreeMap<String, Role>,
 }
 
 /// One entry of `[[auth.keys]]`.
@@ -253,27 +254,28 @@ pub struct RoleLimits {
 }
 
 /// `[venues]`: what a normalizer publishes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Venues {
-    /// `[venues.binance]`.
-    pub binance: Option<VenueConfig>,
-    /// `[venues.btcturk]`.
-    pub btcturk: Option<VenueConfig>,
-    /// `[venues.bist]`.
-    pub bist: Option<VenueConfig>,
-}
+#[derive(Debug, Clone, Default)]
+pub struct Venues(BTreeMap<&'static str, VenueConfig>);
 
 impl Venues {
+    /// The venue called `name`, when it is configured.
+    pub fn get(&self, name: &str) -> Option<&VenueConfig> {
+        self.0.get(name)
+    }
+
+    /// Adds a venue, or replaces it.
+    pub fn add(&mut self, name: &'static str, venue: VenueConfig) {
+        self.0.insert(name, venue);
+    }
+
     /// The venues that are configured and enabled, with their names.
     pub fn enabled(&self) -> impl Iterator<Item = (&'static str, &VenueConfig)> {
-        [("binance", &self.binance), ("btcturk", &self.btcturk), ("bist", &self.bist)]
-            .into_iter()
-            .filter_map(|(name, venue)| venue.as_ref().filter(|venue| venue.enabled).map(|venue| (name, venue)))
+        self.0.iter().filter(|(_, venue)| venue.enabled).map(|(&name, venue)| (name, venue))
     }
 }
 
-/// One venue. The variables are `AKIS_VENUES__BINANCE__…` and so on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One venue, `[venues.binance]` for example. The variables are `AKIS_VENUES__BINANCE__…` and so on.
+#[derive(Debug, Clone)]
 pub struct VenueConfig {
     /// `enabled`. Default: true, once the section is there.
     pub enabled: bool,
@@ -285,6 +287,15 @@ pub struct VenueConfig {
     pub ws_url: Option<String>,
     /// `rest_url`: where the venue's REST is. Default: the venue's public address.
     pub rest_url: Option<String>,
+    /// Keys that only this venue has, as text by their names. Some may be passwords.
+    pub own: BTreeMap<String, Secret>,
+}
+
+impl VenueConfig {
+    /// An enabled venue with nothing said but its symbols.
+    pub fn of_symbols(symbols: Vec<String>) -> Self {
+        Self { enabled: true, symbols, kinds: Vec::new(), ws_url: None, rest_url: None, own: BTreeMap::new() }
+    }
 }
 
 /// How log lines look.

@@ -11,6 +11,10 @@
 //! 6. The book is the snapshot; apply the events: one that ends at or below the book's id is ignored, one that begins
 //!    above its id + 1 is a gap: start over.
 //! 7. Afterwards the `U` of each event is the `u` before it + 1.
+//!
+//! USD-M futures number all symbols together, so their events are linked instead: the `pu` of each is the `u` before
+//! it. The first one kept has `U` <= `lastUpdateId` <= `u`, or `lastUpdateId` as its `pu`. Source:
+//! <https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-market-streams/How-to-manage-a-local-order-book-correctly>.
 
 use std::collections::VecDeque;
 
@@ -34,6 +38,15 @@ const TOO_OLD_MS: i64 = 250;
 /// After so many snapshots in a row that are too old it is the buffered diffs that are wrong.
 const MAX_TOO_OLD: u32 = 5;
 
+/// How the diffs of a market follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sequence {
+    /// Without holes in the numbers: spot.
+    Dense,
+    /// By `pu`: USD-M futures.
+    Linked,
+}
+
 /// A change of the book.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Diff {
@@ -41,6 +54,8 @@ pub(super) struct Diff {
     pub(super) first_id: u64,
     /// `u`.
     pub(super) last_id: u64,
+    /// `pu`, of linked diffs.
+    pub(super) previous_id: Option<u64>,
     /// `E`.
     pub(super) event_time: i64,
     pub(super) received_at: i64,
@@ -81,12 +96,53 @@ pub(super) enum Hitch {
 #[derive(Debug)]
 enum Phase {
     Buffering(VecDeque<Diff>),
-    Live { id: u64 },
+    Live(Live),
+}
+
+/// What the next diff has to follow.
+#[derive(Debug, Clone, Copy)]
+struct Live {
+    /// The id of the book.
+    id: u64,
+    /// `u` of the last diff that is in it, applied or covered by the snapshot.
+    last_diff: Option<u64>,
+    /// Whether a diff has been applied to the snapshot.
+    joined: bool,
+}
+
+impl Sequence {
+    /// Whether nothing is missing between the book and `diff`.
+    fn follows(self, live: Live, diff: &Diff) -> bool {
+        match self {
+            Self::Dense => diff.first_id <= live.id.saturating_add(1),
+            Self::Linked => {
+                let joins = diff.first_id <= live.id || diff.previous_id == Some(live.id);
+                (live.last_diff.is_some() && diff.previous_id == live.last_diff) || (!live.joined && joins)
+            }
+        }
+    }
+
+    /// Whether nothing is missing between a diff that ended at `last_id` and `diff`.
+    fn continues(self, last_id: u64, diff: &Diff) -> bool {
+        match self {
+            Self::Dense => diff.first_id <= last_id.saturating_add(1),
+            Self::Linked => diff.previous_id == Some(last_id),
+        }
+    }
+
+    /// Whether something is missing between a snapshot and the first diff that was buffered.
+    fn is_too_old(self, snapshot_id: u64, first: &Diff) -> bool {
+        match self {
+            Self::Dense => snapshot_id < first.first_id,
+            Self::Linked => snapshot_id < first.first_id && first.previous_id != Some(snapshot_id),
+        }
+    }
 }
 
 /// The book of one symbol.
 #[derive(Debug)]
 pub(super) struct DepthBook {
+    sequence: Sequence,
     phase: Phase,
     sides: Sides,
     /// The id of the last state shown.
@@ -101,9 +157,11 @@ pub(super) struct DepthBook {
     lost: Option<(i64, Resync)>,
 }
 
-impl Default for DepthBook {
-    fn default() -> Self {
+impl DepthBook {
+    /// Nothing is known of it yet.
+    pub(super) fn new(sequence: Sequence) -> Self {
         Self {
+            sequence,
             phase: Phase::Buffering(VecDeque::new()),
             sides: Sides::default(),
             shown: 0,
@@ -114,9 +172,7 @@ impl Default for DepthBook {
             lost: None,
         }
     }
-}
 
-impl DepthBook {
     /// Since when, and why, a book that was live has not been.
     pub(super) fn lost(&self) -> Option<(i64, Resync)> {
         self.lost
@@ -147,13 +203,13 @@ impl DepthBook {
         match &self.phase {
             Phase::Buffering(_) => self.buffer(diff),
             // Step 6.
-            Phase::Live { id } if diff.last_id <= *id => Err(Hitch::Skipped(Reason::Duplicate)),
-            Phase::Live { id } if diff.first_id > id.saturating_add(1) => {
+            Phase::Live(live) if diff.last_id <= live.id => Err(Hitch::Skipped(Reason::Duplicate)),
+            Phase::Live(live) if !self.sequence.follows(*live, &diff) => {
                 self.start_over(Resync::Gap, diff.received_at);
                 self.buffer(diff)?;
                 Err(Hitch::Resync(Resync::Gap))
             }
-            Phase::Live { .. } => self.apply(&diff, show),
+            Phase::Live(_) => self.apply(&diff, show),
         }
     }
 
@@ -163,7 +219,8 @@ impl DepthBook {
             return Err(Hitch::Skipped(Reason::UnusedSnapshot));
         };
         // Step 3. Without a diff to compare with, the book at least never goes back.
-        if snapshot.last_id < diffs.front().map_or(self.shown, |first| first.first_id) {
+        let sequence = self.sequence;
+        if diffs.front().map_or(snapshot.last_id < self.shown, |first| sequence.is_too_old(snapshot.last_id, first)) {
             self.too_old += 1;
             if self.too_old >= MAX_TOO_OLD {
                 diffs.clear();
@@ -180,7 +237,8 @@ impl DepthBook {
         // Steps 4 to 6. The buffer has no holes, so step 5 holds when step 3 does.
         let diffs = std::mem::take(diffs);
         self.sides = sides;
-        self.phase = Phase::Live { id: snapshot.last_id };
+        let last_diff = diffs.iter().map(|diff| diff.last_id).take_while(|&id| id <= snapshot.last_id).last();
+        self.phase = Phase::Live(Live { id: snapshot.last_id, last_diff, joined: false });
         (self.ask_at, self.asked, self.too_old, self.lost) = (None, false, 0, None);
         self.shown = snapshot.last_id;
         let (id, received_at) = (snapshot.last_id, snapshot.received_at);
@@ -201,7 +259,7 @@ impl DepthBook {
                 diffs.clear();
                 Ok(())
             }
-            Phase::Live { .. } => {
+            Phase::Live(_) => {
                 self.start_over(Resync::Connection, now_ms);
                 // Asking makes sense once diffs come again.
                 self.ask_at = None;
@@ -217,7 +275,7 @@ impl DepthBook {
             return Err(Hitch::Resync(Resync::Crossed));
         }
         let id = diff.last_id;
-        self.phase = Phase::Live { id };
+        self.phase = Phase::Live(Live { id, last_diff: Some(id), joined: true });
         self.shown = id;
         let (event_time, received_at) = (Some(diff.event_time), diff.received_at);
         show(Shown { sides: &self.sides, id, event_time, received_at });
@@ -230,7 +288,7 @@ impl DepthBook {
         let mut hitch = Ok(());
         match diffs.back().map(|last| last.last_id) {
             Some(last) if diff.last_id <= last => return Err(Hitch::Skipped(Reason::Duplicate)),
-            Some(last) if diff.first_id > last.saturating_add(1) => {
+            Some(last) if !self.sequence.continues(last, &diff) => {
                 diffs.clear();
                 hitch = Err(Hitch::Resync(Resync::Gap));
             }

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use akis_model::{Book, Candle, Channel, ChannelState, Decimal, Kind, PriceTick, Provenance, Side, TimeSource, Trade};
 
 use super::depth::{DepthBook, Diff, Hitch, Shown, Snapshot};
+use super::market::Market;
 use super::names::segment;
 use super::series::{Candles, Ids, Place, Tape};
-use super::{SOURCE, wire};
+use super::wire;
+use crate::candles::Interval;
 use crate::mapper::{Output, Reason};
 use crate::update::{Payload, Update};
 
@@ -74,8 +76,8 @@ struct Statistics {
 
 impl Instrument {
     /// `None` when no channel can hold the symbol.
-    pub(super) fn new(symbol: &str, common: String) -> Option<Self> {
-        let stem = format!("{SOURCE}:{}", segment(symbol));
+    pub(super) fn new(market: Market, symbol: &str, common: String) -> Option<Self> {
+        let stem = format!("{}:{}", market.source, segment(symbol));
         let channel = |facet: &str| Channel::parse(&format!("{stem}:{facet}")).ok();
         let channels =
             Channels { ticker: channel("ticker")?, trades: channel("trades")?, book: channel("book")?, stem };
@@ -88,23 +90,28 @@ impl Instrument {
             tape: None,
             trades: Ids::default(),
             candles: BTreeMap::new(),
-            book: DepthBook::default(),
+            book: DepthBook::new(market.sequence),
             resync_told: false,
         })
     }
 
-    /// The channel of a kind; `interval` is that of candles. `None` for kinds that the venue does not have.
-    pub(super) fn channel(&self, kind: Kind, interval: &str) -> Option<Channel> {
+    /// The channels of a kind; none for kinds that the venue does not have.
+    pub(super) fn channels(&self, kind: Kind) -> Vec<Channel> {
         match kind {
-            Kind::Ticker => Some(self.channels.ticker.clone()),
-            Kind::Trades => Some(self.channels.trades.clone()),
-            Kind::Book => Some(self.channels.book.clone()),
+            Kind::Ticker => vec![self.channels.ticker.clone()],
+            Kind::Trades => vec![self.channels.trades.clone()],
+            Kind::Book => vec![self.channels.book.clone()],
             Kind::Candles => {
-                let channel = Channel::parse(&format!("{}:{interval}", self.channels.stem)).ok()?;
-                (channel.kind() == Kind::Candles).then_some(channel)
+                Interval::ALL.into_iter().filter_map(|interval| self.candle_channel(interval.as_str())).collect()
             }
-            Kind::Session | Kind::App => None,
+            Kind::Session | Kind::App => Vec::new(),
         }
+    }
+
+    /// `None` for an interval that has no channel.
+    fn candle_channel(&self, interval: &str) -> Option<Channel> {
+        let channel = Channel::parse(&format!("{}:{interval}", self.channels.stem)).ok()?;
+        (channel.kind() == Kind::Candles).then_some(channel)
     }
 
     pub(super) fn on_book_ticker(
@@ -130,9 +137,14 @@ impl Instrument {
             return Err(Reason::Stale);
         }
         self.quote = Quote { update_id: ticker.update_id, bid, ask };
-        // The stream tells no time.
-        let provenance = Provenance { ts_source: TimeSource::Received, received_at: origin.received_at };
-        self.tick(origin.received_at, provenance, out);
+        match ticker.event_time {
+            Some(time) => self.tick(time, origin.venue(), out),
+            // The stream of spot tells no time.
+            None => {
+                let provenance = Provenance { ts_source: TimeSource::Received, received_at: origin.received_at };
+                self.tick(origin.received_at, provenance, out);
+            }
+        }
         Ok(())
     }
 
@@ -196,6 +208,10 @@ impl Instrument {
             Place::Far => return Err(Reason::OutOfRange),
         };
         out.lost_trades += missing_before;
+        // Liquidations by the insurance fund and the like were never in the book. Their ids count all the same.
+        if trade.origin.as_deref().is_some_and(|origin| origin != "MARKET") {
+            return Err(Reason::OffBook);
+        }
         let side = if trade.buyer_is_maker { Side::Sell } else { Side::Buy };
         let (symbol, id, provenance) = (self.common.clone(), id.to_string(), origin.venue());
         let payload = Payload::Trade(Trade { symbol, id, price, qty, side: Some(side), provenance });
@@ -211,7 +227,7 @@ impl Instrument {
         out: &mut Output,
     ) -> Result<(), Reason> {
         let kline = &event.kline;
-        let channel = self.channel(Kind::Candles, &kline.interval).ok_or(Reason::UnknownEvent)?;
+        let channel = self.candle_channel(&kline.interval).ok_or(Reason::UnknownEvent)?;
         if kline.close_time < kline.open_time {
             return Err(Reason::OutOfRange);
         }

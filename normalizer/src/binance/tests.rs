@@ -8,14 +8,14 @@ use crate::update::{Payload, Update};
 
 /// A mapper of BTCUSDT and what it said.
 struct Harness {
-    spot: Spot,
+    spot: Binance,
     now: i64,
     out: Output,
 }
 
 impl Harness {
     fn new() -> Self {
-        let mut spot = Spot::default();
+        let mut spot = Binance::new(Market::SPOT);
         spot.admit(Some(&["btcusdt".to_owned()]), &[Kind::Ticker, Kind::Trades, Kind::Book, Kind::Candles]);
         Self { spot, now: 1_000, out: Output::default() }
     }

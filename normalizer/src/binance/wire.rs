@@ -64,15 +64,21 @@ pub(super) struct Trade<'a> {
     pub(super) time: i64,
     #[serde(rename = "m")]
     pub(super) buyer_is_maker: bool,
+    /// Only in `trade` of futures: how it came about.
+    #[serde(borrow, rename = "X")]
+    pub(super) origin: Option<Cow<'a, str>>,
 }
 
-/// `<symbol>@bookTicker`. Has no time.
+/// `<symbol>@bookTicker`.
 #[derive(Debug, Deserialize)]
 pub(super) struct BookTicker<'a> {
     #[serde(borrow, rename = "s")]
     pub(super) symbol: Cow<'a, str>,
     #[serde(rename = "u")]
     pub(super) update_id: u64,
+    /// Only of futures.
+    #[serde(rename = "E")]
+    pub(super) event_time: Option<i64>,
     #[serde(borrow, rename = "b")]
     pub(super) bid: Number<'a>,
     #[serde(borrow, rename = "B")]
@@ -152,6 +158,9 @@ pub(super) struct DepthUpdate<'a> {
     pub(super) first_id: u64,
     #[serde(rename = "u")]
     pub(super) last_id: u64,
+    /// Only of futures.
+    #[serde(rename = "pu")]
+    pub(super) previous_id: Option<u64>,
     #[serde(borrow, rename = "b")]
     pub(super) bids: Levels<'a>,
     #[serde(borrow, rename = "a")]

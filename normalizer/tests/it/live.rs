@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use akis_connectors::binance::sim::{self, Limits, SimConfig, Source};
+use akis_connectors::binance::sim::{self, Limits, SimConfig};
+use akis_connectors::sim::Source;
 use akis_connectors::{Content, RawFrame, Settings, venue};
 use akis_eventlog::{MemoryStore, Select, Store};
 use akis_model::{Channel, Seq};
@@ -55,9 +56,9 @@ impl Venue {
     fn settings(&self) -> Settings {
         Settings {
             symbols: ["BTCUSDT", "ETHUSDT"].map(str::to_owned).to_vec(),
-            kinds: Vec::new(),
             ws_url: Some(format!("ws://{}", self.address)),
             rest_url: Some(format!("http://{}", self.address)),
+            ..Settings::default()
         }
     }
 }

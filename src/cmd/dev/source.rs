@@ -3,18 +3,15 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use akis_connectors::binance::sim::{self, Limits, SimConfig, SimError, Source};
-use akis_connectors::{Settings, Venue, binance};
-use anyhow::{Context, anyhow};
+use akis_connectors::sim::{SimError, Source};
+use akis_connectors::{Settings, Venue};
+use anyhow::Context;
 use clap::ValueEnum;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_tungstenite::connect_async;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
-
-use crate::http;
 
 /// How long a venue may take to answer before a stand-in takes its place.
 const PROBE: Duration = Duration::from_secs(4);
@@ -77,16 +74,14 @@ pub(super) async fn choose(
     stop: &CancellationToken,
 ) -> anyhow::Result<Option<Sources>> {
     let mut sources = Sources { venues: Vec::new(), stand_ins: JoinSet::new() };
-    for (venue, mut settings) in venues {
-        // The venue's own spelling is also the channels'.
-        settings.symbols = binance::Config::from(&settings).symbols;
+    for (venue, settings) in venues {
         let unreachable = match mode {
             VenueMode::Live => None,
             VenueMode::Sim => Some("asked for with --venues sim".to_owned()),
             VenueMode::Auto => {
                 info!(venue = venue.name, "looking for the live venue, {} s at most", PROBE.as_secs());
                 tokio::select! {
-                    probed = probe(&settings) => probed.err().map(|error| format!("the live venue cannot be reached: {}", error.root_cause())),
+                    probed = probe(venue, &settings) => probed.err().map(|why| format!("the live venue cannot be reached: {why}")),
                     () = stop.cancelled() => return Ok(None),
                 }
             }
@@ -98,41 +93,29 @@ pub(super) async fn choose(
             continue;
         };
         warn!(venue = venue.name, reason, "STAND-IN: prices are generated, not real ones");
-        let settings = stand_in(settings, &mut sources.stand_ins, end).await?;
+        let settings = stand_in(venue, settings, &mut sources.stand_ins, end).await?;
         sources.venues.push(Sourced { venue, settings, stand_in: true, note: reason });
     }
     Ok(Some(sources))
 }
 
-/// Whether both of the venue's addresses answer. A proxy or a censor often lets one of them through.
-async fn probe(settings: &Settings) -> anyhow::Result<()> {
-    let config = binance::Config::from(settings);
-    let rest = async {
-        let answer = http::client()?.get(format!("{}/api/v3/ping", config.rest_url)).send().await?;
-        let status = answer.status();
-        if status.is_success() { Ok(()) } else { Err(anyhow!("REST answers HTTP {}", status.as_u16())) }
-    };
-    let streams = async {
-        let (socket, _) = connect_async(format!("{}/stream", config.ws_url)).await?;
-        drop(socket);
-        anyhow::Ok(())
-    };
-    let both = Box::pin(async { tokio::try_join!(rest, streams) });
-    timeout(PROBE, both).await.map_err(|_| anyhow!("no answer in {} s", PROBE.as_secs()))??;
-    Ok(())
+/// Whether the venue answers in time.
+async fn probe(venue: &Venue, settings: &Settings) -> Result<(), String> {
+    let silence = || Err(format!("no answer in {} s", PROBE.as_secs()));
+    timeout(PROBE, (venue.probe)(settings)).await.unwrap_or_else(|_| silence())
 }
 
 /// Starts a stand-in and gives back the settings that lead to it.
 async fn stand_in(
+    venue: &Venue,
     mut settings: Settings,
     running: &mut JoinSet<Result<(), SimError>>,
     end: &CancellationToken,
 ) -> anyhow::Result<Settings> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("cannot listen for a stand-in")?;
-    let address = listener.local_addr().context("cannot read the port")?;
     let source = Source::Generated { symbols: settings.symbols.clone(), rate: RATE, seed: SEED };
-    running.spawn(sim::serve(listener, SimConfig { source, limits: Limits::default() }, end.clone()));
-    settings.ws_url = Some(format!("ws://{address}"));
-    settings.rest_url = Some(format!("http://{address}"));
+    let stand_in = (venue.stand_in)(listener, source, end.clone())?;
+    settings.lead_to(&stand_in.addresses);
+    running.spawn(stand_in.serving);
     Ok(settings)
 }

@@ -8,6 +8,7 @@ use akis_model::{Kind, is_segment};
 use url::{Host, Url};
 
 use super::read::{Mistake, Mistakes, Reader};
+use super::schema;
 use super::source::{self, Node, Sources, Value};
 use super::{
     AdminConfig, AuthConfig, Config, GatewayConfig, KeyConfig, KeySource, Limits, LogConfig, LogFormat, RedisConfig,
@@ -43,11 +44,7 @@ pub(super) fn build(sources: &Sources) -> Result<Config, Mistakes> {
         gateway: gateway(r),
         admin: AdminConfig { listen: r.address("admin.listen").unwrap_or(AdminConfig::default().listen) },
         auth: auth(r),
-        venues: Venues {
-            binance: venue(r, "binance", &[Kind::Ticker, Kind::Trades, Kind::Book, Kind::Candles]),
-            btcturk: venue(r, "btcturk", &[Kind::Ticker, Kind::Trades, Kind::Book, Kind::Candles]),
-            bist: venue(r, "bist", &[Kind::Ticker, Kind::Trades, Kind::Book, Kind::Candles, Kind::Session]),
-        },
+        venues: venues(r),
         log_format: log_format(r),
     };
     if reader.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(reader.mistakes)) }
@@ -256,6 +253,21 @@ fn check_jwks(url: &str) -> Result<(), String> {
     }
 }
 
+fn venues(r: &mut Reader) -> Venues {
+    const CRYPTO: [Kind; 4] = [Kind::Ticker, Kind::Trades, Kind::Book, Kind::Candles];
+    let mut venues = Venues::default();
+    for (name, kinds) in [
+        ("binance", CRYPTO.as_slice()),
+        ("btcturk", &CRYPTO),
+        ("bist", &[Kind::Ticker, Kind::Trades, Kind::Book, Kind::Candles, Kind::Session]),
+    ] {
+        if let Some(venue) = venue(r, name, kinds) {
+            venues.add(name, venue);
+        }
+    }
+    venues
+}
+
 fn venue(r: &mut Reader, name: &str, all: &[Kind]) -> Option<VenueConfig> {
     let section = format!("venues.{name}");
     if !r.has(&section) {
@@ -268,6 +280,9 @@ fn venue(r: &mut Reader, name: &str, all: &[Kind]) -> Option<VenueConfig> {
         kinds: kinds(r, &key("kinds"), all),
         ws_url: r.url(&key("ws_url"), &["ws", "wss"]),
         rest_url: r.url(&key("rest_url"), &["http", "https"]),
+        own: schema::own_keys(&section)
+            .filter_map(|field| Some((field.to_owned(), Secret::new(r.text(&key(field))?))))
+            .collect(),
     };
     if config.enabled && config.symbols.is_empty() {
         let place = if r.has(&key("symbols")) { key("symbols") } else { section };

@@ -21,12 +21,7 @@ pub(super) fn render(config: &Config) -> String {
     root.insert("gateway".to_owned(), gateway(&config.gateway));
     root.insert("admin".to_owned(), table([("listen", config.admin.listen.to_string().into())]));
     root.insert("auth".to_owned(), auth(&config.auth));
-    let venues =
-        [("binance", &config.venues.binance), ("btcturk", &config.venues.btcturk), ("bist", &config.venues.bist)];
-    root.insert(
-        "venues".to_owned(),
-        table(venues.into_iter().filter_map(|(name, v)| Some((name, venue(v.as_ref()?))))),
-    );
+    root.insert("venues".to_owned(), table(config.venues.0.iter().map(|(&name, config)| (name, venue(config)))));
     root.to_string()
 }
 
@@ -102,7 +97,11 @@ fn venue(venue: &VenueConfig) -> Value {
         ("ws_url", venue.ws_url.as_deref().map(|url| hide_passwords(url).into())),
         ("rest_url", venue.rest_url.as_deref().map(|url| hide_passwords(url).into())),
     ];
-    table(options.into_iter().filter_map(|(name, value)| Some((name, value?))))
+    let own = venue.own.iter().map(|(name, value)| {
+        let shown = if name == "password" { HIDDEN.to_owned() } else { hide_passwords(value.expose()) };
+        (name.as_str(), shown.into())
+    });
+    table(options.into_iter().filter_map(|(name, value)| Some((name, value?))).chain(own))
 }
 
 fn table<'a>(entries: impl IntoIterator<Item = (&'a str, Value)>) -> Value {

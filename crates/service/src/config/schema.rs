@@ -52,7 +52,26 @@ const KEYS: &[&str] = &[
     "venues.bist.kinds",
     "venues.bist.ws_url",
     "venues.bist.rest_url",
+    "venues.bist.transport",
+    "venues.bist.line_a",
+    "venues.bist.line_b",
+    "venues.bist.rewinder",
+    "venues.bist.soup",
+    "venues.bist.glimpse",
+    "venues.bist.interface",
+    "venues.bist.username",
+    "venues.bist.password",
+    "venues.bist.half_days",
 ];
+
+/// What every venue has.
+const COMMON: [&str; 5] = ["enabled", "symbols", "kinds", "ws_url", "rest_url"];
+
+/// The keys of a venue's table that other venues do not have.
+pub(super) fn own_keys(section: &str) -> impl Iterator<Item = &'static str> {
+    let prefix = format!("{section}.");
+    KEYS.iter().filter_map(move |key| key.strip_prefix(&prefix)).filter(|field| !COMMON.contains(field))
+}
 
 /// What a path means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,37 @@
+//! Looking whether the venue is there.
+
+use tokio_tungstenite::connect_async;
+
+use super::config::Config;
+use super::rest;
+
+/// Asks both of the venue's addresses. A proxy or a censor often lets one of them through.
+///
+/// # Errors
+///
+/// In a few words, what did not answer.
+pub async fn probe(config: Config) -> Result<(), String> {
+    let rest = async {
+        let client = rest::client().map_err(|error| format!("no HTTP client: {error}"))?;
+        let url = format!("{}/api/v3/ping", config.rest_url);
+        let answer = client.get(url).send().await.map_err(|error| innermost(&error))?;
+        let status = answer.status();
+        if status.is_success() { Ok(()) } else { Err(format!("REST answers HTTP {}", status.as_u16())) }
+    };
+    let streams = async {
+        let (socket, _) =
+            connect_async(format!("{}/stream", config.ws_url)).await.map_err(|error| innermost(&error))?;
+        drop(socket);
+        Ok(())
+    };
+    Box::pin(async { tokio::try_join!(rest, streams) }).await.map(|_| ())
+}
+
+/// The cause that says most: `connection refused` rather than `error sending request`.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
