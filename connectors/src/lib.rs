@@ -7,6 +7,7 @@
 mod attempts;
 mod backoff;
 pub mod binance;
+pub mod bist;
 mod connection;
 mod dialog;
 mod frame;
