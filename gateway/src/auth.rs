@@ -17,7 +17,6 @@ use std::sync::Arc;
 
 use akis_model::{Allowlist, ErrorCode};
 use akis_service::config::{AuthConfig, Limits, Role};
-use jsonwebtoken::errors::ErrorKind;
 
 use self::claims::{ClaimedLimits, Claims, date_ms};
 use self::head::Head;
@@ -168,7 +167,7 @@ impl Authenticator {
             return Err(invalid("the token is longer than 8 KiB"));
         }
         let key = self.keys.find(&Head::parse(token)?)?;
-        let claims = key.verify(token).map_err(|error| explain(&error))?;
+        let claims = key.verify(token).map_err(|error| AuthError::Invalid(error.to_string()))?;
         let subject =
             claims.sub.as_deref().filter(|sub| !sub.is_empty()).ok_or_else(|| invalid("the token has no sub"))?;
         let exp = claims.exp.as_ref().ok_or_else(|| invalid("the token has no exp"))?;
@@ -231,16 +230,6 @@ impl Authenticator {
 
 fn invalid(what: &str) -> AuthError {
     AuthError::Invalid(what.to_owned())
-}
-
-/// Says what is wrong with a token that its key could not be made to fit. Its head has been read before.
-fn explain(error: &jsonwebtoken::errors::Error) -> AuthError {
-    match error.kind() {
-        // Changed by a character, a signature is often not even base64.
-        ErrorKind::InvalidSignature | ErrorKind::Base64(_) => invalid("the token's signature is wrong"),
-        ErrorKind::Json(error) => invalid(&format!("the token's claims cannot be read: {error}")),
-        _ => invalid("the token is not a JWT"),
-    }
 }
 
 impl From<&AuthError> for Problem {

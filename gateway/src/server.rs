@@ -1,6 +1,7 @@
 //! Lets sockets in: the accept loop, the routes, and the end of all of it.
 
 mod admission;
+mod direct;
 mod entry;
 mod upgrade;
 
@@ -185,6 +186,10 @@ impl Server {
     }
 
     async fn accept(&self, listener: &TcpListener) {
+        // Sockets inherit both. Only a matter of latency and memory: one that refuses is served all the same.
+        let options = SockRef::from(listener);
+        let _ = options.set_tcp_nodelay(true);
+        let _ = options.set_send_buffer_size(SEND_BUFFER_BYTES);
         loop {
             match listener.accept().await {
                 Ok((stream, remote)) => self.take(stream, remote),
@@ -203,36 +208,47 @@ impl Server {
             self.app.context.surroundings.metrics.refused("plain_sockets");
             return;
         }
-        // Only a matter of latency and memory: a socket that refuses is served all the same.
-        let _ = stream.set_nodelay(true);
-        let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES);
         let (app, router) = (Arc::clone(&self.app), self.router.clone());
-        let cut = CancellationToken::new();
-        let cut_by_request = cut.clone();
-        let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
-            request.extensions_mut().insert(Remote(remote));
-            request.extensions_mut().insert(Cut(cut_by_request.clone()));
-            let (app, router) = (Arc::clone(&app), router.clone());
-            async move {
-                upgrade::settle_key(&app, request.headers(), request.uri()).await;
-                router.oneshot(request.map(Body::new)).await as Result<Response, Infallible>
-            }
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.app.context.surroundings.config.limits.header_timeout)
-            .max_buf_size(MAX_HEAD_BYTES)
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades();
         let stop = self.app.context.stop.clone();
         self.plain.spawn(async move {
+            let header_timeout = app.context.surroundings.config.limits.header_timeout;
+            let served = async {
+                if let Some(stream) = direct::serve(&app, stream, remote, header_timeout).await {
+                    // On the heap, because few need it and it is large.
+                    Box::pin(serve_http(&app, router, stream, remote)).await;
+                }
+            };
             tokio::select! {
-                // What goes wrong here is the other side's: nothing to be told to anybody.
-                _ = connection => {}
-                () = cut.cancelled() => {}
+                biased;
+                () = served => {}
                 () = stop.cancelled() => {}
             }
         });
+    }
+}
+
+/// Serves a socket with the web server.
+async fn serve_http(app: &Arc<App>, router: Router, stream: TcpStream, remote: SocketAddr) {
+    let cut = CancellationToken::new();
+    let service = service_fn(|mut request: Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(Remote(remote));
+        request.extensions_mut().insert(Cut(cut.clone()));
+        let (app, router) = (Arc::clone(app), router.clone());
+        async move {
+            upgrade::settle_key(&app, request.headers(), request.uri()).await;
+            router.oneshot(request.map(Body::new)).await as Result<Response, Infallible>
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(app.context.surroundings.config.limits.header_timeout)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::select! {
+        // What goes wrong here is the other side's: nothing to be told to anybody.
+        _ = connection => {}
+        () = cut.cancelled() => {}
     }
 }
 

@@ -218,7 +218,7 @@ impl Shard {
     }
 
     fn adopt(&mut self, newcomer: Newcomer, now: Now) {
-        let Newcomer { stream, already_read, grant, takes_batches, takes_compressed, seat } = newcomer;
+        let Newcomer { stream, greeting, already_read, grant, takes_batches, takes_compressed, seat } = newcomer;
         let context = &self.desk.context;
         let (id, name) = context.new_connection();
         let mut session = Session::new(Arc::clone(&context.surroundings), grant, &name, now);
@@ -241,10 +241,12 @@ impl Shard {
         if self.is_draining {
             conn.drain(context.surroundings.config.drain, now);
         }
-        let decoded = conn.decode(&mut already_read.to_vec(), &mut self.desk, now);
+        let begun = conn
+            .greet(&greeting, &mut self.desk, now)
+            .and_then(|()| conn.decode(&mut already_read.to_vec(), &mut self.desk, now));
         touch(&mut self.touched, key.place, &mut conn);
         entry.insert(conn);
-        if let Err(end) = decoded {
+        if let Err(end) = begun {
             self.end(key.place, end, now);
         }
     }

@@ -238,7 +238,7 @@ fn a_head_points_to_nothing_and_needs_nothing() {
     }
     refused(&config, &signed(Algorithm::RS256, RSA, Some(&"k".repeat(1 << 20))), "longer than 8 KiB");
     let deep = format!(r#"{{"alg":"HS256","x":{}{}}}"#, "[".repeat(2000), "]".repeat(2000));
-    assert!(check(&config, &with_secret(&deep)).is_err());
+    assert!(check(&config, &with_secret(&deep)).is_ok(), "what is not needed is skipped, however deep it is");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
@@ -32,7 +33,7 @@ use crate::shard::Newcomer;
 use crate::ws::deflate;
 
 /// The subprotocol that is spoken.
-const PROTOCOL: HeaderValue = HeaderValue::from_static("akis.v1");
+const PROTOCOL: &str = "akis.v1";
 
 /// What stands before a token that is offered as a subprotocol, because browsers cannot set headers.
 const TOKEN_PROTOCOL: &str = "bearer.";
@@ -44,15 +45,72 @@ struct Params {
     batch: Option<String>,
 }
 
-/// Answers a request to `/live`.
-pub(super) async fn live(State(app): State<Arc<App>>, mut head: Parts) -> Response {
-    match accept(&app, &mut head) {
-        Ok(response) => response,
-        Err(problem) => problem.into_response(),
+/// A request that becomes a WebSocket.
+pub(super) struct Accepted {
+    grant: Grant,
+    seat: Seat,
+    takes_batches: bool,
+    takes_compressed: bool,
+    has_protocol: bool,
+    /// The value of `Sec-WebSocket-Accept`.
+    accept_key: String,
+}
+
+impl Accepted {
+    /// The headers of the answer, whose status is 101.
+    pub(super) fn headers(&self) -> impl Iterator<Item = (HeaderName, &str)> {
+        let always = [(CONNECTION, "upgrade"), (UPGRADE, "websocket"), (SEC_WEBSOCKET_ACCEPT, &*self.accept_key)];
+        let compressed = self.takes_compressed.then_some((SEC_WEBSOCKET_EXTENSIONS, deflate::ACCEPTED));
+        let protocol = self.has_protocol.then_some((SEC_WEBSOCKET_PROTOCOL, PROTOCOL));
+        always.into_iter().chain(compressed).chain(protocol)
+    }
+
+    /// Gives the socket to a shard. `greeting` has not been written yet, `already_read` has been read.
+    pub(super) fn hand_over(self, app: &App, stream: TcpStream, greeting: Vec<u8>, already_read: Bytes) {
+        match stream.into_std() {
+            Ok(stream) => {
+                let Self { grant, seat, takes_batches, takes_compressed, .. } = self;
+                let newcomer =
+                    Newcomer { stream, greeting, already_read, grant, takes_batches, takes_compressed, seat };
+                app.shards.adopt(newcomer);
+            }
+            Err(error) => warn!(%error, "failed to take a socket out of the runtime"),
+        }
     }
 }
 
-fn accept(app: &Arc<App>, head: &mut Parts) -> Result<Response, Problem> {
+/// Answers a request to `/live` that the web server has read.
+pub(super) async fn live(State(app): State<Arc<App>>, mut head: Parts) -> Response {
+    let accepted = match accept(&app, &head) {
+        Ok(accepted) => accepted,
+        Err(problem) => return problem.into_response(),
+    };
+    let Some(upgrade) = head.extensions.remove::<OnUpgrade>() else {
+        return upgrade_required("the connection cannot be upgraded").into_response();
+    };
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    for (name, value) in accepted.headers() {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    let sockets = app.sockets.clone();
+    sockets.spawn(async move {
+        // The client may be gone before it is upgraded; nobody is left to be told.
+        let Ok(upgraded) = upgrade.await else { return };
+        let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
+        accepted.hand_over(&app, parts.io.into_inner(), Vec::new(), parts.read_buf);
+    });
+    response
+}
+
+/// Lets a request become a WebSocket.
+///
+/// # Errors
+///
+/// The [`Problem`] that the client is answered with.
+pub(super) fn accept(app: &App, head: &Parts) -> Result<Accepted, Problem> {
     let accept_key = check_handshake(&head.method, &head.headers)?;
     let surroundings = &app.context.surroundings;
     if !origin::is_allowed(&head.headers, &surroundings.config.origins) {
@@ -60,37 +118,12 @@ fn accept(app: &Arc<App>, head: &mut Parts) -> Result<Response, Problem> {
         return Err(Problem::new(StatusCode::FORBIDDEN, ErrorCode::BadRequest, "the origin is not allowed"));
     }
     let visitor = admit_to_stay(app, head, Now::read())?;
-    let Some(upgrade) = head.extensions.remove::<OnUpgrade>() else {
-        return Err(upgrade_required("the connection cannot be upgraded"));
-    };
-    let has_protocol = offered_protocols(&head.headers).any(|protocol| PROTOCOL == protocol);
+    let has_protocol = offered_protocols(&head.headers).any(|protocol| protocol == PROTOCOL);
     let takes_batches = params(&head.uri).batch.as_deref() == Some("1");
     let offers = head.headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter().filter_map(|value| value.to_str().ok());
     let takes_compressed = offers.into_iter().any(deflate::is_acceptable);
     let (grant, seat) = visitor.into_seat(app.sockets.token());
-    app.sockets.spawn(hand_over(Arc::clone(app), upgrade, grant, takes_batches, takes_compressed, seat));
-    Ok(switching_protocols(&accept_key, has_protocol, takes_compressed))
-}
-
-/// Waits for the upgrade and gives the socket to a shard, with the bytes that were read already.
-async fn hand_over(
-    app: Arc<App>,
-    upgrade: OnUpgrade,
-    grant: Grant,
-    takes_batches: bool,
-    takes_compressed: bool,
-    seat: Seat,
-) {
-    // The client may be gone before it is upgraded; nobody is left to be told.
-    let Ok(upgraded) = upgrade.await else { return };
-    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
-    match parts.io.into_inner().into_std() {
-        Ok(stream) => {
-            let already_read = parts.read_buf;
-            app.shards.adopt(Newcomer { stream, already_read, grant, takes_batches, takes_compressed, seat });
-        }
-        Err(error) => warn!(%error, "failed to take a socket out of the runtime"),
-    }
+    Ok(Accepted { grant, seat, takes_batches, takes_compressed, has_protocol, accept_key })
 }
 
 /// Checks what RFC 6455 section 4.2.1 asks for. Gives the value of `Sec-WebSocket-Accept`.
@@ -163,22 +196,4 @@ fn token_of<'a>(headers: &'a HeaderMap, params: &'a Params) -> Option<&'a str> {
     });
     let offered = || offered_protocols(headers).find_map(|protocol| protocol.strip_prefix(TOKEN_PROTOCOL));
     bearer.or_else(offered).or(params.token.as_deref())
-}
-
-fn switching_protocols(accept_key: &str, has_protocol: bool, takes_compressed: bool) -> Response {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    if let Ok(key) = HeaderValue::from_str(accept_key) {
-        headers.insert(SEC_WEBSOCKET_ACCEPT, key);
-    }
-    if takes_compressed {
-        headers.insert(SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(deflate::ACCEPTED));
-    }
-    if has_protocol {
-        headers.insert(SEC_WEBSOCKET_PROTOCOL, PROTOCOL);
-    }
-    response
 }

@@ -248,27 +248,37 @@ impl Conn {
             }
             let tail_age = desk.tail_age(now);
             self.session.on_write(now, || tail_age);
-            self.session.take(WRITE_BYTES, &mut desk.gather, now);
-            let bytes = desk.gather.finish();
-            if bytes.is_empty() {
-                return Ok(None);
-            }
-            let written = write_some(&mut self.stream, bytes)?;
-            desk.tally.writes += 1;
-            desk.tally.written_bytes += written as u64;
-            self.written_at = Some(now.instant);
-            if let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-                self.unsent = rest.to_vec();
-                self.sent = 0;
-                self.set_stuck(Some(now.instant));
-                return Ok(None);
-            }
-            if !self.session.has_output() {
+            if !self.send(desk, now)? || !self.session.has_output() {
                 return Ok(None);
             }
         }
         // There is more: others first.
         Ok(Some(now.instant))
+    }
+
+    /// Begins with what the handshake left to be said, and what the session says first along with it.
+    pub(super) fn greet(&mut self, greeting: &[u8], desk: &mut Desk, now: Now) -> Result<(), End> {
+        desk.gather.begin(self.style);
+        desk.gather.put(|out| out.extend_from_slice(greeting));
+        self.send(desk, now).map(|_| ())
+    }
+
+    /// Sends what has been gathered and what the session has. Gives whether the socket took all of it, and there was something.
+    fn send(&mut self, desk: &mut Desk, now: Now) -> Result<bool, End> {
+        self.session.take(WRITE_BYTES, &mut desk.gather, now);
+        let bytes = desk.gather.finish();
+        if bytes.is_empty() {
+            return Ok(false);
+        }
+        let written = write_some(&mut self.stream, bytes)?;
+        desk.tally.writes += 1;
+        desk.tally.written_bytes += written as u64;
+        self.written_at = Some(now.instant);
+        let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) else { return Ok(true) };
+        self.unsent = rest.to_vec();
+        self.sent = 0;
+        self.set_stuck(Some(now.instant));
+        Ok(false)
     }
 
     /// Writes what the socket did not take before. Gives whether all of it has left.

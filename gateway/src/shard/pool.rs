@@ -28,6 +28,8 @@ const WAKER: Token = Token(usize::MAX);
 pub(crate) struct Newcomer {
     /// Its socket, upgraded.
     pub(crate) stream: TcpStream,
+    /// What it is to be sent before anything else.
+    pub(crate) greeting: Vec<u8>,
     /// What was read of it already.
     pub(crate) already_read: Bytes,
     /// What it may do.

@@ -61,6 +61,59 @@ async fn requests_that_are_no_upgrade_are_told_so() {
     }
 }
 
+/// Reads until the bytes have this in them.
+async fn read_until(stream: &mut TcpStream, answer: &mut Vec<u8>, end: &str) {
+    let reading = async {
+        let mut chunk = [0; 1024];
+        while !String::from_utf8_lossy(answer).contains(end) {
+            match stream.read(&mut chunk).await.unwrap() {
+                0 => panic!("closed after {}", String::from_utf8_lossy(answer)),
+                n => answer.extend_from_slice(&chunk[..n]),
+            }
+        }
+    };
+    tokio::time::timeout(SOON, reading).await.unwrap();
+}
+
+/// Sorted lines of an answer's head.
+fn head(answer: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(answer).to_ascii_lowercase();
+    let head = text.split("\r\n\r\n").next().unwrap_or_default();
+    let mut lines: Vec<String> = head.lines().filter(|line| !line.starts_with("date:")).map(str::to_owned).collect();
+    lines.sort_unstable();
+    lines
+}
+
+/// A proxy may send an upgrade over a connection that it has used before, and a client may send messages at once.
+#[tokio::test]
+async fn a_used_connection_becomes_a_websocket_like_a_new_one() {
+    let bench = Bench::start().await;
+    let offers = "Sec-WebSocket-Protocol: akis.v1\r\nSec-WebSocket-Extensions: permessage-deflate\r\n";
+    let request = upgrade(&format!("{GOOD}{offers}Authorization: Bearer {}\r\n", token(json!({}))));
+    let mut heads = Vec::new();
+    for is_used in [false, true] {
+        let mut stream = TcpStream::connect(bench.address).await.unwrap();
+        if is_used {
+            stream.write_all(b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+            read_until(&mut stream, &mut Vec::new(), "there is nothing here").await;
+        }
+        let mut sent = request.clone().into_bytes();
+        // {"type":"ping","id":1} under a mask of zeros.
+        let message = br#"{"type":"ping","id":1}"#;
+        sent.extend_from_slice(&[0x81, 0x80 | message.len() as u8, 0, 0, 0, 0]);
+        sent.extend_from_slice(message);
+        stream.write_all(&sent).await.unwrap();
+        let mut answer = Vec::new();
+        read_until(&mut stream, &mut answer, "pong").await;
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        assert!(text.starts_with("HTTP/1.1 101 "), "{text}");
+        assert!(text.find("welcome") < text.find("pong") && text.contains("welcome"), "{text}");
+        heads.push(head(&answer));
+    }
+    assert_eq!(heads[0], heads[1]);
+    assert!(heads[0].contains(&"sec-websocket-protocol: akis.v1".to_owned()), "{heads:?}");
+}
+
 #[tokio::test]
 async fn bad_tokens_are_named_and_nothing_is_upgraded() {
     let bench = Bench::start().await;
