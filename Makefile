@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .PHONY: run test bench soak fuzz help
 
-# More words for `akis dev` and `akis-bench`: make run ARGS="--venues sim", make bench ARGS="fan-out latency"
+# More words for `akis dev` and `akis-bench`: make run ARGS="--venues sim", make bench ARGS="fan-out trading-page"
 ARGS ?=
 
 run: ## build what is needed and start everything on http://127.0.0.1:8080
@@ -14,7 +14,7 @@ run: ## build what is needed and start everything on http://127.0.0.1:8080
 test: ## install what tests need, then run every check
 	@scripts/test.sh
 
-bench: ## measure a gateway and the whole path to it: two minutes, after a release build of several
+bench: ## measure a gateway and the whole path to it: some minutes, after a release build of several
 	@cargo build --locked --release -p akis -p akis-loadtest
 	@ulimit -n "$$(ulimit -Hn)" && target/release/akis-bench $(ARGS)
 

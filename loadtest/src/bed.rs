@@ -1,7 +1,11 @@
-//! What is measured: a Redis of its own and one gateway, as real processes, with limits that are not in the way.
+//! What is measured: a Redis of its own and gateways, as real processes, with limits that are not in the way.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use akis_eventlog::RedisStore;
@@ -13,6 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::client::{Stamp, Target};
+use crate::usage;
 
 /// How long a process may take to start.
 const STARTS_WITHIN: Duration = Duration::from_secs(20);
@@ -29,13 +34,21 @@ const LIMITS: [(&str, &str); 4] = [
     ("AKIS_GATEWAY__LIMITS__HANDSHAKES_PER_SECOND", "20000"),
 ];
 
-/// A running Redis and a gateway that is ready. Both end with the value.
+/// A running Redis and gateways that are ready. All end with the value.
 pub(crate) struct Bed {
     akis: PathBuf,
     redis: RedisServer,
     redis_pid: u32,
-    gateway: Role,
-    address: SocketAddr,
+    gateways: Vec<(Role, SocketAddr)>,
+}
+
+/// Where a gateway runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cores {
+    /// On one core, so that it makes one shard, and the rest is for the clients: figures of different servers compare.
+    One,
+    /// Wherever there is room.
+    Any,
 }
 
 /// A process of the binary under test, with its admin port.
@@ -45,12 +58,21 @@ pub(crate) struct Role {
 }
 
 impl Bed {
-    /// Starts both and waits until the gateway is ready.
+    /// Starts Redis and one gateway on a core of its own, and waits until the gateway is ready.
     ///
     /// # Errors
     ///
     /// When one of them does not start.
     pub(crate) async fn start(akis: PathBuf) -> Result<Self> {
+        Self::with_replicas(akis, 1, Cores::One).await
+    }
+
+    /// Starts Redis and several gateways, and waits until they are ready.
+    ///
+    /// # Errors
+    ///
+    /// When one of them does not start.
+    pub(crate) async fn with_replicas(akis: PathBuf, replicas: usize, cores: Cores) -> Result<Self> {
         let redis = RedisServer::start().await?;
         let info = redis.command(&["INFO", "server"]).await?;
         let redis_pid =
@@ -63,15 +85,24 @@ impl Bed {
             ("AKIS_AUTH__SECRET", SECRET),
         ];
         env.extend(LIMITS);
-        let mut gateway = Role::start(&akis, "gateway", &env).await?;
-        let address = gateway.address("gateway listens").await?;
-        gateway.wait_ready().await?;
-        Ok(Self { akis, redis, redis_pid, gateway, address })
+        let mut gateways = Vec::with_capacity(replicas);
+        for _ in 0..replicas {
+            let mut gateway = Role::start(&akis, "gateway", &env, cores).await?;
+            let address = gateway.address("gateway listens").await?;
+            gateway.wait_ready().await?;
+            gateways.push((gateway, address));
+        }
+        Ok(Self { akis, redis, redis_pid, gateways })
     }
 
-    /// The gateway.
+    /// The first gateway, and the only one unless more were asked for.
     pub(crate) fn gateway(&self) -> &Role {
-        &self.gateway
+        &self.gateways[0].0
+    }
+
+    /// All gateways.
+    pub(crate) fn gateways(&self) -> impl Iterator<Item = &Role> {
+        self.gateways.iter().map(|(gateway, _)| gateway)
     }
 
     /// The process id of Redis.
@@ -85,20 +116,27 @@ impl Bed {
     }
 
     /// The binary under test.
-    pub(crate) fn akis(&self) -> &PathBuf {
+    pub(crate) fn akis(&self) -> &Path {
         &self.akis
     }
 
-    /// Where clients go, with a token that may read everything.
+    /// Where clients of the first gateway go.
+    pub(crate) fn target(&self, stamp: Stamp) -> Target {
+        self.target_of(0, stamp)
+    }
+
+    /// Where clients of a gateway go.
+    pub(crate) fn target_of(&self, replica: usize, stamp: Stamp) -> Target {
+        Target { address: self.gateways[replica].1, stamp, has_positions: true, is_traced: false }
+    }
+
+    /// How often Redis has carried out which command, those inside scripts included.
     ///
     /// # Errors
     ///
-    /// When the token cannot be signed.
-    pub(crate) fn target(&self, stamp: Stamp) -> Result<Target> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
-        let claims = json!({ "sub": "bench", "exp": now.as_secs() + 3600, "channels": ["*"] });
-        let token = encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes()))?;
-        Ok(Target { address: self.address, token, stamp })
+    /// When Redis does not answer.
+    pub(crate) async fn commands(&self) -> Result<BTreeMap<String, u64>> {
+        Ok(calls(&self.redis.command(&["INFO", "commandstats"]).await?))
     }
 
     /// A connection of our own to the log.
@@ -106,7 +144,7 @@ impl Bed {
     /// # Errors
     ///
     /// When it cannot be opened.
-    pub(crate) async fn log(&self) -> Result<std::sync::Arc<RedisStore>> {
+    pub(crate) async fn log(&self) -> Result<Arc<RedisStore>> {
         Ok(RedisStore::connect(&self.redis.url(), PREFIX, PARTITIONS).await?)
     }
 }
@@ -117,11 +155,15 @@ impl Role {
     /// # Errors
     ///
     /// When it does not start.
-    pub(crate) async fn start(akis: &PathBuf, name: &str, env: &[(&str, &str)]) -> Result<Self> {
+    pub(crate) async fn start(akis: &Path, name: &str, env: &[(&str, &str)], cores: Cores) -> Result<Self> {
         let mut env = env.to_vec();
         env.extend([("AKIS_ADMIN__LISTEN", "127.0.0.1:0"), ("AKIS_LOG_FORMAT", "json")]);
         // An empty file, so that no akis.toml of the working directory has a say.
-        let process = Process::spawn(akis, &[name, "--config", "/dev/null"], &env)?;
+        let args = [name, "--config", "/dev/null"];
+        let process = match cores {
+            Cores::One => pinned(akis.as_os_str(), &args, &env)?,
+            Cores::Any => Process::spawn(akis, &args, &env)?,
+        };
         let mut role = Self { process, admin: SocketAddr::from(([127, 0, 0, 1], 0)) };
         role.admin = role.address("admin port").await?;
         Ok(role)
@@ -164,6 +206,27 @@ impl Role {
     }
 }
 
+/// A token for `subject` that may read everything.
+///
+/// # Errors
+///
+/// When it cannot be signed.
+pub(crate) fn token(subject: &str) -> Result<Arc<str>> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
+    let claims = json!({ "sub": subject, "exp": now.as_secs() + 24 * 3600, "channels": ["*"] });
+    Ok(encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes()))?.into())
+}
+
+/// Starts a program on the first core that this process may use.
+///
+/// # Errors
+///
+/// When `taskset` (of util-linux) or the program is not there.
+pub(crate) fn pinned(program: &OsStr, args: &[&str], env: &[(&str, &str)]) -> Result<Process> {
+    let core = usage::first_core()?;
+    Process::start(Command::new("taskset").args(["-c", &core]).arg(program).args(args).envs(env.iter().copied()))
+}
+
 /// The first loopback address in a text.
 pub(crate) fn loopback(text: &str) -> Option<SocketAddr> {
     let address = &text[text.find("127.0.0.1:")?..];
@@ -175,6 +238,12 @@ fn sum(metrics: &str, name: &str, label: &str) -> f64 {
     let lines = metrics.lines().filter_map(|line| line.strip_prefix(name));
     let series = lines.filter(|rest| rest.starts_with(['{', ' ']) && rest.contains(label));
     series.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok()).fold(0.0, |sum, value| sum + value)
+}
+
+/// Lines are `cmdstat_xadd:calls=7,usec=…`.
+fn calls(commandstats: &str) -> BTreeMap<String, u64> {
+    let stats = commandstats.lines().filter_map(|line| line.trim().strip_prefix("cmdstat_")?.split_once(":calls="));
+    stats.filter_map(|(name, rest)| Some((name.to_owned(), rest.split(',').next()?.parse().ok()?))).collect()
 }
 
 /// The body of an answer 200.
@@ -198,6 +267,7 @@ mod tests {
         assert_eq!(loopback(r#"{"address":"127.0.0.1:8080","x":1}"#), Some(SocketAddr::from(([127, 0, 0, 1], 8080))));
         assert_eq!(loopback("ws_url: ws://127.0.0.1:9443"), Some(SocketAddr::from(([127, 0, 0, 1], 9443))));
         assert_eq!(loopback("nothing"), None);
+        assert_eq!(calls("# Commandstats\r\ncmdstat_xadd:calls=7,usec=9\r\n"), [("xadd".to_owned(), 7)].into());
         let metrics = "# HELP a_total x\na_total{what=\"x\"} 3\na_total{what=\"y\"} 4\na_total_more 9\n";
         assert_eq!((sum(metrics, "a_total", ""), sum(metrics, "a_total", "\"y\"")), (7.0, 4.0));
     }

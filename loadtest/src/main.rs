@@ -6,6 +6,7 @@
 
 mod bed;
 mod client;
+mod floor;
 mod load;
 mod report;
 mod scenario;
@@ -19,7 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::scenario::{Scenario, Settings};
 
@@ -28,24 +29,43 @@ const SPARE_FILES: usize = 200;
 
 /// Measures one gateway, and the whole path to it, on this machine.
 #[derive(Debug, Parser)]
-#[command(name = "akis-bench", version)]
+#[command(name = "akis-bench", version, args_conflicts_with_subcommands = true)]
 struct Cli {
+    #[command(subcommand)]
+    role: Option<Role>,
     /// What to measure [default: everything].
     scenarios: Vec<Scenario>,
     /// The binary under test.
     #[arg(long, value_name = "FILE", default_value = "target/release/akis")]
     akis: PathBuf,
     /// Connections of the idle scenario.
-    #[arg(long, value_name = "N", default_value_t = 5000)]
+    #[arg(long, value_name = "N", default_value_t = 15_000)]
     connections: usize,
     /// How long each figure is measured.
-    #[arg(long, value_name = "SECONDS", default_value_t = 6)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 4)]
     seconds: u64,
+    /// How long clients come and go in the churn scenario [default: as long as any figure].
+    #[arg(long, value_name = "N")]
+    minutes: Option<u64>,
+}
+
+/// What this program is beside the benchmark.
+#[derive(Debug, Subcommand)]
+enum Role {
+    /// The process that does what the kernel alone takes. Scenarios start it themselves.
+    Floor,
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    match cli.role {
+        Some(Role::Floor) => floor::run(),
+        None => measure(cli),
+    }
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
-    let cli = Cli::parse();
+async fn measure(cli: Cli) -> Result<()> {
     if !cli.akis.exists() {
         bail!("{} is not there: cargo build --release, or name another one with --akis", cli.akis.display());
     }
@@ -53,8 +73,12 @@ async fn main() -> Result<()> {
     if usage::max_open_files()? < needed {
         bail!("{} connections need {needed} open files: ulimit -n {needed}", cli.connections);
     }
-    let settings =
-        Settings { akis: cli.akis, connections: cli.connections, measured: Duration::from_secs(cli.seconds.max(1)) };
+    let settings = Settings {
+        akis: cli.akis,
+        connections: cli.connections,
+        measured: Duration::from_secs(cli.seconds.max(1)),
+        churn: cli.minutes.map(|minutes| Duration::from_secs(minutes * 60)),
+    };
     let scenarios = if cli.scenarios.is_empty() { Scenario::value_variants().to_vec() } else { cli.scenarios };
     say(&format!("{}\n", report::machine(&settings.akis)))?;
     for scenario in scenarios {

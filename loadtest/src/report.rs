@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
+
 /// The figures of one scenario.
 #[derive(Debug)]
 pub(crate) struct Report {
@@ -82,29 +84,20 @@ pub(crate) fn grouped(number: f64) -> String {
     text
 }
 
-/// Delays, sorted.
-#[derive(Debug)]
-pub(crate) struct Delays(Vec<u32>);
-
-impl Delays {
-    /// Sorts delays in microseconds.
-    pub(crate) fn new(mut micros: Vec<u32>) -> Self {
-        micros.sort_unstable();
-        Self(micros)
-    }
-
-    /// The delay that `share` of all do not exceed, in milliseconds.
-    pub(crate) fn quantile_ms(&self, share: f64) -> f64 {
-        let rank = (self.0.len() as f64 * share).ceil() as usize;
-        f64::from(self.0.get(rank.saturating_sub(1)).copied().unwrap_or(0)) / 1e3
-    }
+/// What Akis takes, in units of what the floor takes.
+pub(crate) fn ratio(akis: f64, floor: f64) -> String {
+    if floor > 0.0 { format!("{:.2} × floor", akis / floor) } else { "the floor took no time".to_owned() }
 }
 
-impl Display for Delays {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [half, most, all] = [0.5, 0.99, 1.0].map(|share| self.quantile_ms(share));
-        write!(f, "{half:.1} / {most:.1} / {all:.1} ms")
-    }
+/// Delays in microseconds: p50 / p99 / p99.9 / max.
+pub(crate) fn delays(micros: &Histogram<u64>) -> String {
+    let [half, most, nearly_all] = [0.5, 0.99, 0.999].map(|share| quantile_ms(micros, share));
+    format!("{half:.1} / {most:.1} / {nearly_all:.1} / {:.1} ms", micros.max() as f64 / 1e3)
+}
+
+/// The delay that `share` of all do not exceed.
+pub(crate) fn quantile_ms(micros: &Histogram<u64>, share: f64) -> f64 {
+    micros.value_at_quantile(share) as f64 / 1e3
 }
 
 #[cfg(test)]
@@ -113,9 +106,11 @@ mod tests {
 
     #[test]
     fn quantiles_are_ranks() {
-        let delays = Delays::new((1..=100).rev().map(|ms| ms * 1000).collect());
-        assert_eq!(delays.to_string(), "50.0 / 99.0 / 100.0 ms");
-        assert_eq!(Delays::new(Vec::new()).to_string(), "0.0 / 0.0 / 0.0 ms");
+        let mut micros = Histogram::new(3).unwrap();
+        assert_eq!(delays(&micros), "0.0 / 0.0 / 0.0 / 0.0 ms");
+        (1..=1000_u64).for_each(|ms| micros.record(ms * 1000).unwrap());
+        assert_eq!(quantile_ms(&micros, 0.5).round(), 500.0);
+        assert_eq!(quantile_ms(&micros, 0.999).round(), 999.0);
     }
 
     #[test]

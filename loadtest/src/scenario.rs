@@ -1,9 +1,14 @@
 //! What is measured, one file per scenario.
 
+mod churn;
+mod connecting;
+mod everyone_back;
 mod fan_out;
 mod idle;
-mod latency;
 mod path;
+mod slow_clients;
+mod tail;
+mod trading_page;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,18 +16,30 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
+use crate::bed::token;
+use crate::client::{Plan, Start, Wish};
 use crate::report::Report;
 use crate::swarm::Swarm;
 
 /// A scenario by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Scenario {
-    /// Memory and heartbeats of connections on which nothing happens.
-    Idle,
     /// One channel, many subscribers.
     FanOut,
-    /// From publishing to receiving at a steady rate.
-    Latency,
+    /// Many channels at a steady rate, each client with some of them.
+    TradingPage,
+    /// Memory and heartbeats of connections on which nothing happens.
+    Idle,
+    /// Upgrade, token, subscription, first snapshot.
+    Connecting,
+    /// Clients that come back all at once, with their positions.
+    EveryoneBack,
+    /// Clients that do not read, among others that do.
+    SlowClients,
+    /// A log of which the clients want little.
+    Tail,
+    /// Clients that come and go.
+    Churn,
     /// From a venue's stand-in to clients.
     Path,
 }
@@ -36,6 +53,8 @@ pub(crate) struct Settings {
     pub(crate) connections: usize,
     /// How long each figure is measured.
     pub(crate) measured: Duration,
+    /// How long clients come and go, when it is not that long.
+    pub(crate) churn: Option<Duration>,
 }
 
 impl Scenario {
@@ -46,21 +65,33 @@ impl Scenario {
     /// When something does not start, or a client loses an event where none may be lost.
     pub(crate) async fn run(self, settings: &Settings) -> Result<Report> {
         match self {
-            Self::Idle => idle::run(settings).await,
             Self::FanOut => fan_out::run(settings).await,
-            Self::Latency => latency::run(settings).await,
+            Self::TradingPage => trading_page::run(settings).await,
+            Self::Idle => idle::run(settings).await,
+            Self::Connecting => connecting::run(settings).await,
+            Self::EveryoneBack => everyone_back::run(settings).await,
+            Self::SlowClients => slow_clients::run(settings).await,
+            Self::Tail => tail::run(settings).await,
+            Self::Churn => churn::run(settings).await,
             Self::Path => path::run(settings).await,
         }
     }
 }
 
-/// Fails when a client was closed or missed something.
+/// One client for each list of channels, all with the same token.
+fn plans(clients: Vec<Vec<String>>, start: Start) -> Result<Vec<Plan>> {
+    let token = token("bench")?;
+    let wishes = |names: Vec<String>| names.iter().map(|name| Wish::new(name, start)).collect();
+    Ok(clients.into_iter().map(|names| Plan { token: token.clone(), wishes: wishes(names), stalls: false }).collect())
+}
+
+/// Fails when a client was closed, missed something or got it twice.
 fn check_whole(swarm: &Swarm) -> Result<()> {
     if let Some(failure) = swarm.tally().failure() {
         bail!("a client failed: {failure}");
     }
-    match swarm.tally().losses() {
-        0 => Ok(()),
-        losses => bail!("clients missed something {losses} times"),
+    match (swarm.tally().losses(), swarm.tally().duplicates()) {
+        (0, 0) => Ok(()),
+        (losses, duplicates) => bail!("clients missed something {losses} times, and got {duplicates} events twice"),
     }
 }

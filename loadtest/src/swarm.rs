@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{Client, READ_BYTES, Target};
+use crate::client::{Client, Plan, READ_BYTES, Target};
 use crate::tally::Tally;
 
 /// Handshakes under way at a time; more would only wait in the listener's queue.
@@ -28,20 +28,20 @@ pub(crate) struct Swarm {
 }
 
 impl Swarm {
-    /// Connects one client for each list of channels, and waits until all subscriptions have been answered.
+    /// Connects one client for each plan, and waits until all subscriptions have been answered.
     ///
     /// # Errors
     ///
     /// When a client is refused, or time runs out.
-    pub(crate) async fn connect(target: Target, clients: Vec<Vec<String>>) -> Result<Self> {
-        let (count, tally, stop) = (clients.len(), Arc::new(Tally::default()), CancellationToken::new());
+    pub(crate) async fn connect(target: Target, plans: Vec<Plan>) -> Result<Self> {
+        let (count, tally, stop) = (plans.len(), Arc::new(Tally::new()?), CancellationToken::new());
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the clients")?;
         let thread = {
             let (tally, stop) = (Arc::clone(&tally), stop.clone());
             std::thread::spawn(move || {
                 let set = LocalSet::new();
-                start_all(&set, target, clients, &tally);
+                start_all(&set, target, plans, &tally);
                 // Clients end only by failing, which the tally knows.
                 runtime.block_on(set.run_until(stop.cancelled()));
             })
@@ -67,18 +67,17 @@ impl Drop for Swarm {
     }
 }
 
-fn start_all(set: &LocalSet, target: Target, clients: Vec<Vec<String>>, tally: &Arc<Tally>) {
-    let target = Rc::new(target);
+fn start_all(set: &LocalSet, target: Target, plans: Vec<Plan>, tally: &Arc<Tally>) {
     let connecting = Rc::new(Semaphore::new(CONNECTING));
     let scratch = Rc::new(RefCell::new(vec![0; READ_BYTES]));
-    for channels in clients {
-        let (target, connecting, scratch) = (Rc::clone(&target), Rc::clone(&connecting), Rc::clone(&scratch));
+    for (number, plan) in (0..).zip(plans) {
+        let (connecting, scratch) = (Rc::clone(&connecting), Rc::clone(&scratch));
         let tally = Arc::clone(tally);
         set.spawn_local(async move {
             let connected = {
                 // The semaphore is never closed.
                 let _place = connecting.acquire().await;
-                Client::connect(&target, &channels, Arc::clone(&tally)).await
+                Client::connect(target, number, plan, Arc::clone(&tally)).await
             };
             let ended = match connected {
                 Ok(client) => client.run(scratch).await,

@@ -5,11 +5,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use hdrhistogram::Histogram;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
 /// Counts that many clients add to. All rise only.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Tally {
     /// Clients all of whose subscriptions have been answered.
     ready: AtomicUsize,
@@ -17,11 +18,14 @@ pub(crate) struct Tally {
     events: AtomicU64,
     /// Positions that did not follow the one before, and messages that say that something is missing.
     losses: AtomicU64,
+    /// Positions at or below one that was received before.
+    duplicates: AtomicU64,
     /// The number of events that somebody waits for.
     awaited: AtomicU64,
     changed: Notify,
     /// Microseconds from sending to receiving.
-    delays: Mutex<Vec<u32>>,
+    delays: Mutex<Histogram<u64>>,
+    trace: Mutex<Vec<Read>>,
     failure: Mutex<Option<String>>,
 }
 
@@ -30,15 +34,52 @@ pub(crate) struct Tally {
 pub(crate) struct Batch {
     pub(crate) events: u64,
     pub(crate) losses: u64,
-    pub(crate) delays_us: Vec<u32>,
+    pub(crate) duplicates: u64,
+    pub(crate) delays_us: Vec<u64>,
+    /// Only of clients whose reads are kept.
+    pub(crate) read: Option<Read>,
+}
+
+/// A read of a client that brought events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Read {
+    /// Microseconds since the epoch.
+    pub(crate) at_us: u64,
+    /// The client's number in its swarm.
+    pub(crate) client: u32,
+    pub(crate) events: u32,
 }
 
 impl Tally {
+    /// Nothing has been seen.
+    ///
+    /// # Errors
+    ///
+    /// None that can happen: the precision is one that histograms have.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self {
+            ready: AtomicUsize::new(0),
+            events: AtomicU64::new(0),
+            losses: AtomicU64::new(0),
+            duplicates: AtomicU64::new(0),
+            awaited: AtomicU64::new(0),
+            changed: Notify::new(),
+            delays: Mutex::new(histogram()?),
+            trace: Mutex::new(Vec::new()),
+            failure: Mutex::new(None),
+        })
+    }
+
     /// Adds what a client has seen, and empties it.
     pub(crate) fn add(&self, batch: &mut Batch) {
         if !batch.delays_us.is_empty() {
-            self.delays.lock().unwrap_or_else(PoisonError::into_inner).append(&mut batch.delays_us);
+            let mut delays = self.delays.lock().unwrap_or_else(PoisonError::into_inner);
+            batch.delays_us.drain(..).for_each(|delay| delays.saturating_record(delay));
         }
+        if let Some(read) = batch.read.take() {
+            self.trace.lock().unwrap_or_else(PoisonError::into_inner).push(read);
+        }
+        self.duplicates.fetch_add(std::mem::take(&mut batch.duplicates), Ordering::Relaxed);
         self.losses.fetch_add(std::mem::take(&mut batch.losses), Ordering::Relaxed);
         let events = std::mem::take(&mut batch.events);
         let before = self.events.fetch_add(events, Ordering::Relaxed);
@@ -60,6 +101,11 @@ impl Tally {
         self.changed.notify_one();
     }
 
+    /// Clients so far that have all of their subscriptions.
+    pub(crate) fn ready(&self) -> usize {
+        self.ready.load(Ordering::Relaxed)
+    }
+
     /// Events received so far.
     pub(crate) fn events(&self) -> u64 {
         self.events.load(Ordering::Relaxed)
@@ -70,9 +116,24 @@ impl Tally {
         self.losses.load(Ordering::Relaxed)
     }
 
-    /// Takes the delays measured since the last call.
-    pub(crate) fn take_delays(&self) -> Vec<u32> {
-        std::mem::take(&mut self.delays.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Duplicates seen so far.
+    pub(crate) fn duplicates(&self) -> u64 {
+        self.duplicates.load(Ordering::Relaxed)
+    }
+
+    /// Takes the delays measured since the last call, in microseconds.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tally::new`].
+    pub(crate) fn take_delays(&self) -> Result<Histogram<u64>> {
+        let fresh = histogram()?;
+        Ok(std::mem::replace(&mut self.delays.lock().unwrap_or_else(PoisonError::into_inner), fresh))
+    }
+
+    /// Takes the reads that were kept since the last call.
+    pub(crate) fn take_trace(&self) -> Vec<Read> {
+        std::mem::take(&mut self.trace.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Why a client ended early, when one did.
@@ -111,4 +172,9 @@ impl Tally {
         }
         Ok(())
     }
+}
+
+/// From a microsecond to a minute, to three digits.
+fn histogram() -> Result<Histogram<u64>> {
+    Histogram::new_with_bounds(1, 60_000_000, 3).context("make a histogram")
 }

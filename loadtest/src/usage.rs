@@ -26,6 +26,11 @@ impl CpuMeter {
         Ok(Self { pid, before: cpu_time(pid)?, started: Instant::now() })
     }
 
+    /// Counts from the start of the process.
+    pub(crate) fn since_start(pid: u32) -> Self {
+        Self { pid, before: Duration::ZERO, started: Instant::now() }
+    }
+
     /// CPU time since the start.
     ///
     /// # Errors
@@ -81,6 +86,17 @@ pub(crate) fn max_open_files() -> Result<usize> {
     Ok(line.split_whitespace().next().and_then(|soft| soft.parse().ok()).unwrap_or(usize::MAX))
 }
 
+/// The number of the first core that this process may run on.
+///
+/// # Errors
+///
+/// When there is no `/proc`.
+pub(crate) fn first_core() -> Result<String> {
+    let status = fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).context("no list of cores")?;
+    Ok(list.trim().split([',', '-']).next().unwrap_or("0").to_owned())
+}
+
 fn kilobytes(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
@@ -104,6 +120,7 @@ mod tests {
     #[test]
     fn this_process_can_be_measured() {
         let pid = std::process::id();
+        assert!(first_core().unwrap().parse::<u32>().is_ok());
         assert!(pss_bytes(pid).unwrap() > 0 && max_open_files().unwrap() > 0);
         assert!(CpuMeter::start(pid).unwrap().cores().unwrap() >= 0.0);
     }

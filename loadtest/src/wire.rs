@@ -78,6 +78,24 @@ fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// A text frame of a server: no mask, and the length in its shortest form.
+pub(crate) fn server_frame(payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x81];
+    match payload.len() {
+        length @ 0..126 => frame.push(length as u8),
+        length @ 126..0x1_0000 => {
+            frame.push(126);
+            frame.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        length => {
+            frame.push(127);
+            frame.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(payload);
+    frame
+}
+
 /// The parts of an envelope that are counted.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Scanned<'a> {
@@ -140,6 +158,15 @@ mod tests {
     fn frames_of_a_client_carry_a_mask_that_changes_nothing() {
         assert_eq!(text_frame(b"hi"), [0x81, 0x82, 0, 0, 0, 0, b'h', b'i']);
         assert_eq!(text_frame(&[b'x'; 300])[..8], [0x81, 0xfe, 1, 44, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn frames_of_a_server_are_read_back() {
+        for length in [0, 125, 126, 0xffff, 0x1_0000] {
+            let payload = vec![b'x'; length];
+            let frame = server_frame(&payload);
+            assert_eq!(next_frame(&frame), Ok(Some((Frame::Text(&payload), frame.len()))));
+        }
     }
 
     #[test]

@@ -1,17 +1,18 @@
-//! One channel with many subscribers, and events that come in bursts: how much one delivery costs.
+//! One channel with many subscribers, and events that come in bursts: how much one delivery costs, beside the floor.
 //!
-//! The next burst is published when every client has the one before, so the gateway is as busy as it can be and no queue grows.
+//! The next burst is published when every client has the one before, so the server is as busy as it can be and no queue grows.
 
 use std::time::Duration;
 
 use anyhow::Result;
 use tokio::time::Instant;
 
-use super::{Settings, check_whole};
+use super::{Settings, check_whole, plans};
 use crate::bed::Bed;
-use crate::client::Stamp;
+use crate::client::{Stamp, Start, now_us};
+use crate::floor::Floor;
 use crate::load::{DATA_BYTES, Load};
-use crate::report::{Report, grouped, micros_each};
+use crate::report::{Report, grouped, micros_each, ratio};
 use crate::swarm::Swarm;
 use crate::usage::CpuMeter;
 
@@ -27,42 +28,94 @@ const BURST_WITHIN: Duration = Duration::from_secs(20);
 /// Bursts before anything is measured.
 const WARM_UP: usize = 20;
 
+/// The two are measured in turn so often, so that what else the machine does meets both.
+const TURNS: u32 = 3;
+
+/// As long as positions are in this century.
+const SOME_SEQ: u64 = 1_795_312_345_678_901;
+
+/// What one server took.
+#[derive(Default)]
+struct Taken {
+    cpu: Duration,
+    deliveries: u64,
+    took: Duration,
+}
+
 pub(super) async fn run(settings: &Settings) -> Result<Report> {
     let bed = Bed::start(settings.akis.clone()).await?;
-    let load = Load::new(bed.log().await?, CHANNEL)?;
-    let swarm = Swarm::connect(bed.target(Stamp::None)?, vec![vec![CHANNEL.to_owned()]; CLIENTS]).await?;
+    let load = Load::new(bed.log().await?, &[CHANNEL.to_owned()], DATA_BYTES)?;
+    let swarm = Swarm::connect(bed.target(Stamp::None), plans(vec![vec![CHANNEL.to_owned()]; CLIENTS], Start::Now)?);
+    let swarm = swarm.await?;
+    let most = BURSTS.into_iter().max().unwrap_or(1);
+    let mut floor = Floor::start(&load.frame(0, SOME_SEQ, now_us())?, most, CLIENTS).await?;
     let mut report = Report::new(format!("fan-out: {CLIENTS} clients on one channel, {DATA_BYTES} bytes of data"));
-    let mut singly = None;
     for burst in BURSTS {
-        for _ in 0..WARM_UP {
-            deliver(&load, &swarm, burst).await?;
+        let (mut akis, mut least) = (Taken::default(), Taken::default());
+        for _ in 0..TURNS {
+            of_gateway(&bed, &load, &swarm, burst, settings.measured / TURNS, &mut akis).await?;
+            of_floor(&mut floor, burst, settings.measured / TURNS, &mut least).await?;
         }
-        let [gateway, generator, redis] =
-            [bed.gateway().pid(), std::process::id(), bed.redis_pid()].map(CpuMeter::start);
-        let (gateway, generator, redis) = (gateway?, generator?, redis?);
-        let (began, before) = (Instant::now(), swarm.tally().events());
-        while began.elapsed() < settings.measured {
-            deliver(&load, &swarm, burst).await?;
-        }
-        let (took, deliveries) = (began.elapsed().as_secs_f64(), swarm.tally().events() - before);
-        let each = micros_each(gateway.used()?, deliveries);
-        let name = |what: &str| format!("bursts of {burst}: {what}");
-        report.add(name("gateway CPU per delivery"), format!("{each:.2} µs"));
-        report.add(name("deliveries per second"), grouped(deliveries as f64 / took));
+        let name = |what: &str| format!("{burst} at a time: {what}");
+        let [each, floor_each] = [&akis, &least].map(|taken| micros_each(taken.cpu, taken.deliveries));
+        report.add(name("CPU per delivery"), format!("{each:.2} µs"));
+        report.add(name("of the floor"), format!("{floor_each:.2} µs"));
+        report.add(name("ratio"), ratio(each, floor_each));
+        report.add(name("deliveries per second"), grouped(akis.deliveries as f64 / akis.took.as_secs_f64()));
         report.add(name("deliveries per second and core of gateway"), grouped(1e6 / each));
-        let cores = [gateway.cores()?, generator.cores()?, redis.cores()?].map(|cores| format!("{cores:.2}"));
-        report.add(name("cores of gateway / generator / Redis"), cores.join(" / "));
-        let singly = *singly.get_or_insert(each);
-        if burst > 1 {
-            report.add(name("times cheaper than singly"), format!("{:.1}", singly / each));
-        }
     }
     check_whole(&swarm)?;
     Ok(report)
 }
 
-async fn deliver(load: &Load, swarm: &Swarm, burst: usize) -> Result<()> {
+async fn of_gateway(
+    bed: &Bed,
+    load: &Load,
+    swarm: &Swarm,
+    burst: usize,
+    measured: Duration,
+    taken: &mut Taken,
+) -> Result<()> {
+    for _ in 0..WARM_UP {
+        publish(load, swarm, burst).await?;
+    }
+    let (began, before) = (Instant::now(), swarm.tally().events());
+    let meter = CpuMeter::start(bed.gateway().pid())?;
+    while began.elapsed() < measured {
+        publish(load, swarm, burst).await?;
+    }
+    taken.add(&meter, swarm.tally().events() - before, began)
+}
+
+async fn of_floor(floor: &mut Floor, burst: usize, measured: Duration, taken: &mut Taken) -> Result<()> {
+    for _ in 0..WARM_UP {
+        write(floor, burst).await?;
+    }
+    let (began, before) = (Instant::now(), floor.swarm().tally().events());
+    let meter = CpuMeter::start(floor.pid())?;
+    while began.elapsed() < measured {
+        write(floor, burst).await?;
+    }
+    taken.add(&meter, floor.swarm().tally().events() - before, began)
+}
+
+async fn publish(load: &Load, swarm: &Swarm, burst: usize) -> Result<()> {
     let goal = swarm.tally().events() + (burst * CLIENTS) as u64;
-    load.put(burst).await?;
+    load.put(&[(0, burst)], now_us()).await?;
     swarm.tally().wait_events(goal, BURST_WITHIN).await
+}
+
+async fn write(floor: &mut Floor, burst: usize) -> Result<()> {
+    let goal = floor.swarm().tally().events() + (burst * CLIENTS) as u64;
+    floor.write_to_all(CLIENTS, burst).await?;
+    floor.swarm().tally().wait_events(goal, BURST_WITHIN).await
+}
+
+impl Taken {
+    fn add(&mut self, meter: &CpuMeter, deliveries: u64, began: Instant) -> Result<()> {
+        self.cpu += meter.used()?;
+        self.deliveries += deliveries;
+        self.took += began.elapsed();
+        Ok(())
+    }
 }

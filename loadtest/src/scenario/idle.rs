@@ -3,9 +3,9 @@
 use anyhow::Result;
 use tokio::time::{Instant, sleep};
 
-use super::{Settings, check_whole};
+use super::{Settings, check_whole, plans};
 use crate::bed::Bed;
-use crate::client::Stamp;
+use crate::client::{Stamp, Start};
 use crate::report::{Report, grouped, micros_each};
 use crate::swarm::Swarm;
 use crate::usage::{CpuMeter, pss_bytes};
@@ -26,9 +26,10 @@ pub(super) async fn run(settings: &Settings) -> Result<Report> {
 
     let count = settings.connections;
     let clients = (0..count).map(|i| vec![format!("bench:idle{}", i % CHANNELS)]).collect();
+    let plans = plans(clients, Start::Now)?;
     let connecting = CpuMeter::start(pid)?;
     let began = Instant::now();
-    let swarm = Swarm::connect(bed.target(Stamp::None)?, clients).await?;
+    let swarm = Swarm::connect(bed.target(Stamp::None), plans).await?;
     let (connected_in, connect_cpu) = (began.elapsed(), connecting.used()?);
     let first = pss_bytes(pid)?;
 

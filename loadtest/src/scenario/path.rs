@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use akis_testkit::Process;
 use anyhow::{Context, Result, bail};
+use hdrhistogram::Histogram;
 use tokio::time::{Instant, sleep};
 
-use super::Settings;
-use crate::bed::{Bed, Role, loopback};
-use crate::client::Stamp;
-use crate::report::{Delays, Report, grouped};
+use super::{Settings, plans};
+use crate::bed::{Bed, Cores, Role, loopback};
+use crate::client::{Stamp, Start};
+use crate::report::{Report, delays, grouped, quantile_ms};
 use crate::swarm::Swarm;
 use crate::usage::CpuMeter;
 
 /// The stand-in's first rate, in events of all symbols together per second.
-const FIRST_RATE: u32 = 4000;
+const FIRST_RATE: u32 = 32_000;
 
 /// The last one that is tried.
 const LAST_RATE: u32 = 128_000;
@@ -43,7 +44,7 @@ struct Step {
     /// Published into the log, per second.
     events: f64,
     deliveries: f64,
-    delays: Delays,
+    delays: Histogram<u64>,
     /// Stand-in, normalizer, Redis, gateway, clients.
     cores: [f64; 5],
     normalizer_us: f64,
@@ -52,14 +53,14 @@ struct Step {
 }
 
 pub(super) async fn run(settings: &Settings) -> Result<Report> {
-    let bed = Bed::start(settings.akis.clone()).await?;
+    let bed = Bed::with_replicas(settings.akis.clone(), 1, Cores::Any).await?;
     let mut best = None;
     let mut limit = None;
     let mut rate = FIRST_RATE;
     while rate <= LAST_RATE {
         let step = measure(&bed, rate, settings.measured).await?;
         // It takes a minute: whoever watches sees it go on.
-        eprintln!("rate {rate}: {:.0} events/s, {}, cores {:.2?}", step.events, step.delays, step.cores);
+        eprintln!("rate {rate}: {:.0} events/s, {}, cores {:.2?}", step.events, delays(&step.delays), step.cores);
         if let Some(trouble) = step.trouble {
             limit = Some(format!("{} ({trouble})", grouped(f64::from(rate))));
             break;
@@ -74,7 +75,7 @@ pub(super) async fn run(settings: &Settings) -> Result<Report> {
     report.add("first rate that was not", limit.unwrap_or_else(|| "not found".to_owned()));
     report.add("events into the log per second", grouped(best.events));
     report.add("deliveries per second", grouped(best.deliveries));
-    report.add("trade happened to received, p50 / p99 / max", best.delays.to_string());
+    report.add("trade happened to received, p50 / p99 / p99.9 / max", delays(&best.delays));
     for (name, cores) in ["stand-in", "normalizer", "Redis", "gateway", "clients"].iter().zip(best.cores) {
         report.add(format!("cores of {name}"), format!("{cores:.2}"));
     }
@@ -86,11 +87,11 @@ async fn measure(bed: &Bed, rate: u32, measured: Duration) -> Result<Step> {
     let symbols: Vec<String> = (0..SYMBOLS).map(|i| format!("BENCH{i}USDT")).collect();
     let (stand_in, venue) = start_stand_in(bed, &symbols, rate).await?;
     let normalizer = start_normalizer(bed, &symbols, &venue).await?;
-    let swarm = Swarm::connect(bed.target(Stamp::Trade)?, clients(&symbols)).await?;
+    let swarm = Swarm::connect(bed.target(Stamp::Trade), plans(clients(&symbols), Start::Now)?).await?;
     swarm.tally().wait_events(1, STARTS_WITHIN).await?;
     sleep(WARM_UP).await;
 
-    swarm.tally().take_delays();
+    swarm.tally().take_delays()?;
     let pids = [stand_in.id(), normalizer.pid(), bed.redis_pid(), bed.gateway().pid(), std::process::id()];
     let meters = pids.map(CpuMeter::start).into_iter().collect::<Result<Vec<_>>>()?;
     let (began, received) = (Instant::now(), swarm.tally().events());
@@ -103,7 +104,7 @@ async fn measure(bed: &Bed, rate: u32, measured: Duration) -> Result<Step> {
     for (cores, meter) in cores.iter_mut().zip(&meters) {
         *cores = meter.cores()?;
     }
-    let delays = Delays::new(swarm.tally().take_delays());
+    let delays = swarm.tally().take_delays()?;
     let deliveries = (swarm.tally().events() - received) as f64 / took;
     let trouble = trouble(&normalizer, &swarm, losses, &delays).await?;
     normalizer.stop().await?;
@@ -112,14 +113,19 @@ async fn measure(bed: &Bed, rate: u32, measured: Duration) -> Result<Step> {
 }
 
 /// What was lost, or was late.
-async fn trouble(normalizer: &Role, swarm: &Swarm, losses_before: u64, delays: &Delays) -> Result<Option<String>> {
+async fn trouble(
+    normalizer: &Role,
+    swarm: &Swarm,
+    losses_before: u64,
+    delays: &Histogram<u64>,
+) -> Result<Option<String>> {
     if let Some(failure) = swarm.tally().failure() {
         return Ok(Some(format!("a client failed: {failure}")));
     }
     let losses = swarm.tally().losses() - losses_before;
     let lost_trades = normalizer.metric("akis_normalizer_lost_trades_total", "").await?;
     let dropped = normalizer.metric("akis_publisher_events_total", "\"dropped\"").await?;
-    let late = delays.quantile_ms(0.99);
+    let late = quantile_ms(delays, 0.99);
     Ok(if losses > 0 || lost_trades > 0.0 || dropped > 0.0 {
         Some(format!("lost: {losses} by clients, {lost_trades} trades of the venue, {dropped} by the publisher"))
     } else if late > SOON_MS {
@@ -151,7 +157,7 @@ async fn start_normalizer(bed: &Bed, symbols: &[String], venue: &str) -> Result<
         ("AKIS_VENUES__BINANCE__WS_URL", ws_url.as_str()),
         ("AKIS_VENUES__BINANCE__REST_URL", rest_url.as_str()),
     ];
-    Role::start(bed.akis(), "normalizer", &env).await
+    Role::start(bed.akis(), "normalizer", &env, Cores::Any).await
 }
 
 /// One client with every channel, and others with those of one symbol.
