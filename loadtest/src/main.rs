@@ -42,7 +42,7 @@ struct Cli {
     #[arg(long, value_name = "N", default_value_t = 15_000)]
     connections: usize,
     /// How long each figure is measured.
-    #[arg(long, value_name = "SECONDS", default_value_t = 4)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
     seconds: u64,
     /// How long clients come and go in the churn scenario [default: as long as any figure].
     #[arg(long, value_name = "N")]
