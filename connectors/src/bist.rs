@@ -23,4 +23,21 @@
 //!
 //! A recording of a session is therefore one of the transport `moldudp64`, and needs no note for its snapshots.
 
+mod arbiter;
+mod config;
+#[cfg(test)]
+mod fixtures;
+mod glimpse;
 pub mod itch;
+mod lines;
+mod link;
+pub mod mold;
+mod probe;
+mod session;
+pub mod sim;
+pub mod soup;
+mod stream;
+
+pub use config::{Config, Lines, Transport, check};
+pub use probe::probe;
+pub use session::run;

@@ -43,6 +43,8 @@ pub struct Stats {
     pub requests: Count,
     /// REST requests that were refused or not answered.
     pub refused: Count,
+    /// Packets of a binary transport that are none.
+    pub malformed: Count,
 }
 
 /// A number that several tasks count in.

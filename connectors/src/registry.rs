@@ -78,6 +78,23 @@ pub enum StartError {
         #[source]
         source: reqwest::Error,
     },
+    /// The settings lead nowhere.
+    #[error("begin with {venue}: {wrong}")]
+    Config {
+        /// The venue.
+        venue: &'static str,
+        /// What was wrong.
+        wrong: String,
+    },
+    /// An address where the venue's datagrams come in cannot be used.
+    #[error("listen for datagrams of {venue}")]
+    Bind {
+        /// The venue.
+        venue: &'static str,
+        /// What was wrong.
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 /// A running session; ends when it is cancelled or when nobody takes its frames any more.

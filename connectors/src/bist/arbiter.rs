@@ -1,0 +1,297 @@
+//! Makes one feed of the lines of a MoldUDP64 channel: every sequence number once and in order, or told as lost.
+//!
+//! Both lines carry the same packets, so whichever brings a number first is taken. What neither brought is asked
+//! for at the rewinder, after a moment in which the other line may still bring it. A gap that cannot be closed is
+//! given up: the next packet that is handed on then begins above the number that was expected.
+//!
+//! Plain and synchronous: packets and the time in, [`Step`]s out.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::mold::{self, Kind, MoldError, Packet, Request, SessionId};
+
+/// How long the other line, or a packet that was overtaken, may take before a gap is a gap.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// How long an answer of the rewinder may take before it is asked again.
+const ANSWER_WITHIN: Duration = Duration::from_millis(100);
+
+/// How often the rewinder is asked without any progress before a gap is given up.
+const MOST_TRIES: u32 = 5;
+
+/// The most that is asked for at once. A reply has at most 1440 bytes at Borsa Istanbul, and in these the smallest
+/// message of ITCH, with its length, fits so often.
+const MOST_ASKED: u64 = (1440 - mold::HEADER_BYTES as u64) / 7;
+
+/// The longest gap that is worth asking for, in messages. On a real day the worst line lost 119,690.
+const MOST_MISSING: u64 = 200_000;
+
+/// How much may wait behind a gap, in bytes; then the gap is given up.
+const MOST_PENDING: usize = 32 << 20;
+
+/// A sequence so far ahead is believed when so many packets in a row agree on it: a single one may be damaged.
+const FAR_PACKETS: u32 = 3;
+
+/// Another session is believed when the one before has ended, or has been silent for so long: three heartbeats.
+const SESSION_SILENCE: Duration = Duration::from_secs(3);
+
+/// How many sessions that are over are remembered, so that a late packet of theirs does not bring them back.
+const PAST_SESSIONS: usize = 8;
+
+/// What the arbiter says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// A packet to hand on: the next messages, a heartbeat, or the end of the session.
+    Packet(Vec<u8>),
+    /// To be sent to the rewinder.
+    Ask(Request),
+    /// A packet that nobody needs: its numbers were there already, or it belongs to no running session.
+    Unneeded,
+    /// So many messages are lost for good.
+    Lost(u64),
+}
+
+/// The state of one channel.
+#[derive(Debug)]
+pub(crate) struct Arbiter {
+    has_rewinder: bool,
+    session: Option<Running>,
+    past: VecDeque<SessionId>,
+    steps: VecDeque<Step>,
+}
+
+/// The session that is followed.
+#[derive(Debug)]
+struct Running {
+    id: SessionId,
+    /// The next number to hand on.
+    next: u64,
+    /// One above the highest number that is known to exist.
+    top: u64,
+    /// Packets that lie ahead, by their first number.
+    pending: BTreeMap<u64, Vec<u8>>,
+    pending_bytes: usize,
+    gap: Option<Gap>,
+    far: Option<Far>,
+    ended: bool,
+    heard_at: Instant,
+}
+
+/// Numbers that are missing before the first pending packet, or before `top`.
+#[derive(Debug)]
+struct Gap {
+    /// When to ask, or to ask again, or to give up.
+    act_at: Instant,
+    /// How often was asked since the last progress.
+    tries: u32,
+}
+
+/// Packets that are too far ahead to be believed yet.
+#[derive(Debug)]
+struct Far {
+    sequence: u64,
+    packets: u32,
+}
+
+impl Arbiter {
+    pub(crate) fn new(has_rewinder: bool) -> Self {
+        Self { has_rewinder, session: None, past: VecDeque::new(), steps: VecDeque::new() }
+    }
+
+    /// What to do next; to be asked until there is nothing.
+    pub(crate) fn step(&mut self) -> Option<Step> {
+        self.steps.pop_front()
+    }
+
+    /// When [`Arbiter::on_time`] is due.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        Some(self.session.as_ref()?.gap.as_ref()?.act_at)
+    }
+
+    /// The number that is handed on next.
+    pub(crate) fn next_sequence(&self) -> u64 {
+        self.session.as_ref().map_or(1, |running| running.next)
+    }
+
+    /// Takes a datagram of any line or of the rewinder.
+    pub(crate) fn on_datagram(&mut self, bytes: &[u8], now: Instant) -> Result<(), MoldError> {
+        let packet = Packet::parse(bytes)?;
+        let before = self.steps.len();
+        if self.follow(packet.session, now)
+            && let Some(running) = &mut self.session
+        {
+            running.take(&packet, bytes, now, self.has_rewinder, &mut self.steps);
+        }
+        if self.steps.len() == before && packet.count() > 0 && !self.is_waiting_for(&packet) {
+            self.steps.push_back(Step::Unneeded);
+        }
+        Ok(())
+    }
+
+    /// Asks, asks again, or gives up, whatever is due.
+    pub(crate) fn on_time(&mut self, now: Instant) {
+        if let Some(running) = &mut self.session {
+            running.look_at_gap(now, self.has_rewinder, &mut self.steps);
+        }
+    }
+
+    /// Whether a packet belongs to the session that is followed, which may have become so by this packet.
+    fn follow(&mut self, id: SessionId, now: Instant) -> bool {
+        if self.past.contains(&id) {
+            return false;
+        }
+        let is_over = match &self.session {
+            None => true,
+            Some(running) if running.id == id => false,
+            Some(running) if running.ended || now.duration_since(running.heard_at) >= SESSION_SILENCE => true,
+            Some(_) => return false,
+        };
+        if is_over && let Some(old) = self.session.replace(Running::new(id, now)) {
+            if self.past.len() == PAST_SESSIONS {
+                self.past.pop_front();
+            }
+            self.past.push_back(old.id);
+        }
+        if let Some(running) = &mut self.session {
+            running.heard_at = now;
+        }
+        true
+    }
+
+    fn is_waiting_for(&self, packet: &Packet<'_>) -> bool {
+        self.session
+            .as_ref()
+            .is_some_and(|running| running.id == packet.session && packet.next_sequence() > running.next)
+    }
+}
+
+impl Running {
+    fn new(id: SessionId, now: Instant) -> Self {
+        Self {
+            id,
+            next: 1,
+            top: 1,
+            pending: BTreeMap::new(),
+            pending_bytes: 0,
+            gap: None,
+            far: None,
+            ended: false,
+            heard_at: now,
+        }
+    }
+
+    fn take(
+        &mut self,
+        packet: &Packet<'_>,
+        bytes: &[u8],
+        now: Instant,
+        has_rewinder: bool,
+        steps: &mut VecDeque<Step>,
+    ) {
+        if !self.is_believable(packet) {
+            return;
+        }
+        self.top = self.top.max(packet.next_sequence());
+        match packet.kind {
+            Kind::Messages(_) if packet.sequence <= self.next => self.hand_on(packet, bytes, steps),
+            Kind::Messages(_) => self.keep(packet, bytes),
+            Kind::Heartbeat if packet.sequence == self.next => steps.push_back(Step::Packet(bytes.to_vec())),
+            Kind::Heartbeat => {}
+            Kind::End => self.ended = true,
+        }
+        self.drain(steps);
+        if self.pending_bytes > MOST_PENDING {
+            self.give_up(steps);
+        }
+        self.look_at_gap(now, has_rewinder, steps);
+        if packet.kind == Kind::End && packet.sequence == self.next {
+            steps.push_back(Step::Packet(bytes.to_vec()));
+        }
+    }
+
+    /// Whether the sequence can be true: not far ahead of everything known, or confirmed by other packets.
+    fn is_believable(&mut self, packet: &Packet<'_>) -> bool {
+        if packet.sequence <= self.top.saturating_add(MOST_MISSING) {
+            self.far = None;
+            return true;
+        }
+        match &mut self.far {
+            Some(far) if packet.sequence.abs_diff(far.sequence) <= MOST_MISSING => far.packets += 1,
+            far => *far = Some(Far { sequence: packet.sequence, packets: 1 }),
+        }
+        self.far.as_ref().is_some_and(|far| far.packets >= FAR_PACKETS)
+    }
+
+    /// Hands on what is new of a packet that begins at or below the next number.
+    fn hand_on(&mut self, packet: &Packet<'_>, bytes: &[u8], steps: &mut VecDeque<Step>) {
+        let news = if packet.sequence == self.next { Some(bytes.to_vec()) } else { packet.from_sequence(self.next) };
+        if let Some(news) = news {
+            self.next = packet.next_sequence();
+            // What the rewinder brings is not all of it when much is missing: the rest is asked for at once. Where it
+            // was not asked yet, what is missing now is another gap, with a moment of its own.
+            self.gap = self.gap.take().filter(|gap| gap.tries > 0).map(|_| Gap { act_at: self.heard_at, tries: 0 });
+            steps.push_back(Step::Packet(news));
+        }
+    }
+
+    fn keep(&mut self, packet: &Packet<'_>, bytes: &[u8]) {
+        let kept = self.pending.entry(packet.sequence).or_default();
+        if kept.len() < bytes.len() {
+            self.pending_bytes += bytes.len() - kept.len();
+            *kept = bytes.to_vec();
+        }
+    }
+
+    /// Hands on what has become next.
+    fn drain(&mut self, steps: &mut VecDeque<Step>) {
+        while let Some(first) = self.pending.first_entry().filter(|first| *first.key() <= self.next) {
+            let bytes = first.remove();
+            self.pending_bytes -= bytes.len();
+            // It was a packet when it was kept.
+            if let Ok(packet) = Packet::parse(&bytes) {
+                self.hand_on(&packet, &bytes, steps);
+            }
+        }
+    }
+
+    /// One above the last number that is missing.
+    fn gap_end(&self) -> u64 {
+        self.pending.first_key_value().map_or(self.top, |(&first, _)| first)
+    }
+
+    fn look_at_gap(&mut self, now: Instant, has_rewinder: bool, steps: &mut VecDeque<Step>) {
+        let missing = self.gap_end() - self.next;
+        if missing == 0 {
+            self.gap = None;
+            return;
+        }
+        if missing > MOST_MISSING {
+            return self.give_up(steps);
+        }
+        let (id, sequence) = (self.id, self.next);
+        let gap = self.gap.get_or_insert(Gap { act_at: now + PATIENCE, tries: 0 });
+        if now < gap.act_at {
+            return;
+        }
+        if !has_rewinder || gap.tries == MOST_TRIES {
+            return self.give_up(steps);
+        }
+        gap.tries += 1;
+        gap.act_at = now + ANSWER_WITHIN;
+        let count = u16::try_from(missing.min(MOST_ASKED)).unwrap_or(mold::MOST_MESSAGES);
+        steps.push_back(Step::Ask(Request { session: id, sequence, count }));
+    }
+
+    /// Goes on behind the gap.
+    fn give_up(&mut self, steps: &mut VecDeque<Step>) {
+        let end = self.gap_end();
+        steps.push_back(Step::Lost(end - self.next));
+        self.next = end;
+        self.gap = None;
+        self.drain(steps);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,206 @@
+//! Where the feed comes from.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+
+use crate::registry::{Own, Settings};
+
+/// The addresses of a feed, and who asks for it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Config {
+    /// What carries the live messages.
+    pub transport: Transport,
+    /// `host:port` of the GLIMPSE server. Without it, what is lost stays unproven for the rest of the day.
+    pub glimpse: Option<String>,
+    /// For SoupBinTCP and GLIMPSE, at most 6 characters.
+    pub user: String,
+    /// For SoupBinTCP and GLIMPSE, at most 10 characters.
+    pub password: String,
+}
+
+/// Without the password.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("transport", &self.transport)
+            .field("glimpse", &self.glimpse)
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The keys without any of which there is no feed: nobody can have it without a licence.
+const ADDRESSES: [&str; 2] = ["line_a", "soup"];
+
+/// What is wrong with the settings, a line each. Settings without any address are not wrong: a stand-in may take the
+/// exchange's place, and the session says when it does not.
+pub fn check(settings: &Settings) -> Vec<String> {
+    if ADDRESSES.iter().all(|key| settings.own.get(key).is_none()) && settings.own.get("transport").is_none() {
+        return Vec::new();
+    }
+    Config::read(&settings.own).err().unwrap_or_default()
+}
+
+impl Config {
+    /// Reads the keys of `[venues.bist]`.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong, a line each.
+    pub fn read(own: &Own) -> Result<Self, Vec<String>> {
+        let mut keys = Keys { own, wrong: Vec::new() };
+        let transport = match own.get("transport").unwrap_or("moldudp64") {
+            "moldudp64" => keys.lines().map(Transport::Mold),
+            "soupbintcp" => keys.needed("soup").and_then(|()| keys.host("soup")).map(Transport::Soup),
+            other => {
+                keys.wrong.push(format!("transport: {other:?} is neither \"moldudp64\" nor \"soupbintcp\""));
+                None
+            }
+        };
+        let glimpse = keys.host("glimpse");
+        let (user, password) = (keys.credential("username", 6), keys.credential("password", 10));
+        match transport {
+            Some(transport) if keys.wrong.is_empty() => Ok(Self { transport, glimpse, user, password }),
+            _ => Err(keys.wrong),
+        }
+    }
+}
+
+/// The keys while they are read.
+struct Keys<'a> {
+    own: &'a Own,
+    wrong: Vec<String>,
+}
+
+impl Keys<'_> {
+    fn lines(&mut self) -> Option<Lines> {
+        let a = self.needed("line_a").and_then(|()| self.parsed("line_a", "an address like 233.0.0.1:21001"));
+        let b = self.parsed("line_b", "an address like 233.0.0.1:21001");
+        let interface = self.parsed("interface", "the address of a network interface").unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let rewinder = self.host("rewinder");
+        Some(Lines { a: a?, b, interface, rewinder })
+    }
+
+    fn needed(&mut self, key: &str) -> Option<()> {
+        let given = self.own.get(key).map(|_| ());
+        if given.is_none() {
+            self.wrong.push(format!("{key}: must be set, there is no public address of the feed"));
+        }
+        given
+    }
+
+    fn parsed<T: FromStr>(&mut self, key: &str, what: &str) -> Option<T> {
+        let text = self.own.get(key)?;
+        let parsed = text.parse().ok();
+        if parsed.is_none() {
+            self.wrong.push(format!("{key}: {text:?} is not {what}"));
+        }
+        parsed
+    }
+
+    /// `host:port`.
+    fn host(&mut self, key: &str) -> Option<String> {
+        let text = self.own.get(key)?;
+        let is_sound =
+            text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+        if !is_sound {
+            self.wrong.push(format!("{key}: {text:?} is not host:port"));
+        }
+        is_sound.then(|| text.to_owned())
+    }
+
+    /// What is wrong with a credential is told without showing it.
+    fn credential(&mut self, key: &str, longest: usize) -> String {
+        let text = self.own.get(key).unwrap_or_default();
+        if !text.is_ascii() || text.len() > longest {
+            self.wrong.push(format!("{key}: must be at most {longest} ASCII characters"));
+        }
+        text.to_owned()
+    }
+}
+
+/// What carries the live messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transport {
+    /// MoldUDP64.
+    Mold(Lines),
+    /// SoupBinTCP, `host:port`.
+    Soup(String),
+}
+
+/// Where the datagrams of MoldUDP64 come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lines {
+    /// Line A: a multicast group, which is joined, or an address of this machine.
+    pub a: SocketAddr,
+    /// Line B, the same datagrams a second time. Without it only the rewinder helps.
+    pub b: Option<SocketAddr>,
+    /// Where groups are joined, by the address of the network interface; unspecified: where the system routes them.
+    pub interface: Ipv4Addr,
+    /// `host:port` of the rewinder. Without it, what no line brought is lost.
+    pub rewinder: Option<String>,
+}
+
+impl Lines {
+    /// Lines on addresses of this machine.
+    pub fn unicast(a: SocketAddr, b: Option<SocketAddr>, rewinder: Option<String>) -> Self {
+        Self { a, b, interface: Ipv4Addr::UNSPECIFIED, rewinder }
+    }
+
+    /// Whether any of the lines is a group. Only addresses of version 4 can be.
+    pub fn is_multicast(&self) -> bool {
+        [Some(self.a), self.b]
+            .into_iter()
+            .flatten()
+            .any(|line| matches!(line.ip(), IpAddr::V4(ip) if ip.is_multicast()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own(keys: &[(&str, &str)]) -> Own {
+        Own(keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
+    }
+
+    #[test]
+    fn keys_make_a_feed() {
+        let config = Config::read(&own(&[
+            ("line_a", "233.113.216.1:21001"),
+            ("line_b", "127.0.0.1:21002"),
+            ("rewinder", "rewinder.example:24001"),
+            ("glimpse", "127.0.0.1:21801"),
+            ("username", "USER"),
+            ("password", "secret"),
+        ]));
+        let config = config.unwrap();
+        let Transport::Mold(lines) = &config.transport else { panic!("{config:?}") };
+        assert!(lines.is_multicast());
+        assert_eq!(lines.rewinder.as_deref(), Some("rewinder.example:24001"));
+        assert!(!format!("{config:?}").contains("secret"), "a password is never shown");
+        let soup = Config::read(&own(&[("transport", "soupbintcp"), ("soup", "127.0.0.1:1")])).unwrap();
+        assert_eq!((soup.transport, soup.glimpse), (Transport::Soup("127.0.0.1:1".into()), None));
+    }
+
+    #[test]
+    fn all_mistakes_are_told_together_and_no_credential_is() {
+        let settings = Settings {
+            own: own(&[
+                ("line_a", "nonsense"),
+                ("rewinder", "noport"),
+                ("glimpse", ":5"),
+                ("username", "toolongname"),
+                ("password", "muchtoolongpassword"),
+            ]),
+            ..Settings::default()
+        };
+        let wrong = check(&settings);
+        assert_eq!(wrong.len(), 5, "{wrong:?}");
+        assert!(!wrong.join(" ").contains("muchtoolong"));
+        assert_eq!(check(&Settings { own: own(&[("transport", "tcp")]), ..Settings::default() }).len(), 1);
+        assert_eq!(check(&Settings { own: own(&[("transport", "soupbintcp")]), ..Settings::default() }).len(), 1);
+        assert!(check(&Settings::default()).is_empty());
+    }
+}

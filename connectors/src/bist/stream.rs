@@ -1,0 +1,308 @@
+//! The live feed over SoupBinTCP: comes back where it was, and hands on packets as MoldUDP64 would.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::config::Config;
+use super::link::{Link, LinkError};
+use super::mold::{self, Builder, SessionId};
+use super::session::Wanted;
+use super::soup::{Event, LoginRequest, Refusal};
+use crate::backoff::Backoff;
+use crate::frame::Content;
+use crate::outlet::{Outlet, Stopped};
+
+/// The most bytes in a packet that is handed on, so that one TCP read is about one frame.
+const MOST_BYTES: usize = 32 << 10;
+
+/// Data must have flowed for so long before the failures are forgotten.
+const HEALTHY: Duration = Duration::from_secs(5);
+
+/// The close code of a connection that ended without one.
+const ABNORMAL: u16 = 1006;
+
+/// The session names the running one when it is blank.
+const RUNNING: SessionId = SessionId([b' '; 10]);
+
+/// Where the feed is.
+#[derive(Debug)]
+pub(super) struct Stream {
+    address: String,
+    user: String,
+    password: String,
+    position: Position,
+}
+
+/// What has been handed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Position {
+    /// Blank before the first login.
+    session: SessionId,
+    /// The next number.
+    next: u64,
+    ask: Ask,
+}
+
+/// What the next login asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ask {
+    /// This session, from where it was.
+    Same,
+    /// Whichever runs, from the same number: it may still be this one, and then nothing comes twice.
+    Running,
+    /// Whichever runs, from its first message: it may not have as many yet. What is known already is passed over.
+    First,
+}
+
+/// Why a connection is no longer read.
+#[derive(Debug)]
+enum End {
+    Stopped,
+    /// The session is another one than it was asked for, so its first message has to be asked for.
+    Elsewhere,
+    Over,
+    Failed(LinkError),
+}
+
+impl<E: Into<LinkError>> From<E> for End {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl Position {
+    const START: Self = Self { session: RUNNING, next: 1, ask: Ask::Same };
+
+    /// Whether the login that was accepted goes on here. Otherwise the position is the beginning of the other session.
+    fn accept(&mut self, session: SessionId, next: u64) -> bool {
+        let is_other = self.session != session;
+        let goes_on = !is_other || self.session == RUNNING || next == 1;
+        if is_other {
+            *self = Self { session, next: 1, ask: Ask::Same };
+        }
+        self.ask = Ask::Same;
+        goes_on
+    }
+
+    fn wish(&self) -> (SessionId, u64) {
+        match self.ask {
+            Ask::Same => (self.session, self.next),
+            Ask::Running => (RUNNING, self.next),
+            Ask::First => (RUNNING, 1),
+        }
+    }
+
+    /// There is no such session. Returns whether it is worth asking for something else at once.
+    fn refused(&mut self) -> bool {
+        let (ask, at_once) = match self.ask {
+            Ask::Same => (Ask::Running, self.session != RUNNING),
+            Ask::Running => (Ask::First, false),
+            Ask::First => (Ask::Running, false),
+        };
+        self.ask = ask;
+        at_once
+    }
+}
+
+impl Stream {
+    pub(super) fn new(address: String, config: &Config) -> Self {
+        Self { address, user: config.user.clone(), password: config.password.clone(), position: Position::START }
+    }
+
+    /// Hands on the feed until `cancel`.
+    pub(super) async fn keep(mut self, outlet: &Outlet, wanted: &Wanted, cancel: &CancellationToken) {
+        let mut backoff = Backoff::default();
+        while !cancel.is_cancelled() {
+            let began = Instant::now();
+            let connection = outlet.next_connection();
+            let end = match outlet.unless_stopped(self.listen(connection, outlet, wanted)).await {
+                Ok(end) => end,
+                Err(Stopped) => End::Stopped,
+            };
+            if began.elapsed() >= HEALTHY {
+                backoff.reset();
+            }
+            let first = backoff.is_fresh();
+            let reason = match end {
+                End::Stopped => return,
+                End::Elsewhere => continue,
+                End::Over => "the session is over".to_owned(),
+                End::Failed(LinkError::Refused(Refusal::NoSession)) if self.position.refused() => {
+                    info!(venue = "bist", session = %self.position.session, "the session is gone, asking for another");
+                    continue;
+                }
+                End::Failed(error) => error.to_string(),
+            };
+            let wait = backoff.fail();
+            let retry_in_ms = wait.as_millis();
+            if first {
+                warn!(venue = "bist", reason, retry_in_ms, "connection lost, trying again");
+            } else {
+                debug!(venue = "bist", reason, retry_in_ms, "connection failed again");
+            }
+            if outlet.unless_stopped(sleep(wait)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// One connection.
+    async fn listen(&mut self, connection: u32, outlet: &Outlet, wanted: &Wanted) -> End {
+        let (session, next) = self.position.wish();
+        let login = LoginRequest { user: self.user.clone(), password: self.password.clone(), session, next };
+        let mut link = match Link::open(&self.address, &login).await {
+            Ok(link) => link,
+            Err(error) => return error.into(),
+        };
+        let mut opened = false;
+        let end = loop {
+            match self.read(&mut link, connection, &mut opened, outlet, wanted).await {
+                Ok(()) => link.listened(),
+                Err(end) => break end,
+            }
+        };
+        if opened {
+            outlet.stats().open.less(1);
+            if !matches!(end, End::Stopped | End::Over) {
+                outlet.stats().lost.add(1);
+            }
+            // When nobody takes frames any more, nobody needs this one.
+            let _ = outlet.send(Content::Closed { connection, code: ABNORMAL }).await;
+        }
+        if matches!(end, End::Elsewhere | End::Stopped) {
+            link.log_out().await;
+        }
+        end
+    }
+
+    /// One read, and everything in it.
+    async fn read(
+        &mut self,
+        link: &mut Link,
+        connection: u32,
+        opened: &mut bool,
+        outlet: &Outlet,
+        wanted: &Wanted,
+    ) -> Result<(), End> {
+        link.read().await?;
+        let mut packets = Packets::default();
+        let mut end = None;
+        while let Some(event) = link.event()? {
+            match event {
+                Event::Accepted { session, next } => {
+                    if !self.position.accept(session, next) {
+                        return Err(End::Elsewhere);
+                    }
+                    if next > self.position.next {
+                        warn!(venue = "bist", messages = next - self.position.next, "messages are lost");
+                        wanted.send_modify(|from| *from = next);
+                    }
+                    info!(venue = "bist", connection, %session, next, "logged in");
+                    *opened = true;
+                    outlet.stats().open.add(1);
+                    outlet.stats().opened.add(1);
+                }
+                // What the server sends again is passed over.
+                Event::Message(number, _) if number < self.position.next => {}
+                Event::Message(number, message) => {
+                    packets.push(self.position.session, number, &message);
+                    self.position.next = number.saturating_add(1);
+                }
+                Event::Heartbeat(next) => packets.put(mold::heartbeat(self.position.session, next).to_vec()),
+                Event::End(next) => {
+                    packets.put(mold::end_of_session(self.position.session, next).to_vec());
+                    self.position.ask = Ask::Running;
+                    end = Some(End::Over);
+                    break;
+                }
+                Event::Refused(refusal) => return Err(LinkError::Refused(refusal).into()),
+            }
+        }
+        for bytes in packets.finish() {
+            outlet.send(Content::Binary { connection, bytes }).await.map_err(|Stopped| End::Stopped)?;
+        }
+        end.map_or(Ok(()), Err)
+    }
+}
+
+/// Gathers messages into packets.
+#[derive(Debug, Default)]
+struct Packets {
+    done: Vec<Vec<u8>>,
+    filling: Option<Builder>,
+}
+
+impl Packets {
+    fn push(&mut self, session: SessionId, number: u64, message: &[u8]) {
+        if self.filling.as_mut().is_some_and(|packet| packet.push(message)) {
+            return;
+        }
+        let mut packet = Builder::new(session, number, MOST_BYTES);
+        // The first one always fits: SoupBinTCP knows no longer messages than MoldUDP64 does.
+        packet.push(message);
+        self.done.extend(self.filling.replace(packet).map(Builder::finish));
+    }
+
+    /// A packet that is whole already.
+    fn put(&mut self, packet: Vec<u8>) {
+        self.done.extend(self.filling.take().map(Builder::finish));
+        self.done.push(packet);
+    }
+
+    fn finish(mut self) -> Vec<Vec<u8>> {
+        self.done.extend(self.filling.take().map(Builder::finish));
+        self.done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_goes_on_where_it_was_and_a_new_day_begins_at_its_first_message() {
+        let (today, tomorrow) = (SessionId::new("TODAY"), SessionId::new("TOMORROW"));
+        let mut position = Position::START;
+        assert_eq!(position.wish(), (RUNNING, 1));
+        assert!(position.accept(today, 1));
+        position.next = 7;
+        assert_eq!(position.wish(), (today, 7));
+        assert!(position.accept(today, 7));
+        position.ask = Ask::Running;
+        assert_eq!(position.wish(), (RUNNING, 7));
+        assert!(!position.accept(tomorrow, 7), "the seventh message of another day is not the next one");
+        assert_eq!(position.wish(), (tomorrow, 1));
+    }
+
+    #[test]
+    fn a_session_that_is_gone_is_not_asked_for_again() {
+        let today = SessionId::new("TODAY");
+        let mut position = Position { session: today, next: 7, ask: Ask::Same };
+        assert!(position.refused());
+        assert_eq!(position.wish(), (RUNNING, 7));
+        assert!(!position.refused(), "a pause before the next try");
+        assert_eq!(position.wish(), (RUNNING, 1));
+        assert!(position.accept(today, 1));
+        assert_eq!(position.next, 7, "what comes again is passed over");
+    }
+
+    #[test]
+    fn messages_are_gathered_in_order() {
+        let session = SessionId::new("S");
+        let mut packets = Packets::default();
+        packets.push(session, 5, b"a");
+        packets.push(session, 6, b"b");
+        packets.put(mold::heartbeat(session, 7).to_vec());
+        packets.push(session, 7, b"c");
+        let sequences: Vec<(u64, u16)> = packets
+            .finish()
+            .iter()
+            .map(|bytes| mold::Packet::parse(bytes).unwrap())
+            .map(|packet| (packet.sequence, packet.count()))
+            .collect();
+        assert_eq!(sequences, [(5, 2), (7, 0), (7, 1)]);
+    }
+}
