@@ -15,6 +15,22 @@ pub enum Request {
         /// The symbol.
         symbol: String,
     },
+    /// Trades of a symbol from one of the venue's ids on, as many as it gives at once. The answer is as above.
+    Trades {
+        /// The symbol.
+        symbol: String,
+        /// The first id.
+        from_id: u64,
+    },
+    /// The latest candles of a symbol. The answer is as above.
+    Candles {
+        /// The symbol.
+        symbol: String,
+        /// As the venue names it.
+        interval: &'static str,
+        /// How many, the running one included.
+        count: u32,
+    },
 }
 
 /// What goes into a session and what comes out.

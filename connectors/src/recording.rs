@@ -220,7 +220,12 @@ mod tests {
 
     #[test]
     fn the_fixtures_are_recordings() {
-        for (name, frames) in [("spot_2021-10-12", 269), ("trbinance_2023-04-10", 142), ("binanceus_2021-10-12", 480)] {
+        for (name, frames) in [
+            ("spot_2021-10-12", 269),
+            ("trbinance_2023-04-10", 142),
+            ("binanceus_2021-10-12", 480),
+            ("usdm_2021-07-22", 1539),
+        ] {
             let path = format!("{}/fixtures/binance/{name}.jsonl", env!("CARGO_MANIFEST_DIR"));
             let (header, reader) = Reader::open(io::BufReader::new(std::fs::File::open(path).unwrap())).unwrap();
             assert_eq!((header.venue.as_str(), header.symbols.map(|s| s.len())), ("binance", Some(4)), "{name}");

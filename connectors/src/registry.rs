@@ -9,7 +9,7 @@ use akis_model::Kind;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::binance;
+use crate::binance::{self, Config, SPOT, USDM};
 use crate::ports::Ports;
 use crate::sim::{SimError, Source, StandIn};
 
@@ -123,15 +123,26 @@ pub struct Venue {
 }
 
 /// Every venue. A new one is its own files and an entry here.
-pub const VENUES: &[Venue] = &[Venue {
-    name: "binance",
-    recorded_as: ("binance", "spot"),
-    symbols: binance::sim::symbols,
-    check: |_| Vec::new(),
-    session: |settings, ports, cancel| Box::pin(binance::run(settings.into(), ports, cancel)),
-    probe: |settings| Box::pin(binance::probe(settings.into())),
-    stand_in: binance::sim::stand_in,
-}];
+pub const VENUES: &[Venue] = &[
+    Venue {
+        name: "binance",
+        recorded_as: ("binance", "spot"),
+        symbols: binance::sim::symbols,
+        check: |_| Vec::new(),
+        session: |settings, ports, cancel| Box::pin(binance::run(Config::new(&SPOT, settings), ports, cancel)),
+        probe: |settings| Box::pin(binance::probe(Config::new(&SPOT, settings))),
+        stand_in: binance::sim::stand_in,
+    },
+    Venue {
+        name: "binancef",
+        recorded_as: ("binance", "usdm"),
+        symbols: binance::sim::symbols,
+        check: |_| Vec::new(),
+        session: |settings, ports, cancel| Box::pin(binance::run(Config::new(&USDM, settings), ports, cancel)),
+        probe: |settings| Box::pin(binance::probe(Config::new(&USDM, settings))),
+        stand_in: binance::sim::stand_in,
+    },
+];
 
 /// The venue called `name`.
 pub fn venue(name: &str) -> Option<&'static Venue> {

@@ -12,6 +12,7 @@ mod instrument;
 mod market;
 mod names;
 mod series;
+mod tape;
 mod wire;
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,11 +22,15 @@ use akis_model::{Channel, Kind};
 
 use self::depth::{Diff, Snapshot};
 use self::instrument::{Instrument, Origin};
-use self::names::{asked_symbol, guess_common};
-use self::series::Tape;
+use self::names::{asked_interval, asked_number, asked_symbol, guess_common};
+use self::tape::Tape;
+use crate::candles::Interval;
 use crate::mapper::{Mapper, Output, Reason};
 
 pub(crate) use self::market::Market;
+
+/// How many candles of each interval a chart begins with.
+const PAST_CANDLES: u32 = 500;
 
 /// The mapper of one of Binance's markets.
 pub(crate) struct Binance {
@@ -52,6 +57,7 @@ impl Mapper for Binance {
             let common = self.common_form(&symbol);
             let Some(mut instrument) = Instrument::new(self.market, &symbol, common) else { continue };
             instrument.asks_for_books = kinds.contains(&Kind::Book);
+            instrument.wants_candles = kinds.contains(&Kind::Candles);
             self.declared.extend(kinds.iter().flat_map(|&kind| instrument.channels(kind)));
             self.instruments.insert(symbol, instrument);
         }
@@ -85,7 +91,22 @@ impl Mapper for Binance {
             if instrument.on_tick(now_ms, out) {
                 out.requests.push(Request::Book { symbol: symbol.clone() });
             }
+            if let Some(from_id) = instrument.missing_trades(now_ms) {
+                out.requests.push(Request::Trades { symbol: symbol.clone(), from_id });
+            }
         }
+    }
+
+    fn backfill(&mut self, out: &mut Output) {
+        for (symbol, instrument) in self.instruments.iter().filter(|(_, instrument)| instrument.wants_candles) {
+            for interval in Interval::ALL {
+                out.requests.push(instrument.ask_candles(symbol, interval, PAST_CANDLES));
+            }
+        }
+    }
+
+    fn finish(&mut self, out: &mut Output) {
+        self.instruments.values_mut().for_each(|instrument| instrument.finish(out));
     }
 }
 
@@ -162,6 +183,19 @@ impl Binance {
                 let (bids, asks) = (reply.bids.parse()?, reply.asks.parse()?);
                 let snapshot = Snapshot { last_id: reply.last_update_id, received_at, bids, asks };
                 self.instrument(&symbol)?.on_snapshot(&snapshot, out)
+            }
+            "/klines" => {
+                let symbol = asked_symbol(target).ok_or(Reason::UnknownSymbol)?;
+                let interval = asked_interval(target).ok_or(Reason::UnknownEvent)?;
+                let rows: Vec<wire::KlineRow<'_>> = wire::parse(body)?;
+                self.instrument(&symbol)?.on_past_candles(interval, &rows, received_at, out)
+            }
+            "/aggTrades" => {
+                let symbol = asked_symbol(target).ok_or(Reason::UnknownSymbol)?;
+                let from = asked_number(target, "fromId").ok_or(Reason::BadShape)?;
+                let trades: Vec<wire::Trade<'_>> = wire::parse(body)?;
+                // Trades of a recording that nobody asked for are in its stream too.
+                self.instrument(&symbol)?.on_trades(&trades, from, received_at, out)
             }
             "/exchangeInfo" => {
                 let info: wire::ExchangeInfo<'_> = wire::parse(body)?;

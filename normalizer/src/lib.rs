@@ -19,7 +19,7 @@ mod run;
 mod throttle;
 mod update;
 
-pub use mapper::{Mapper, Output, Reason, Resync, mapper};
+pub use mapper::{History, Mapper, Output, Reason, Resync, mapper};
 pub use metrics::Metrics;
 pub use observe::observe;
 pub use replay::{ReplayError, Summary, replay};

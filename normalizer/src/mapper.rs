@@ -1,7 +1,7 @@
 //! What every venue's mapper is: frames in, updates out, with no I/O and no clock of its own.
 
 use akis_connectors::{RawFrame, Request};
-use akis_model::{Channel, Kind};
+use akis_model::{Candle, Channel, Kind};
 
 use crate::binance;
 use crate::update::Update;
@@ -22,6 +22,13 @@ pub trait Mapper: Send {
 
     /// Takes note of the time, milliseconds since the epoch; never before the last frame's.
     fn on_tick(&mut self, now_ms: i64, out: &mut Output);
+
+    /// What is published from now on is ours: asks for the candles of the past that charts begin with. A mapper whose
+    /// venue has none leaves it as it is.
+    fn backfill(&mut self, _out: &mut Output) {}
+
+    /// Nothing more will come: lets go of what is held back. A mapper that holds nothing back leaves it as it is.
+    fn finish(&mut self, _out: &mut Output) {}
 }
 
 /// What a mapper says. Emptied by whoever takes it.
@@ -29,6 +36,8 @@ pub trait Mapper: Send {
 pub struct Output {
     /// In the order of their channels.
     pub updates: Vec<Update>,
+    /// Candles of the past, all closed.
+    pub history: Vec<History>,
     /// What is wanted from the venue.
     pub requests: Vec<Request>,
     /// Why something was skipped.
@@ -39,6 +48,15 @@ pub struct Output {
     pub lost_trades: u64,
     /// Whether market data came, of use or not: the venue is there.
     pub data: bool,
+}
+
+/// Closed candles of the past of one channel, in order: they are kept for charts, and no event comes of them.
+#[derive(Debug, PartialEq, Eq)]
+pub struct History {
+    /// The channel.
+    pub channel: Channel,
+    /// What happened in it.
+    pub candles: Vec<Candle>,
 }
 
 /// Why something that came in was not used.

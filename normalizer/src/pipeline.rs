@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use akis_connectors::{RawFrame, Request};
 use akis_eventlog::Event;
-use akis_model::{Channel, ChannelState, Kind};
+use akis_model::{Body, Channel, ChannelState, Kind};
 
 use crate::feed::{Feed, Turn};
-use crate::mapper::{Mapper, Output, Reason, Resync};
+use crate::mapper::{History, Mapper, Output, Reason, Resync};
 use crate::throttle::Throttle;
 use crate::update::Update;
 
@@ -19,6 +19,8 @@ pub(crate) const TICK_MS: i64 = 50;
 pub(crate) struct Step {
     /// To be published, in this order.
     pub(crate) events: Vec<Event>,
+    /// Candles of the past, to be kept for charts.
+    pub(crate) history: Vec<(Channel, Vec<Body>)>,
     /// To be asked of the venue.
     pub(crate) requests: Vec<Request>,
     pub(crate) skipped: Vec<Reason>,
@@ -83,8 +85,16 @@ impl Pipeline {
         self.render(step);
     }
 
-    /// Lets go what the throttle holds.
+    /// See [`Mapper::backfill`].
+    pub(crate) fn backfill(&mut self, step: &mut Step) {
+        self.mapper.backfill(&mut self.output);
+        self.take(step);
+    }
+
+    /// Lets go what mapper and throttle hold.
     pub(crate) fn finish(&mut self, step: &mut Step) {
+        self.mapper.finish(&mut self.output);
+        self.take(step);
         if let Some(throttle) = &mut self.throttle {
             throttle.flush(self.now_ms, &mut self.passed);
         }
@@ -113,6 +123,11 @@ impl Pipeline {
                 self.channels.insert(update.channel.clone());
             }
             pass(&mut self.throttle, update, self.now_ms, &mut self.passed);
+        }
+        for History { channel, candles } in self.output.history.drain(..) {
+            let past = candles.into_iter().map(|candle| Update::past(channel.clone(), candle).into_event());
+            let bodies = past.filter_map(|event| event.ok().map(|event| event.body)).collect();
+            step.history.push((channel, bodies));
         }
         step.requests.append(&mut self.output.requests);
         step.skipped.append(&mut self.output.skipped);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use akis_connectors::{Content, Ports, RawFrame, Request, Settings, StartError, Stats, Venue};
-use akis_eventlog::{Publisher, PublisherConfig, PublisherHandle, Store};
+use akis_eventlog::{Publisher, PublisherConfig, PublisherHandle, Role, Store};
 use akis_model::Kind;
 use tokio::sync::mpsc;
 use tokio::task::JoinError;
@@ -21,8 +21,9 @@ use crate::pipeline::{Pipeline, Step, TICK_MS};
 /// Frames that wait to be mapped. When it is full the session reads its sockets slower.
 pub(crate) const FRAMES: usize = 4_096;
 
-/// Requests that wait for the session. When it is full they are dropped; the mapper asks again.
-pub(crate) const REQUESTS: usize = 1_024;
+/// Requests that wait for the session: the candles of a thousand symbols. When it is full they are dropped; the mapper
+/// asks again for what it cannot do without.
+pub(crate) const REQUESTS: usize = 8_192;
 
 /// Frames mapped between two looks at the clock.
 const BATCH: usize = 256;
@@ -102,10 +103,15 @@ impl Shell {
         self.metrics.set_up(self.venue, true);
         let mut ticks = ticks();
         let mut batch = Vec::with_capacity(BATCH);
+        let mut role = self.publisher.role();
         loop {
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => break,
+                Ok(()) = role.changed() => {
+                    let role = *role.borrow_and_update();
+                    self.on_role(role);
+                }
                 _ = ticks.tick() => self.on_tick(),
                 read = frames.recv_many(&mut batch, BATCH) => {
                     if read == 0 {
@@ -118,6 +124,15 @@ impl Shell {
         let mut step = Step::default();
         self.pipeline.finish(&mut step);
         self.take(step, None);
+    }
+
+    /// Whoever takes over cannot know which candles its predecessor has kept.
+    fn on_role(&mut self, role: Role) {
+        if role == Role::Active {
+            let mut step = Step::default();
+            self.pipeline.backfill(&mut step);
+            self.take(step, None);
+        }
     }
 
     fn on_tick(&mut self) {
@@ -150,6 +165,9 @@ impl Shell {
         for event in step.events {
             self.metrics.on_event(self.venue, &event);
             self.publisher.offer(event);
+        }
+        for (channel, candles) in step.history {
+            self.publisher.keep_candles(&channel, candles);
         }
         for request in step.requests {
             // Full or ended: the mapper asks again.

@@ -42,6 +42,11 @@ impl Update {
         Self { channel, ts: now_ms, missing_before: 0, payload: Payload::Status(status) }
     }
 
+    /// A candle of the past, closed since its last millisecond.
+    pub(crate) fn past(channel: Channel, candle: Candle) -> Self {
+        Self { channel, ts: candle.close_time, missing_before: 0, payload: Payload::Candle(candle) }
+    }
+
     /// Renders it for the log.
     pub(crate) fn into_event(self) -> Result<Event, BodyError> {
         let (ts, channel) = (self.ts, &self.channel);

@@ -15,5 +15,6 @@ mod redis_away;
 mod replicas;
 mod slow;
 mod system;
+mod takeover;
 mod tokens;
 mod wanderer;

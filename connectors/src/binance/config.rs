@@ -2,13 +2,8 @@
 
 use akis_model::Kind;
 
+use super::market::Market;
 use crate::registry::Settings;
-
-/// Where the public streams are.
-pub const WS_URL: &str = "wss://stream.binance.com:9443";
-
-/// Where public REST is.
-pub const REST_URL: &str = "https://api.binance.com";
 
 /// The kinds of channels that Binance feeds.
 pub const KINDS: [Kind; 4] = [Kind::Ticker, Kind::Trades, Kind::Book, Kind::Candles];
@@ -16,6 +11,8 @@ pub const KINDS: [Kind; 4] = [Kind::Ticker, Kind::Trades, Kind::Book, Kind::Cand
 /// What to ask for, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
+    /// Of which market.
+    pub market: &'static Market,
     /// Upper case, `BTCUSDT`; each once.
     pub symbols: Vec<String>,
     /// Some of [`KINDS`].
@@ -26,8 +23,9 @@ pub struct Config {
     pub rest_url: String,
 }
 
-impl From<&Settings> for Config {
-    fn from(settings: &Settings) -> Self {
+impl Config {
+    /// What the settings say of a market.
+    pub fn new(market: &'static Market, settings: &Settings) -> Self {
         let mut symbols: Vec<String> = Vec::new();
         // Only ASCII letters have a case at Binance.
         for symbol in settings.symbols.iter().map(|symbol| symbol.to_ascii_uppercase()) {
@@ -38,10 +36,11 @@ impl From<&Settings> for Config {
         let address =
             |given: &Option<String>, public: &str| given.as_deref().unwrap_or(public).trim_end_matches('/').to_owned();
         Self {
+            market,
             symbols,
             kinds: KINDS.into_iter().filter(|&kind| settings.wants(kind)).collect(),
-            ws_url: address(&settings.ws_url, WS_URL),
-            rest_url: address(&settings.rest_url, REST_URL),
+            ws_url: address(&settings.ws_url, market.ws_url),
+            rest_url: address(&settings.rest_url, market.rest_url),
         }
     }
 }

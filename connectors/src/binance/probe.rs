@@ -13,14 +13,14 @@ use super::rest;
 pub async fn probe(config: Config) -> Result<(), String> {
     let rest = async {
         let client = rest::client().map_err(|error| format!("no HTTP client: {error}"))?;
-        let url = format!("{}/api/v3/ping", config.rest_url);
+        let url = format!("{}{}/ping", config.rest_url, config.market.rest);
         let answer = client.get(url).send().await.map_err(|error| innermost(&error))?;
         let status = answer.status();
         if status.is_success() { Ok(()) } else { Err(format!("REST answers HTTP {}", status.as_u16())) }
     };
     let streams = async {
-        let (socket, _) =
-            connect_async(format!("{}/stream", config.ws_url)).await.map_err(|error| innermost(&error))?;
+        let url = format!("{}{}", config.ws_url, config.market.tape_path);
+        let (socket, _) = connect_async(url).await.map_err(|error| innermost(&error))?;
         drop(socket);
         Ok(())
     };

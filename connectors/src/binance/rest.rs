@@ -15,6 +15,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::config::Config;
+use super::market::Market;
 use crate::backoff::Backoff;
 use crate::frame::Content;
 use crate::outlet::{Outlet, Stopped, now_ms};
@@ -30,9 +31,6 @@ const MAX_BODY_BYTES: usize = 32 << 20;
 /// The most that one request may name, so that the address stays short.
 const SYMBOLS_PER_INFO: usize = 100;
 
-const BOOK_WEIGHT: u32 = 50;
-const INFO_WEIGHT: u32 = 20;
-
 /// How long to wait when the venue says 429 or 418 and not how long.
 const HOLD: Duration = Duration::from_secs(60);
 const HOLD_WHEN_BANNED: Duration = Duration::from_secs(120);
@@ -45,6 +43,7 @@ pub(super) fn client() -> Result<reqwest::Client, reqwest::Error> {
 /// The calls that wait to be made.
 pub(super) struct Calls {
     client: reqwest::Client,
+    market: &'static Market,
     base: String,
     queue: VecDeque<Call>,
     weight: Weight,
@@ -68,9 +67,14 @@ enum Outcome {
 
 impl Calls {
     pub(super) fn new(client: reqwest::Client, config: &Config) -> Self {
-        let queue = config.symbols.chunks(SYMBOLS_PER_INFO).map(Call::info).collect();
-        let base = config.rest_url.clone();
-        Self { client, base, queue, weight: Weight::default(), backoff: Backoff::default() }
+        let market = config.market;
+        let queue = if market.info_by_symbol {
+            config.symbols.chunks(SYMBOLS_PER_INFO).map(|symbols| Call::info_of(market, symbols)).collect()
+        } else {
+            VecDeque::from([Call::info(market)])
+        };
+        let (base, weight) = (config.rest_url.clone(), Weight::new(market.weight_limit));
+        Self { client, market, base, queue, weight, backoff: Backoff::default() }
     }
 
     /// Makes the calls and hands on the answers, until the session stops or nobody can ask any more.
@@ -92,7 +96,9 @@ impl Calls {
 
     fn enqueue(&mut self, request: &Request) {
         let call = match request {
-            Request::Book { symbol } => Call::book(symbol),
+            Request::Book { symbol } => Call::book(self.market, symbol),
+            Request::Candles { symbol, interval, count } => Call::candles(self.market, symbol, interval, *count),
+            Request::Trades { symbol, from_id } => Call::trades(self.market, symbol, *from_id),
         };
         if !self.queue.contains(&call) {
             self.queue.push_back(call);
@@ -129,7 +135,7 @@ impl Calls {
         let status = response.status();
         if let Some(hold) = hold(&response) {
             warn!(
-                venue = "binance",
+                venue = self.market.name,
                 status = status.as_u16(),
                 hold_s = hold.as_secs(),
                 "too many requests, holding all"
@@ -148,21 +154,39 @@ impl Calls {
 
     fn again(&mut self, target: &str, reason: &dyn std::fmt::Display) -> Outcome {
         if self.backoff.is_fresh() {
-            info!(venue = "binance", target, %reason, "request failed, trying again");
+            info!(venue = self.market.name, target, %reason, "request failed, trying again");
         }
         Outcome::Again(self.backoff.fail())
     }
 }
 
 impl Call {
-    fn book(symbol: &str) -> Self {
-        let target = format!("/api/v3/depth?symbol={}&limit=1000", encode(symbol));
-        Self { target, weight: BOOK_WEIGHT }
+    fn book(market: &Market, symbol: &str) -> Self {
+        let target = format!("{}/depth?symbol={}&limit=1000", market.rest, encode(symbol));
+        Self { target, weight: market.book_weight }
     }
 
-    fn info(symbols: &[String]) -> Self {
+    fn trades(market: &Market, symbol: &str, from_id: u64) -> Self {
+        let target = format!("{}/aggTrades?symbol={}&fromId={from_id}&limit=1000", market.rest, encode(symbol));
+        Self { target, weight: market.trades_weight }
+    }
+
+    fn candles(market: &Market, symbol: &str, interval: &str, count: u32) -> Self {
+        let symbol = encode(symbol);
+        let target = format!("{}/klines?symbol={symbol}&interval={interval}&limit={count}", market.rest);
+        Self { target, weight: market.candles_weight }
+    }
+
+    /// What every symbol is made of.
+    fn info(market: &Market) -> Self {
+        Self { target: format!("{}/exchangeInfo", market.rest), weight: market.info_weight }
+    }
+
+    /// What these symbols are made of.
+    fn info_of(market: &Market, symbols: &[String]) -> Self {
         let list = symbols.iter().map(|symbol| format!("\"{symbol}\"")).collect::<Vec<_>>().join(",");
-        Self { target: format!("/api/v3/exchangeInfo?symbols={}", encode(&format!("[{list}]"))), weight: INFO_WEIGHT }
+        let target = format!("{}/exchangeInfo?symbols={}", market.rest, encode(&format!("[{list}]")));
+        Self { target, weight: market.info_weight }
     }
 }
 

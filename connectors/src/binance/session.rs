@@ -19,7 +19,7 @@ use crate::session::keep;
 ///
 /// [`StartError::HttpClient`] before anything was sent.
 pub async fn run(config: Config, ports: Ports, cancel: CancellationToken) -> Result<(), StartError> {
-    let client = rest::client().map_err(|source| StartError::HttpClient { venue: "binance", source })?;
+    let client = rest::client().map_err(|source| StartError::HttpClient { venue: config.market.name, source })?;
     let cancel = cancel.child_token();
     let Ports { frames, requests, stats } = ports;
     let nobody = frames.clone();

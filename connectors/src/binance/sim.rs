@@ -1,8 +1,9 @@
-//! A stand-in for Binance spot: the venue's own protocol, WebSocket and REST on one listener, from generated
-//! markets or from a recording.
+//! A stand-in for Binance: the venue's own protocol, WebSocket and REST on one listener, from generated markets or
+//! from a recording. Spot and USD-M futures are told apart by their paths, and nothing happens in a market before
+//! somebody has asked for something of it.
 //!
 //! It is as strict as the venue (limits, heartbeats, silence on unknown names), and it can fail on demand:
-//! `POST /sim/fault` takes a [`Fault`]. Served are the streams `trade`, `aggTrade`, `bookTicker`, `ticker`,
+//! `POST /sim/fault` takes a [`Fault`], for futures with `?market=usdm`. Served are the streams `trade`, `aggTrade`, `bookTicker`, `ticker`,
 //! `miniTicker`, `kline_<interval>` from a minute to a week, `depth`, `depth@100ms` and the partial books, and of
 //! the REST routes `ping`, `time`, `exchangeInfo`, `depth`, `klines`, `aggTrades` and `ticker/24hr`.
 
@@ -26,15 +27,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use fault::Fault;
 
-use generator::Generator;
 use playback::Playback;
-use server::Server;
-use world::{Market, World};
+use server::{Server, Worlds};
+use world::Opening;
 
+use super::market::{Market as Venue, SPOT, USDM};
 use crate::sim::{SimError, Source, StandIn};
 
 /// How many commands of connections may wait for the world; further ones wait in their connections.
@@ -98,21 +100,28 @@ pub fn stand_in(listener: TcpListener, source: Source, cancel: CancellationToken
 /// [`SimError`] when it cannot start; nothing has been accepted then.
 pub async fn serve(listener: TcpListener, config: SimConfig, cancel: CancellationToken) -> Result<(), SimError> {
     let epoch = now_ms();
-    let world = World::new(open(config.source, epoch)?);
-    let (sender, commands) = mpsc::channel(COMMANDS);
-    let server = Server::new(sender, config.limits, epoch, cancel.clone());
-    tokio::join!(world::run(world, epoch, commands, cancel), server.run(listener));
+    let mut worlds = Worlds::default();
+    let mut running = JoinSet::new();
+    for (venue, opening) in openings(config.source)? {
+        let (sender, commands) = mpsc::channel(COMMANDS);
+        worlds.add(venue, sender);
+        running.spawn(world::run(opening, epoch, commands, cancel.clone()));
+    }
+    Server::new(worlds, config.limits, epoch, cancel).run(listener).await;
+    running.join_all().await;
     Ok(())
 }
 
-fn open(source: Source, now: i64) -> Result<Market, SimError> {
+/// Both markets are generated; a recording is of one.
+fn openings(source: Source) -> Result<Vec<(&'static Venue, Opening)>, SimError> {
     match source {
         Source::Generated { symbols, rate, seed } => {
             check_symbols(&symbols)?;
             if rate > MOST_RATE {
                 return Err(SimError::Config(format!("a rate of {rate} is beyond {MOST_RATE} events a second")));
             }
-            Ok(Market::Generated(Generator::new(&symbols, rate, seed, now)))
+            let generated = |venue| (venue, Opening::Generated { venue, symbols: symbols.clone(), rate, seed });
+            Ok([&SPOT, &USDM].map(generated).into())
         }
         Source::Recorded { file, speed } => {
             if !(speed.is_finite() && speed > 0.0) {
@@ -123,11 +132,11 @@ fn open(source: Source, now: i64) -> Result<Market, SimError> {
                 Err(source) => return Err(SimError::Recording { file, source }),
             };
             let header = playback.header();
-            if (header.venue.as_str(), header.market.as_str()) != ("binance", "spot") {
-                let (venue, market) = (header.venue.clone(), header.market.clone());
-                return Err(SimError::OtherVenue { file, venue, market, expected: "binance spot" });
+            let (venue, market) = (header.venue.clone(), header.market.clone());
+            match [&SPOT, &USDM].into_iter().find(|known| venue == "binance" && market == known.recorded_as) {
+                Some(known) => Ok(vec![(known, Opening::Recorded(playback))]),
+                None => Err(SimError::OtherVenue { file, venue, market, expected: "binance spot or usdm" }),
             }
-            Ok(Market::Recorded(playback))
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Which streams are asked for, over how many connections and in how many messages.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +16,8 @@ const STREAMS_PER_CONNECTION: usize = 1024;
 /// So many names in one message have been seen to be accepted.
 const NAMES_PER_MESSAGE: usize = 200;
 
-/// The venue allows 5 messages a second, pongs included; one every 250 ms has been seen to be cut off.
-const PACE: Duration = Duration::from_millis(500);
-
-/// The venue pings every 20 s: three of them are missing.
+/// Spot pings every 20 s, so three of them are missing. Futures ping every three minutes, but there one stream or
+/// another always speaks.
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// The venue closes connections after 24 hours.
@@ -30,17 +29,24 @@ const ATTEMPTS: (usize, Duration) = (300, Duration::from_secs(300));
 /// An acknowledgement proves nothing: a name that does not exist is acknowledged and silent.
 const FIRST_DATA: Duration = Duration::from_secs(30);
 
-/// The dialog of each connection that `config` needs.
+/// The dialog of each connection that `config` needs: a stream is asked for where the venue has it.
 pub(super) fn dialogs(config: &Config) -> Vec<Dialog> {
+    let market = config.market;
     let attempts = Arc::new(Attempts::new(ATTEMPTS.0, ATTEMPTS.1));
-    let streams: Vec<String> = config.symbols.iter().flat_map(|symbol| streams(symbol, &config.kinds)).collect();
-    streams
-        .chunks(STREAMS_PER_CONNECTION)
-        .map(|streams| Dialog {
-            venue: "binance",
-            url: format!("{}/stream", config.ws_url),
+    let streams = config.symbols.iter().flat_map(|symbol| streams(symbol, &config.kinds));
+    let mut by_path: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for stream in streams {
+        let path = if is_of_book(&stream) { market.book_path } else { market.tape_path };
+        by_path.entry(path).or_default().push(stream);
+    }
+    by_path
+        .iter()
+        .flat_map(|(path, streams)| streams.chunks(STREAMS_PER_CONNECTION).map(move |streams| (path, streams)))
+        .map(|(path, streams)| Dialog {
+            venue: market.name,
+            url: format!("{}{path}", config.ws_url),
             messages: streams.chunks(NAMES_PER_MESSAGE).zip(1..).map(|(names, id)| subscribe(names, id)).collect(),
-            pace: PACE,
+            pace: market.pace,
             streams: streams.to_vec(),
             first_data: FIRST_DATA,
             silence: SILENCE,
@@ -60,11 +66,17 @@ fn streams(symbol: &str, kinds: &[Kind]) -> Vec<String> {
             Kind::Ticker => ["bookTicker", "ticker"].as_slice(),
             Kind::Trades => &["aggTrade"],
             Kind::Book => &["depth@100ms"],
-            Kind::Candles => &["kline_1m"],
+            Kind::Candles => &["kline_1m", "kline_5m", "kline_15m", "kline_1h", "kline_4h", "kline_1d"],
             Kind::Session | Kind::App => &[],
         })
         .map(|stream| format!("{name}@{stream}"))
         .collect()
+}
+
+/// Whether a stream tells of the book or its best prices. Source: "Websocket Market Streams",
+/// <https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-market-streams>.
+pub(super) fn is_of_book(stream: &str) -> bool {
+    stream.split_once('@').is_some_and(|(_, kind)| kind == "bookTicker" || kind.starts_with("depth"))
 }
 
 fn subscribe(names: &[String], id: u64) -> String {
@@ -93,19 +105,31 @@ fn read(text: &str) -> Reading<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::binance::REST_URL;
+    use crate::binance::{SPOT, USDM};
     use crate::registry::Settings;
 
     fn config(symbols: usize, kinds: &[Kind]) -> Config {
         let symbols = (0..symbols).map(|i| format!("S{i}USDT")).collect();
-        Config::from(&Settings { symbols, kinds: kinds.to_vec(), ..Settings::default() })
+        Config::new(&SPOT, &Settings { symbols, kinds: kinds.to_vec(), ..Settings::default() })
     }
 
     #[test]
     fn a_symbol_has_the_streams_of_its_kinds() {
         assert_eq!(
             streams("BTCUSDT", &config(1, &[]).kinds),
-            ["btcusdt@bookTicker", "btcusdt@ticker", "btcusdt@aggTrade", "btcusdt@depth@100ms", "btcusdt@kline_1m"]
+            [
+                "bookTicker",
+                "ticker",
+                "aggTrade",
+                "depth@100ms",
+                "kline_1m",
+                "kline_5m",
+                "kline_15m",
+                "kline_1h",
+                "kline_4h",
+                "kline_1d"
+            ]
+            .map(|stream| format!("btcusdt@{stream}"))
         );
         assert_eq!(streams("币安人生USDT", &[Kind::Trades]), ["币安人生usdt@aggTrade"]);
         assert!(streams("BTCUSDT", &[Kind::Session]).is_empty());
@@ -113,19 +137,30 @@ mod tests {
 
     #[test]
     fn many_symbols_are_spread_over_connections_and_messages() {
-        let dialogs = dialogs(&config(450, &[]));
+        let dialogs = dialogs(&config(225, &[]));
         assert_eq!(dialogs.iter().map(|dialog| dialog.streams.len()).collect::<Vec<_>>(), [1024, 1024, 202]);
         assert_eq!(dialogs.iter().map(|dialog| dialog.messages.len()).collect::<Vec<_>>(), [6, 6, 2]);
         assert!(dialogs[0].messages[0].contains("\"method\":\"SUBSCRIBE\""));
     }
 
     #[test]
+    fn futures_are_asked_for_where_the_venue_has_them() {
+        let settings = Settings { symbols: vec!["BTCUSDT".into()], ..Settings::default() };
+        let dialogs = dialogs(&Config::new(&USDM, &settings));
+        let [tape, book] = dialogs.as_slice() else { panic!("{dialogs:?}") };
+        assert_eq!(tape.url, "wss://fstream.binance.com/market/stream");
+        assert_eq!(book.url, "wss://fstream.binance.com/public/stream");
+        assert_eq!(book.streams, ["btcusdt@bookTicker", "btcusdt@depth@100ms"]);
+        assert_eq!(tape.streams.len(), 8);
+    }
+
+    #[test]
     fn symbols_are_taken_once_and_in_upper_case() {
         let symbols = ["btcusdt", "BTCUSDT", "币安人生usdt"].map(str::to_owned).to_vec();
         let settings = Settings { symbols, ws_url: Some("ws://127.0.0.1:1/".into()), ..Settings::default() };
-        let config = Config::from(&settings);
+        let config = Config::new(&SPOT, &settings);
         assert_eq!(config.symbols, ["BTCUSDT", "币安人生USDT"]);
-        assert_eq!((config.ws_url.as_str(), config.rest_url.as_str()), ("ws://127.0.0.1:1", REST_URL));
+        assert_eq!((config.ws_url.as_str(), config.rest_url.as_str()), ("ws://127.0.0.1:1", SPOT.rest_url));
     }
 
     #[test]

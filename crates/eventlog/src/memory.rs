@@ -186,6 +186,16 @@ impl Store for MemoryStore {
         self.inner.with(partition, |log, moment| Ok(log.append(moment, events, seen)))
     }
 
+    async fn keep_candles(
+        &self,
+        partition: Partition,
+        claim: &Claim,
+        channel: &Channel,
+        candles: &[StoredCandle],
+    ) -> Result<(), StoreError> {
+        self.inner.with(partition, |log, moment| log.keep_candles(moment, claim, channel, candles))
+    }
+
     async fn range(&self, channel: &Channel, select: Select) -> Result<Range, StoreError> {
         let partition = Partition::of(channel, self.inner.partitions);
         self.inner.with(partition, |log, moment| Ok(log.range(moment, channel, select)))

@@ -8,6 +8,7 @@ mod channels;
 mod lane;
 mod lease;
 mod pending;
+mod warm;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +23,7 @@ use self::lane::Lane;
 use self::lease::LeaseKeeper;
 use self::pending::Pending;
 use crate::errors::ErrorCounts;
+use crate::listing::{StoredCandle, closed_candle};
 use crate::store::{Partition, Store};
 
 /// One event to be published, in the order of its channel.
@@ -39,7 +41,8 @@ pub struct Event {
 /// Whether a publisher may write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Another publisher holds the lease, or nobody could take it yet. What is offered is dropped.
+    /// Another publisher holds the lease, or nobody could take it yet. What is offered is not written; the latest
+    /// trades are remembered, so that none is missing should the holder vanish.
     Standby,
     /// Holds the lease and writes.
     Active,
@@ -102,11 +105,23 @@ struct Inbox {
 }
 
 impl PublisherHandle {
-    /// Offers an event. Never waits: a standby drops it, and what happens when too many wait is said at [`Role::Away`].
+    /// Offers an event. Never waits: a standby does not write it, and what happens when too many wait is said at [`Role::Away`].
     pub fn offer(&self, event: Event) {
         let Some(inbox) = self.inbox(&event.channel) else { return };
         let dropped = inbox.pending.lock().offer(event);
         self.counts.dropped.fetch_add(dropped, Ordering::Relaxed);
+        inbox.offered.notify_one();
+    }
+
+    /// Keeps closed candles of the past, in order; no event comes of them. A standby drops them, and when too many wait
+    /// the newcomers are dropped.
+    pub fn keep_candles(&self, channel: &Channel, candles: Vec<Body>) {
+        let Some(inbox) = self.inbox(channel) else { return };
+        let stored = |body: Body| {
+            let open_ms = closed_candle(channel, body.text())?;
+            Some(StoredCandle { open_ms, body: body.text().clone() })
+        };
+        inbox.pending.lock().keep_candles(channel, candles.into_iter().filter_map(stored).collect());
         inbox.offered.notify_one();
     }
 

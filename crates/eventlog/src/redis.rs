@@ -196,6 +196,23 @@ impl Store for RedisStore {
         array(&reply)?.iter().map(seq).collect()
     }
 
+    async fn keep_candles(
+        &self,
+        partition: Partition,
+        claim: &Claim,
+        channel: &Channel,
+        candles: &[StoredCandle],
+    ) -> Result<(), StoreError> {
+        let mut keys = self.partition_keys(partition);
+        keys.push(self.keys.candles(partition, channel));
+        let mut args = of_claim(claim);
+        args.push(of_u64(CANDLES_KEPT as u64));
+        for candle in candles {
+            args.extend([of_u64(candle.open_ms), candle.body.clone().into()]);
+        }
+        done(&self.scripts.candles.run(&self.link, keys, args).await?)
+    }
+
     async fn range(&self, channel: &Channel, select: Select) -> Result<Range, StoreError> {
         let partition = Partition::of(channel, self.partitions);
         let keys = vec![self.keys.term(partition), self.keys.history(partition, channel)];

@@ -337,6 +337,20 @@ pub trait Store: Send + Sync + 'static {
     /// with the same id.
     async fn append(&self, partition: Partition, events: &[Append], seen: Seq) -> Result<Vec<Seq>, StoreError>;
 
+    /// Keeps closed candles of `channel`, in order, wherever among those that are kept they belong. One that is kept
+    /// already stays as it is. No event comes of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::publish`].
+    async fn keep_candles(
+        &self,
+        partition: Partition,
+        claim: &Claim,
+        channel: &Channel,
+        candles: &[StoredCandle],
+    ) -> Result<(), StoreError>;
+
     /// Reads history. Writes nothing.
     async fn range(&self, channel: &Channel, select: Select) -> Result<Range, StoreError>;
 

@@ -73,6 +73,16 @@ impl Store for Cut {
         self.store.mark(p, claim, markers).await
     }
 
+    async fn keep_candles(
+        &self,
+        p: Partition,
+        claim: &Claim,
+        channel: &Channel,
+        candles: &[StoredCandle],
+    ) -> Result<(), StoreError> {
+        self.store.keep_candles(p, claim, channel, candles).await
+    }
+
     async fn append(&self, p: Partition, events: &[Append], seen: Seq) -> Result<Vec<Seq>, StoreError> {
         if self.check().is_err() {
             std::future::pending::<()>().await;

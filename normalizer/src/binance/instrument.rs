@@ -2,19 +2,27 @@
 
 use std::collections::BTreeMap;
 
+use akis_connectors::Request;
 use akis_model::{Book, Candle, Channel, ChannelState, Decimal, Kind, PriceTick, Provenance, Side, TimeSource, Trade};
 
 use super::depth::{DepthBook, Diff, Hitch, Shown, Snapshot};
 use super::market::Market;
 use super::names::segment;
-use super::series::{Candles, Ids, Place, Tape};
+use super::series::Candles;
+use super::tape::{Tape, Told, Trades};
 use super::wire;
 use crate::candles::Interval;
-use crate::mapper::{Output, Reason};
+use crate::mapper::{History, Output, Reason};
 use crate::update::{Payload, Update};
 
 /// A book that is rebuilt within this time is not worth a message.
 const RESYNC_TOLD_MS: i64 = 1_000;
+
+/// The most candles that are asked for at once.
+const MOST_CANDLES: u32 = 500;
+
+/// The clocks of the venue and of this machine may differ by so much.
+const CLOSED_FOR_SURE_MS: i64 = 5_000;
 
 /// Where a frame came from and when.
 #[derive(Debug, Clone, Copy)]
@@ -36,12 +44,17 @@ pub(super) struct Instrument {
     pub(super) common: String,
     /// Whether its book is wanted.
     pub(super) asks_for_books: bool,
+    /// Whether its candles are wanted.
+    pub(super) wants_candles: bool,
+    symbol: String,
     channels: Channels,
     quote: Quote,
     statistics: Statistics,
     tape: Option<Tape>,
-    trades: Ids,
+    trades: Trades,
     candles: BTreeMap<String, Candles>,
+    /// The open time of the newest candle of each interval, and whether it is known how it closed.
+    reached: BTreeMap<Interval, (i64, bool)>,
     book: DepthBook,
     resync_told: bool,
 }
@@ -84,11 +97,14 @@ impl Instrument {
         Some(Self {
             common,
             asks_for_books: false,
+            wants_candles: false,
+            symbol: symbol.to_owned(),
+            reached: BTreeMap::new(),
             channels,
             quote: Quote::default(),
             statistics: Statistics::default(),
             tape: None,
-            trades: Ids::default(),
+            trades: Trades::default(),
             candles: BTreeMap::new(),
             book: DepthBook::new(market.sequence),
             resync_told: false,
@@ -202,22 +218,52 @@ impl Instrument {
             return Err(Reason::UnknownEvent);
         }
         out.data = true;
-        let missing_before = match self.trades.place(id) {
-            Place::Next { missing } => missing,
-            Place::Repeated => return Err(Reason::Duplicate),
-            Place::Far => return Err(Reason::OutOfRange),
-        };
-        out.lost_trades += missing_before;
-        // Liquidations by the insurance fund and the like were never in the book. Their ids count all the same.
-        if trade.origin.as_deref().is_some_and(|origin| origin != "MARKET") {
-            return Err(Reason::OffBook);
-        }
         let side = if trade.buyer_is_maker { Side::Sell } else { Side::Buy };
-        let (symbol, id, provenance) = (self.common.clone(), id.to_string(), origin.venue());
-        let payload = Payload::Trade(Trade { symbol, id, price, qty, side: Some(side), provenance });
-        let channel = self.channels.trades.clone();
-        out.updates.push(Update { channel, ts: trade.time, missing_before, payload });
+        let (symbol, provenance) = (self.common.clone(), origin.venue());
+        let payload = Payload::Trade(Trade { symbol, id: id.to_string(), price, qty, side: Some(side), provenance });
+        // Liquidations by the insurance fund and the like were never in the book. Their ids count all the same.
+        let is_of_book = trade.origin.as_deref().is_none_or(|origin| origin == "MARKET");
+        let update = is_of_book.then(|| update(&self.channels.trades, trade.time, payload));
+        let mut told = Vec::new();
+        let taken = self.trades.take(id, update, origin.received_at, &mut told);
+        tell(told, out);
+        taken?;
+        if is_of_book { Ok(()) } else { Err(Reason::OffBook) }
+    }
+
+    /// Takes the reply to a call for the trades from `from` on.
+    pub(super) fn on_trades(
+        &mut self,
+        trades: &[wire::Trade<'_>],
+        from: u64,
+        received_at: i64,
+        out: &mut Output,
+    ) -> Result<(), Reason> {
+        let origin = Origin { connection: 0, received_at };
+        for trade in trades {
+            let id = trade.aggregate_id.ok_or(Reason::BadShape)?;
+            match self.on_trade(trade, Tape::Aggregate, id, origin, out) {
+                // What came over the stream meanwhile.
+                Ok(()) | Err(Reason::Duplicate) => {}
+                Err(reason) => return Err(reason),
+            }
+        }
+        let mut told = Vec::new();
+        self.trades.on_answer(from, &mut told);
+        tell(told, out);
         Ok(())
+    }
+
+    /// The first trade that is missing, when it is to be asked for now.
+    pub(super) fn missing_trades(&mut self, now_ms: i64) -> Option<u64> {
+        self.trades.asks(now_ms).filter(|_| self.tape == Some(Tape::Aggregate))
+    }
+
+    /// Tells what waits for trades that are missing.
+    pub(super) fn finish(&mut self, out: &mut Output) {
+        let mut told = Vec::new();
+        self.trades.give_up(&mut told);
+        tell(told, out);
     }
 
     pub(super) fn on_kline(
@@ -250,7 +296,67 @@ impl Instrument {
         if !candles.advance(kline.open_time, kline.closed, event.event_time) {
             return Err(Reason::Stale);
         }
+        self.ask_hole(kline, out);
         out.updates.push(update(&channel, event.event_time, Payload::Candle(candle)));
+        Ok(())
+    }
+
+    /// Asks for the candles between the one that was seen last and this one, and for the last one itself when it is not
+    /// known how it closed.
+    fn ask_hole(&mut self, kline: &wire::Kline<'_>, out: &mut Output) {
+        let Some(interval) = Interval::ALL.into_iter().find(|interval| interval.as_str() == kline.interval) else {
+            return;
+        };
+        let before = self.reached.insert(interval, (kline.open_time, kline.closed));
+        let Some((open_time, closed)) = before.filter(|(open_time, _)| *open_time < kline.open_time) else { return };
+        let passed = (kline.open_time - open_time) / interval.length_ms();
+        if self.wants_candles && (passed > 1 || !closed) {
+            // One more than are missing, for meanwhile another may begin.
+            let count = u32::try_from(passed + 2).unwrap_or(MOST_CANDLES).min(MOST_CANDLES);
+            out.requests.push(self.ask_candles(&self.symbol, interval, count));
+        }
+    }
+
+    /// The request for the latest candles.
+    pub(super) fn ask_candles(&self, symbol: &str, interval: Interval, count: u32) -> Request {
+        Request::Candles { symbol: symbol.to_owned(), interval: interval.as_str(), count }
+    }
+
+    /// Takes the reply to a call for candles. The running one, which comes last, is left out.
+    pub(super) fn on_past_candles(
+        &mut self,
+        interval: Interval,
+        rows: &[wire::KlineRow<'_>],
+        received_at: i64,
+        out: &mut Output,
+    ) -> Result<(), Reason> {
+        let channel = self.candle_channel(interval.as_str()).ok_or(Reason::UnknownEvent)?;
+        let provenance = Provenance { ts_source: TimeSource::Venue, received_at };
+        let candle = |row: &wire::KlineRow<'_>| {
+            let wire::KlineRow(open_time, open, high, low, close, volume, close_time, _, trades, ..) = *row;
+            Ok(Candle {
+                symbol: self.common.clone(),
+                interval: interval.as_str().to_owned(),
+                open_time,
+                close_time,
+                open: open.unsigned()?,
+                high: high.unsigned()?,
+                low: low.unsigned()?,
+                close: close.unsigned()?,
+                volume: volume.unsigned()?,
+                trades: Some(trades),
+                closed: true,
+                provenance,
+            })
+        };
+        let closed = match rows.split_last() {
+            Some((last, before)) if last.6.saturating_add(CLOSED_FOR_SURE_MS) >= received_at => before,
+            _ => rows,
+        };
+        let candles = closed.iter().map(candle).collect::<Result<Vec<_>, Reason>>()?;
+        if !candles.is_empty() {
+            out.history.push(History { channel, candles });
+        }
         Ok(())
     }
 
@@ -291,6 +397,9 @@ impl Instrument {
 
     /// Whether a snapshot of the book is to be asked for.
     pub(super) fn on_tick(&mut self, now_ms: i64, out: &mut Output) -> bool {
+        let mut told = Vec::new();
+        self.trades.on_tick(now_ms, &mut told);
+        tell(told, out);
         if let Some((since, why)) = self.book.lost()
             && !self.resync_told
             && now_ms.saturating_sub(since) > RESYNC_TOLD_MS
@@ -311,6 +420,13 @@ fn note(done: Result<(), Hitch>, out: &mut Output) -> Result<(), Reason> {
             out.resyncs.push(why);
             Ok(())
         }
+    }
+}
+
+fn tell(told: Vec<Told>, out: &mut Output) {
+    for Told { missing, update } in told {
+        out.lost_trades += missing;
+        out.updates.extend(update.map(|update| Update { missing_before: missing, ..update }));
     }
 }
 

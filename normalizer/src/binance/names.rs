@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::candles::Interval;
+
 /// Assets that others are priced in, for symbols that `exchangeInfo` has not told of. Those that end like
 /// another one stand before it.
 const QUOTES: [&str; 22] = [
@@ -38,6 +40,22 @@ pub(super) fn guess_common(symbol: &str) -> String {
 pub(super) fn asked_symbol(target: &str) -> Option<String> {
     let (_, query) = target.split_once('?')?;
     query.split('&').find_map(|pair| pair.strip_prefix("symbol=")).and_then(percent_decode)
+}
+
+/// The number that a REST call gave as `name`.
+pub(super) fn asked_number(target: &str, name: &str) -> Option<u64> {
+    asked(target, name)?.parse().ok()
+}
+
+/// The interval that a REST call asked for, when it has a channel.
+pub(super) fn asked_interval(target: &str) -> Option<Interval> {
+    let name = asked(target, "interval")?;
+    Interval::ALL.into_iter().find(|interval| interval.as_str() == name)
+}
+
+fn asked<'a>(target: &'a str, name: &str) -> Option<&'a str> {
+    let (_, query) = target.split_once('?')?;
+    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }
 
 fn percent_decode(text: &str) -> Option<String> {

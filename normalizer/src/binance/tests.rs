@@ -98,14 +98,31 @@ fn a_trade_becomes_an_event() {
 }
 
 #[test]
-fn trades_are_told_once_and_holes_are_marked() {
+fn trades_are_told_once_and_holes_are_filled_or_marked() {
     let mut harness = Harness::new();
     let mut seen = Vec::new();
+    let mut note = |out: Output| {
+        seen.extend(out.updates.iter().map(|update| match &update.payload {
+            Payload::Trade(trade) => (trade.id.clone(), update.missing_before),
+            other => panic!("{other:?}"),
+        }));
+    };
     for id in [5, 6, 6, 5, 9, 10] {
-        let out = harness.stream("aggTrade", &trade(id));
-        seen.extend(out.updates.iter().map(|update| (id, update.missing_before)));
+        note(harness.stream("aggTrade", &trade(id)));
     }
-    assert_eq!(seen, [(5, 0), (6, 0), (9, 2), (10, 0)]);
+    let asked = |out: &Output| out.requests.iter().find(|request| matches!(request, Request::Trades { .. })).cloned();
+    let request = |from_id| Some(Request::Trades { symbol: "BTCUSDT".into(), from_id });
+    assert_eq!(asked(&harness.tick(50)), request(7));
+    let answer = |harness: &mut Harness, from: u64, ids: &[u64]| {
+        let rows: Vec<Value> = ids.iter().map(|&id| trade(id)).collect();
+        let target = format!("/api/v3/aggTrades?symbol=BTCUSDT&fromId={from}&limit=1000");
+        harness.content(Content::Reply { target, status: 200, body: json!(rows).to_string() })
+    };
+    note(answer(&mut harness, 7, &[7]));
+    assert_eq!(asked(&harness.tick(50)), request(8));
+    note(answer(&mut harness, 8, &[9, 10, 11]));
+    let expected = [("5", 0), ("6", 0), ("7", 0), ("9", 1), ("10", 0), ("11", 0)];
+    assert_eq!(seen, expected.map(|(id, missing)| (id.to_owned(), missing)));
     let other = json!({"e":"trade","E":5,"s":"BTCUSDT","t":11,"p":"1","q":"1","T":4,"m":false,"M":true});
     assert_eq!(harness.stream("trade", &other).skipped, [Reason::UnknownEvent], "never both series");
 }

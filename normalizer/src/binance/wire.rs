@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use akis_model::{Decimal, Level};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
@@ -47,10 +48,11 @@ pub(super) struct Envelope<'a> {
     pub(super) event: Option<Cow<'a, str>>,
 }
 
-/// `<symbol>@aggTrade`, and `<symbol>@trade`, which has `t` instead of `a`.
+/// `<symbol>@aggTrade`, and `<symbol>@trade`, which has `t` instead of `a`; and a row of the reply to `GET …/aggTrades`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Trade<'a> {
-    #[serde(borrow, rename = "s")]
+    /// Absent in rows of `aggTrades`.
+    #[serde(borrow, rename = "s", default)]
     pub(super) symbol: Cow<'a, str>,
     #[serde(rename = "a")]
     pub(super) aggregate_id: Option<u64>,
@@ -146,6 +148,24 @@ pub(super) struct Kline<'a> {
     #[serde(rename = "x")]
     pub(super) closed: bool,
 }
+
+/// A row of the reply to `GET …/klines`: open time, open, high, low, close, volume, close time, quote volume, trades,
+/// and what takers bought.
+#[derive(Debug, Deserialize)]
+pub(super) struct KlineRow<'a>(
+    pub(super) i64,
+    #[serde(borrow)] pub(super) Number<'a>,
+    #[serde(borrow)] pub(super) Number<'a>,
+    #[serde(borrow)] pub(super) Number<'a>,
+    #[serde(borrow)] pub(super) Number<'a>,
+    #[serde(borrow)] pub(super) Number<'a>,
+    pub(super) i64,
+    pub(super) IgnoredAny,
+    pub(super) u64,
+    pub(super) IgnoredAny,
+    pub(super) IgnoredAny,
+    pub(super) IgnoredAny,
+);
 
 /// `<symbol>@depth@100ms`: what changed in the book.
 #[derive(Debug, Deserialize)]

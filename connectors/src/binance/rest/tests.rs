@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::binance::{SPOT, USDM};
 use crate::frame::RawFrame;
 use crate::ports::Stats;
 
@@ -17,10 +18,15 @@ const WITHIN: Duration = Duration::from_secs(10);
 
 #[test]
 fn targets_are_what_the_venue_expects() {
-    assert_eq!(Call::book("BTCUSDT").target, "/api/v3/depth?symbol=BTCUSDT&limit=1000");
-    assert_eq!(Call::book("币USDT").target, "/api/v3/depth?symbol=%E5%B8%81USDT&limit=1000");
+    assert_eq!(Call::book(&SPOT, "BTCUSDT").target, "/api/v3/depth?symbol=BTCUSDT&limit=1000");
+    assert_eq!(Call::book(&USDM, "BTCUSDT").target, "/fapi/v1/depth?symbol=BTCUSDT&limit=1000");
+    assert_eq!(Call::info(&USDM).target, "/fapi/v1/exchangeInfo");
+    assert_eq!(Call::book(&SPOT, "币USDT").target, "/api/v3/depth?symbol=%E5%B8%81USDT&limit=1000");
     let symbols = ["BTCUSDT", "ETHTRY"].map(str::to_owned);
-    assert_eq!(Call::info(&symbols).target, "/api/v3/exchangeInfo?symbols=%5B%22BTCUSDT%22%2C%22ETHTRY%22%5D");
+    assert_eq!(
+        Call::info_of(&SPOT, &symbols).target,
+        "/api/v3/exchangeInfo?symbols=%5B%22BTCUSDT%22%2C%22ETHTRY%22%5D"
+    );
 }
 
 /// Statuses to answer with, one after the other, then 200; and what was asked.
@@ -54,6 +60,7 @@ impl Venue {
         script.lock().unwrap().statuses = statuses.iter().copied().collect();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let config = Config {
+            market: &SPOT,
             symbols: symbols.iter().copied().map(str::to_owned).collect(),
             kinds: Vec::new(),
             ws_url: String::new(),

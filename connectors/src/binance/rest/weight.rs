@@ -2,23 +2,26 @@
 
 use std::time::Duration;
 
-/// What is used of the 6,000 that the venue allows an address each minute: others may share the address.
-const LIMIT: u32 = 5_000;
-
 const MINUTE_MS: i64 = 60_000;
 
 /// The weight used in one minute. The venue's window is the minute of the UTC clock.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Weight {
+    limit: u32,
     minute: i64,
     used: u32,
 }
 
 impl Weight {
+    /// Nothing is used yet of `limit` a minute.
+    pub(super) fn new(limit: u32) -> Self {
+        Self { limit, minute: 0, used: 0 }
+    }
+
     /// How long to wait before a request of `cost`.
     pub(super) fn wait(&self, now_ms: i64, cost: u32) -> Duration {
         let minute = now_ms.div_euclid(MINUTE_MS);
-        if minute > self.minute || self.used.saturating_add(cost) <= LIMIT {
+        if minute > self.minute || self.used.saturating_add(cost) <= self.limit {
             return Duration::ZERO;
         }
         let next = (self.minute + 1) * MINUTE_MS;
@@ -51,11 +54,11 @@ mod tests {
 
     #[test]
     fn waits_for_the_next_minute_when_it_is_used_up() {
-        let mut weight = Weight::default();
+        let mut weight = Weight::new(1_000);
         let now = 100 * MINUTE_MS + 20_000;
         weight.spend(now, 50);
         assert_eq!(weight.wait(now, 50), Duration::ZERO);
-        weight.told(now, LIMIT - 49);
+        weight.told(now, 951);
         assert_eq!(weight.wait(now, 50), Duration::from_secs(40));
         assert_eq!(weight.wait(now, 49), Duration::ZERO);
         assert_eq!(weight.wait(now + 40_000, 50), Duration::ZERO);

@@ -18,9 +18,6 @@ use super::Limits;
 use super::hub::{ClientId, Outgoing};
 use super::world::Command;
 
-/// How many messages a client may send in a second; pings, pongs and text all count.
-const MESSAGES_PER_SECOND: usize = 5;
-
 /// How many frames are written at once.
 const WRITE_BATCH: usize = 256;
 
@@ -37,6 +34,7 @@ pub(super) struct Connection {
     pub(super) queue: mpsc::Receiver<Outgoing>,
     pub(super) world: mpsc::Sender<Command>,
     pub(super) limits: Limits,
+    pub(super) messages_per_second: usize,
     /// The present at `started`, in milliseconds: the payload of pings.
     pub(super) epoch: i64,
     pub(super) started: Instant,
@@ -78,7 +76,7 @@ impl Connection {
     }
 
     async fn serve(&mut self) -> End {
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(self.messages_per_second);
         let mut heartbeat = Heartbeat::new(Instant::now());
         let mut pings = tokio::time::interval(self.limits.ping_every);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -158,14 +156,19 @@ async fn close(socket: &mut WebSocketStream<TcpStream>, frame: CloseFrame) -> Re
 }
 
 /// Counts the messages of the last second.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Pace {
+    per_second: usize,
     recent: VecDeque<Instant>,
 }
 
 impl Pace {
+    fn new(per_second: usize) -> Self {
+        Self { per_second, recent: VecDeque::new() }
+    }
+
     fn allows(&mut self, now: Instant) -> bool {
-        if self.recent.len() == MESSAGES_PER_SECOND {
+        if self.recent.len() >= self.per_second {
             let oldest = self.recent.pop_front();
             if oldest.is_some_and(|at| now.duration_since(at) < Duration::from_secs(1)) {
                 return false;
@@ -212,7 +215,7 @@ mod tests {
     #[test]
     fn the_sixth_message_of_a_second_is_too_many() {
         let start = Instant::now();
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(5);
         for ms in [0, 10, 20, 30, 999, 1000, 1011] {
             assert!(pace.allows(start + Duration::from_millis(ms)), "{ms}");
         }

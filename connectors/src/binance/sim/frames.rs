@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use super::book::Level;
 use super::candles::{Candle, Interval};
-use super::instrument::{Fixed, Instrument};
+use super::instrument::{Fixed, Instrument, JUMP};
 use super::market::{AggTrade, Day, Diff, Snapshot};
 
 /// The frames of `<symbol>@trade` for one taker's order, one per maker.
@@ -18,8 +18,9 @@ pub(super) fn trades(instrument: &Instrument, trade: &AggTrade) -> Vec<String> {
         .map(|(id, &lots)| {
             let amount = instrument.amount(lots);
             format!(
-                r#"{{"e":"trade","E":{time},"s":"{symbol}","t":{id},"p":"{price}","q":"{amount}","T":{time},"m":{},"M":true}}"#,
-                !taker_buys
+                r#"{{"e":"trade","E":{time},"s":"{symbol}","t":{id},"p":"{price}","q":"{amount}","T":{time},"m":{},{}}}"#,
+                !taker_buys,
+                if instrument.is_future() { r#""X":"MARKET","st":1"# } else { r#""M":true"# }
             )
         })
         .collect()
@@ -40,11 +41,13 @@ pub(super) fn agg_trade_row(instrument: &Instrument, trade: &AggTrade) -> String
 }
 
 fn agg_trade_fields(instrument: &Instrument, trade: &AggTrade) -> String {
+    let amount = instrument.amount(trade.lots());
+    // Futures also tell the quantity without retail price improvement, of which there is none here.
+    let rest = if instrument.is_future() { format!(r#""nq":"{amount}","st":1"#) } else { r#""M":true"#.into() };
     format!(
-        r#""a":{},"p":"{}","q":"{}","f":{},"l":{},"T":{},"m":{},"M":true}}"#,
+        r#""a":{},"p":"{}","q":"{amount}","f":{},"l":{},"T":{},"m":{},{rest}}}"#,
         trade.id,
         instrument.price(trade.price),
-        instrument.amount(trade.lots()),
         trade.first_id,
         trade.last_id(),
         trade.time,
@@ -52,10 +55,15 @@ fn agg_trade_fields(instrument: &Instrument, trade: &AggTrade) -> String {
     )
 }
 
-pub(super) fn book_ticker(instrument: &Instrument, update_id: i64, [bid, ask]: [Level; 2]) -> String {
+pub(super) fn book_ticker(instrument: &Instrument, update_id: i64, [bid, ask]: [Level; 2], now: i64) -> String {
+    let (symbol, id) = (&instrument.symbol, instrument.book_id(update_id));
+    let (before, behind) = if instrument.is_future() {
+        (r#""e":"bookTicker","#, format!(r#","ps":"{symbol}","T":{now},"E":{now},"st":1"#))
+    } else {
+        ("", String::new())
+    };
     format!(
-        r#"{{"u":{update_id},"s":"{}","b":"{}","B":"{}","a":"{}","A":"{}"}}"#,
-        instrument.symbol,
+        r#"{{{before}"u":{id},"s":"{symbol}","b":"{}","B":"{}","a":"{}","A":"{}"{behind}}}"#,
         instrument.price(bid.0),
         instrument.amount(bid.1),
         instrument.price(ask.0),
@@ -64,10 +72,18 @@ pub(super) fn book_ticker(instrument: &Instrument, update_id: i64, [bid, ask]: [
 }
 
 pub(super) fn diff(instrument: &Instrument, diff: &Diff, now: i64) -> String {
-    let mut out = format!(
-        r#"{{"e":"depthUpdate","E":{now},"s":"{}","U":{},"u":{},"b":"#,
-        instrument.symbol, diff.first, diff.last
-    );
+    let symbol = &instrument.symbol;
+    let last = instrument.book_id(diff.last);
+    let mut out = if instrument.is_future() {
+        // The id before it, and the first one of its own, with those of other symbols between them.
+        let previous = instrument.book_id(diff.first - 1);
+        let first = previous + JUMP / 2;
+        format!(
+            r#"{{"e":"depthUpdate","E":{now},"T":{now},"s":"{symbol}","ps":"{symbol}","st":1,"U":{first},"u":{last},"pu":{previous},"b":"#
+        )
+    } else {
+        format!(r#"{{"e":"depthUpdate","E":{now},"s":"{symbol}","U":{},"u":{last},"b":"#, diff.first)
+    };
     push_levels(&mut out, instrument, &diff.bids);
     out.push_str(r#","a":"#);
     push_levels(&mut out, instrument, &diff.asks);
@@ -75,9 +91,19 @@ pub(super) fn diff(instrument: &Instrument, diff: &Diff, now: i64) -> String {
     out
 }
 
-/// A partial book of a stream, and the reply of `/api/v3/depth`.
-pub(super) fn snapshot(instrument: &Instrument, snapshot: &Snapshot) -> String {
-    let mut out = format!(r#"{{"lastUpdateId":{},"bids":"#, snapshot.last);
+/// A partial book of a stream: at the futures market in the shape of a diff.
+pub(super) fn partial(instrument: &Instrument, snapshot: &Snapshot, now: i64) -> String {
+    if !instrument.is_future() {
+        return self::snapshot(instrument, snapshot, now);
+    }
+    let (bids, asks) = (snapshot.bids.clone(), snapshot.asks.clone());
+    diff(instrument, &Diff { first: snapshot.last, last: snapshot.last, bids, asks }, now)
+}
+
+/// A partial book of a stream of spot, and the reply of `depth`.
+pub(super) fn snapshot(instrument: &Instrument, snapshot: &Snapshot, now: i64) -> String {
+    let times = if instrument.is_future() { format!(r#""E":{now},"T":{now},"#) } else { String::new() };
+    let mut out = format!(r#"{{"lastUpdateId":{},{times}"bids":"#, instrument.book_id(snapshot.last));
     push_levels(&mut out, instrument, &snapshot.bids);
     out.push_str(r#","asks":"#);
     push_levels(&mut out, instrument, &snapshot.asks);
@@ -216,16 +242,23 @@ fn ticker_fields(instrument: &Instrument, day: &Day, now: i64, names: &[&str; 20
     let integers = [total.open_time, now, total.first_id, total.last_id, total.trades()];
     let texts = texts.iter().map(|text| format!("\"{text}\""));
     let values = texts.chain(integers.iter().map(i64::to_string));
-    names.iter().zip(values).map(|(name, value)| format!(r#","{name}":{value}"#)).collect()
+    // Futures tell neither the price before the window nor the best ones.
+    let is_told = |place: &usize| !(instrument.is_future() && (place == &3 || (6..10).contains(place)));
+    let told = names.iter().zip(values).enumerate().filter(|(place, _)| is_told(place));
+    told.map(|(_, (name, value))| format!(r#","{name}":{value}"#)).collect()
 }
 
 /// An entry of `symbols` in `/api/v3/exchangeInfo`.
-pub(super) fn symbol_info(instrument: &Instrument) -> String {
+pub(super) fn symbol_info(instrument: &Instrument, status: &str) -> String {
     let Instrument { symbol, base, quote, .. } = instrument;
     let (tick, step) = (instrument.price(1), instrument.amount(1));
+    let contract = match instrument.is_future() {
+        true => format!(r#""pair":"{symbol}","contractType":"PERPETUAL","#),
+        false => String::new(),
+    };
     format!(
         concat!(
-            r#"{{"symbol":"{symbol}","status":"TRADING","baseAsset":"{base}","baseAssetPrecision":8,"#,
+            r#"{{"symbol":"{symbol}",{contract}"status":"{status}","baseAsset":"{base}","baseAssetPrecision":8,"#,
             r#""quoteAsset":"{quote}","quotePrecision":8,"quoteAssetPrecision":8,"orderTypes":["LIMIT","MARKET"],"#,
             r#""isSpotTradingAllowed":true,"filters":["#,
             r#"{{"filterType":"PRICE_FILTER","minPrice":"{tick}","maxPrice":"100000000.00000000","tickSize":"{tick}"}},"#,
@@ -233,6 +266,8 @@ pub(super) fn symbol_info(instrument: &Instrument) -> String {
             r#""permissions":[],"permissionSets":[["SPOT"]]}}"#
         ),
         symbol = symbol,
+        contract = contract,
+        status = status,
         base = base,
         quote = quote,
         tick = tick,

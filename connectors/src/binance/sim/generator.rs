@@ -12,6 +12,7 @@ use super::frames;
 use super::hub::{Frame, Hub};
 use super::instrument::Instrument;
 use super::market::{AggTrade, Diff, Market, Pace};
+use crate::binance::market::Market as Venue;
 
 /// The length of a step.
 pub(super) const STEP_MS: i64 = 10;
@@ -61,7 +62,7 @@ pub(super) struct Listing {
 
 impl Generator {
     /// Markets for these symbols, at least one, at the moment `now`.
-    pub(super) fn new(symbols: &[String], rate: u32, seed: u64, now: i64) -> Self {
+    pub(super) fn new(venue: &'static Venue, symbols: &[String], rate: u32, seed: u64, now: i64) -> Self {
         let mut total = 0;
         let weights = (0..symbols.len() as u64).map(|i| {
             // The first symbols are the busiest, and one in four is quiet, as on the venue.
@@ -71,7 +72,7 @@ impl Generator {
         });
         Self {
             weights: weights.collect(),
-            listings: symbols.iter().map(|symbol| Listing::new(symbol, seed, now)).collect(),
+            listings: symbols.iter().map(|symbol| Listing::new(venue, symbol, seed, now)).collect(),
             by_symbol: symbols.iter().cloned().zip(0..).collect(),
             rng: Rng::with_seed(seed),
             rate,
@@ -150,10 +151,10 @@ impl Generator {
 }
 
 impl Listing {
-    fn new(symbol: &str, seed: u64, now: i64) -> Self {
+    fn new(venue: &'static Venue, symbol: &str, seed: u64, now: i64) -> Self {
         let stream = symbol.to_ascii_lowercase();
         Self {
-            market: Market::new(Instrument::named(symbol), seed, now),
+            market: Market::new(Instrument::named(venue, symbol), seed, now),
             book_ticker: format!("{stream}@bookTicker"),
             stream,
             depth_requests: 0,
@@ -173,7 +174,7 @@ impl Listing {
         }
         let best = self.market.best();
         if best != before && hub.wants(&self.book_ticker) {
-            let data = frames::book_ticker(&self.market.instrument, self.market.update_id(), best);
+            let data = frames::book_ticker(&self.market.instrument, self.market.update_id(), best, now);
             self.publish(&self.book_ticker, data, hub);
         }
     }
@@ -207,7 +208,7 @@ impl Listing {
         for levels in PARTIAL_LEVELS {
             let market = &self.market;
             self.tell(&format!("depth{levels}{suffix}"), hub, || {
-                vec![frames::snapshot(&market.instrument, &market.snapshot(levels))]
+                vec![frames::partial(&market.instrument, &market.snapshot(levels), now)]
             });
         }
         self.told_partial[told] = self.market.update_id();

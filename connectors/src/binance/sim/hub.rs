@@ -7,8 +7,10 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_util::sync::CancellationToken;
 
+use super::Limits;
 use super::control::{self, Message, Refusal, Request};
 use super::fault::Pending;
+use crate::binance::subscribe::is_of_book;
 
 /// How many streams a connection may have.
 const MOST_STREAMS: usize = 1024;
@@ -28,6 +30,45 @@ pub(super) enum Outgoing {
     Close(u16, String),
 }
 
+/// What a client's address carries. What is asked for beyond it is acknowledged and never comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Route {
+    /// Every stream: spot.
+    All,
+    /// `/public` of futures: books and best prices.
+    Book,
+    /// `/market` of futures: everything else.
+    Tape,
+}
+
+impl Route {
+    /// How many messages a client may send in a second; pings, pongs and text all count.
+    pub(super) fn messages_per_second(self) -> usize {
+        match self {
+            Self::All => 5,
+            Self::Book | Self::Tape => 10,
+        }
+    }
+
+    /// Futures ping every three minutes where spot pings every 20 s, and wait for ten where spot waits for one.
+    pub(super) fn limits(self, spot: Limits) -> Limits {
+        match self {
+            Self::All => spot,
+            Self::Book | Self::Tape => {
+                Limits { ping_every: spot.ping_every * 9, pong_within: spot.pong_within * 10, ..spot }
+            }
+        }
+    }
+
+    fn carries(self, stream: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Book => is_of_book(stream),
+            Self::Tape => !is_of_book(stream),
+        }
+    }
+}
+
 /// A client as the hub sees it.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -39,6 +80,7 @@ pub(super) struct Client {
     pub(super) cut: CancellationToken,
     /// In the order of subscribing.
     pub(super) streams: Vec<String>,
+    pub(super) route: Route,
 }
 
 /// A frame of a stream.
@@ -117,7 +159,9 @@ impl Hub {
         let mut bare = None;
         let mut slow = Vec::new();
         for id in std::iter::repeat_n(readers, copies).flatten() {
-            let Some(client) = self.clients.get(id) else { continue };
+            let Some(client) = self.clients.get(id).filter(|client| client.route.carries(frame.stream)) else {
+                continue;
+            };
             let outgoing = if client.combined {
                 wrapped.get_or_insert_with(|| Outgoing::Text(wrap().into()))
             } else {

@@ -2,6 +2,12 @@
 
 use std::fmt;
 
+use crate::binance::USDM;
+use crate::binance::market::Market as Venue;
+
+/// By how much the numbers of a future's book jump.
+pub(super) const JUMP: i64 = 7;
+
 /// How many decimals the venue writes, whatever the step of a symbol is.
 const DECIMALS: u32 = 8;
 
@@ -46,6 +52,8 @@ const QUOTES: [(&str, i64); 10] = [
 /// A symbol and the steps in which its prices and quantities are counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Instrument {
+    /// Whose shapes its frames have.
+    pub(super) market: &'static Venue,
     pub(super) symbol: String,
     pub(super) base: String,
     pub(super) quote: String,
@@ -61,10 +69,10 @@ pub(super) struct Instrument {
 
 impl Instrument {
     /// The instrument of this name: as it is known, or derived from the name alone.
-    pub(super) fn named(symbol: &str) -> Self {
+    pub(super) fn named(market: &'static Venue, symbol: &str) -> Self {
         let known = KNOWN.iter().find(|(base, quote, ..)| symbol.strip_suffix(quote) == Some(base));
         if let Some(&(base, quote, price_decimals, lot_decimals, start)) = known {
-            return Self::new(symbol, base, quote, (price_decimals, lot_decimals), start);
+            return Self::new(market, symbol, (base, quote), (price_decimals, lot_decimals), start);
         }
         let hash = name_hash(symbol);
         let (base, quote) = QUOTES
@@ -73,13 +81,20 @@ impl Instrument {
             .unwrap_or((symbol, "USDT"));
         let price_decimals = 2 + (hash % 4) as u32;
         let start = 1_000 + (hash >> 8) as i64 % 60_000;
-        Self::new(symbol, base, quote, (price_decimals, 1), start)
+        Self::new(market, symbol, (base, quote), (price_decimals, 1), start)
     }
 
-    fn new(symbol: &str, base: &str, quote: &str, (price_decimals, lot_decimals): (u32, u32), start: i64) -> Self {
+    fn new(
+        market: &'static Venue,
+        symbol: &str,
+        (base, quote): (&str, &str),
+        (price_decimals, lot_decimals): (u32, u32),
+        start: i64,
+    ) -> Self {
         let worth = QUOTES.iter().find(|(name, _)| *name == quote).map_or(1_000_000, |(_, worth)| *worth);
         let usual_lots = worth * 10i64.pow(price_decimals + lot_decimals) / (start * 1_000);
         Self {
+            market,
             symbol: symbol.into(),
             base: base.into(),
             quote: quote.into(),
@@ -88,6 +103,16 @@ impl Instrument {
             start,
             usual_lots: usual_lots.max(20),
         }
+    }
+
+    /// Whether it is traded at the futures market.
+    pub(super) fn is_future(&self) -> bool {
+        *self.market == USDM
+    }
+
+    /// The number that an update of the book has on the wire. Those of futures count all symbols together, so they jump.
+    pub(super) fn book_id(&self, update: i64) -> i64 {
+        if self.is_future() { update * JUMP } else { update }
     }
 
     /// A price as the venue writes it.
@@ -147,6 +172,7 @@ impl fmt::Display for Fixed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::binance::SPOT;
 
     #[test]
     fn numbers_have_the_eight_decimals_of_the_venue() {
@@ -163,15 +189,15 @@ mod tests {
 
     #[test]
     fn a_name_says_what_it_is() {
-        let btc = Instrument::named("BTCUSDT");
+        let btc = Instrument::named(&SPOT, "BTCUSDT");
         assert_eq!((btc.base.as_str(), btc.quote.as_str(), btc.start), ("BTC", "USDT", 6_700_000));
-        let other = Instrument::named("KOALATRY");
+        let other = Instrument::named(&SPOT, "KOALATRY");
         assert_eq!((other.base.as_str(), other.quote.as_str()), ("KOALA", "TRY"));
-        assert_eq!(other, Instrument::named("KOALATRY"));
+        assert_eq!(other, Instrument::named(&SPOT, "KOALATRY"));
         let names = names(1000);
         assert_eq!(names[0], "BTCUSDT");
         for name in &names {
-            let instrument = Instrument::named(name);
+            let instrument = Instrument::named(&SPOT, name);
             assert!(instrument.start >= 1_000 && instrument.usual_lots >= 20, "{instrument:?}");
         }
     }

@@ -131,7 +131,7 @@ impl Playback {
         let subject = target.subject();
         let answer = match self.replies.get(&subject) {
             Some(recorded) => as_answer(recorded),
-            None if target.path == "/api/v3/exchangeInfo" => Ok(self.exchange_info()),
+            None if target.route() == "/exchangeInfo" => Ok(self.exchange_info(target)),
             None if self.is_over => Err(Refusal::unknown_path()),
             None if self.waiting.len() >= MOST_WAITING => Err(Refusal::new(503, -1000, "Too many requests wait.")),
             None => {
@@ -182,7 +182,7 @@ impl Playback {
                     }
                 }
             }
-            // The venue's spot market sends none.
+            // The venue sends none.
             Content::Binary { .. } => {}
         }
     }
@@ -198,10 +198,11 @@ impl Playback {
     }
 
     /// The recording may have none, so it is made from the names.
-    fn exchange_info(&self) -> String {
+    fn exchange_info(&self, target: &Target) -> String {
         let symbols = self.header.symbols.iter().flatten();
-        let infos: Vec<_> = symbols.map(|symbol| frames::symbol_info(&Instrument::named(symbol))).collect();
-        rest::exchange_info_body(self.header.started_at, &infos)
+        let named = |symbol: &String| Instrument::named(target.market(), symbol);
+        let infos: Vec<_> = symbols.map(|symbol| frames::symbol_info(&named(symbol), "TRADING")).collect();
+        rest::exchange_info_body(target, self.header.started_at, &infos)
     }
 }
 

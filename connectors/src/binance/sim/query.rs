@@ -1,5 +1,7 @@
 //! The target of an HTTP request, taken apart.
 
+use crate::binance::market::{Market, SPOT, USDM};
+
 /// A path and the parameters behind it, decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
@@ -20,6 +22,18 @@ impl Target {
             })
             .collect::<Option<_>>()?;
         Some(Self { path: decode(path)?, parameters })
+    }
+
+    /// The route without what the paths of a market begin with: `/depth`.
+    pub(super) fn route(&self) -> &str {
+        let of = |market: &Market| self.path.strip_prefix(market.rest);
+        of(&SPOT).or_else(|| of(&USDM)).unwrap_or(&self.path)
+    }
+
+    /// The market that it is about: the paths of futures differ from those of spot, for streams and for REST.
+    pub(super) fn market(&self) -> &'static Market {
+        let of_futures = [USDM.rest, "/public", "/market"].iter().any(|prefix| self.path.starts_with(prefix));
+        if of_futures || self.parameter("market") == Some(USDM.recorded_as) { &USDM } else { &SPOT }
     }
 
     /// The first value of a parameter.

@@ -6,9 +6,12 @@ use super::candles::Interval;
 use super::frames;
 use super::generator::{Generator, Listing};
 use super::query::Target;
+use crate::binance::USDM;
 
 /// How much weight an address may use in a minute of the clock.
-const WEIGHT_PER_MINUTE: u32 = 6000;
+fn weight_per_minute(target: &Target) -> u32 {
+    if *target.market() == USDM { 2400 } else { 6000 }
+}
 
 /// One depth reply in so many is a second old, as from a cache: older than a stream that has just begun.
 const STALE_EVERY: u64 = 4;
@@ -107,8 +110,9 @@ impl Gate {
             };
             return Err(Refusal::new(status, code, message));
         }
-        if self.used > WEIGHT_PER_MINUTE {
-            let limit = format!("Too much request weight used; current limit is {WEIGHT_PER_MINUTE} per 1 MINUTE.");
+        let allowed = weight_per_minute(target);
+        if self.used > allowed {
+            let limit = format!("Too much request weight used; current limit is {allowed} per 1 MINUTE.");
             return Err(Refusal::new(429, -1003, limit));
         }
         Ok(())
@@ -121,68 +125,100 @@ impl Gate {
 }
 
 fn weight(target: &Target) -> u32 {
-    match target.path.as_str() {
-        "/api/v3/depth" => match target.parameter("limit").and_then(|limit| limit.parse().ok()).unwrap_or(100u64) {
+    if *target.market() == USDM {
+        return usdm_weight(target);
+    }
+    match target.route() {
+        "/depth" => match target.parameter("limit").and_then(|limit| limit.parse().ok()).unwrap_or(100u64) {
             0..=100 => 5,
             101..=500 => 25,
             501..=1000 => 50,
             _ => 250,
         },
-        "/api/v3/exchangeInfo" => 20,
-        "/api/v3/klines" | "/api/v3/uiKlines" => 2,
-        "/api/v3/aggTrades" => 4,
-        "/api/v3/ticker/24hr" if target.parameter("symbol").is_some() => 2,
-        "/api/v3/ticker/24hr" => 80,
+        "/exchangeInfo" => 20,
+        "/klines" | "/uiKlines" => 2,
+        "/aggTrades" => 4,
+        "/ticker/24hr" if target.parameter("symbol").is_some() => 2,
+        "/ticker/24hr" => 80,
+        _ => 1,
+    }
+}
+
+/// Source: measured by <https://github.com/dilettante-trading/polyoxide>, October 2026.
+fn usdm_weight(target: &Target) -> u32 {
+    let limit = |default: u64| target.parameter("limit").and_then(|limit| limit.parse().ok()).unwrap_or(default);
+    match target.route() {
+        "/depth" => match limit(500) {
+            0..=50 => 2,
+            51..=100 => 5,
+            101..=500 => 10,
+            _ => 20,
+        },
+        "/klines" => match limit(500) {
+            0..=100 => 1,
+            101..=500 => 2,
+            501..=1000 => 5,
+            _ => 10,
+        },
+        "/aggTrades" => 20,
+        "/ticker/24hr" if target.parameter("symbol").is_none() => 40,
         _ => 1,
     }
 }
 
 /// The routes that need no market.
 pub(super) fn common(target: &Target, now: i64) -> Option<String> {
-    match target.path.as_str() {
-        "/api/v3/ping" => Some("{}".into()),
-        "/api/v3/time" => Some(format!(r#"{{"serverTime":{now}}}"#)),
+    match target.route() {
+        "/ping" => Some("{}".into()),
+        "/time" => Some(format!(r#"{{"serverTime":{now}}}"#)),
         _ => None,
     }
 }
 
 /// Answers from the generated markets.
 pub(super) fn answer(target: &Target, markets: &mut Generator) -> Answer {
-    match target.path.as_str() {
-        "/api/v3/exchangeInfo" => exchange_info(target, markets),
-        "/api/v3/depth" => depth(target, listing(target, markets)?),
-        "/api/v3/klines" | "/api/v3/uiKlines" => klines(target, listing(target, markets)?),
-        "/api/v3/aggTrades" => agg_trades(target, listing(target, markets)?),
-        "/api/v3/ticker/24hr" => ticker(target, markets),
+    match target.route() {
+        "/exchangeInfo" => exchange_info(target, markets),
+        "/depth" => {
+            let now = markets.now();
+            depth(target, listing(target, markets)?, now)
+        }
+        "/klines" | "/uiKlines" => klines(target, listing(target, markets)?),
+        "/aggTrades" => agg_trades(target, listing(target, markets)?),
+        "/ticker/24hr" => ticker(target, markets),
         _ => Err(Refusal::unknown_path()),
     }
 }
 
 /// The body of `/api/v3/exchangeInfo` for these entries of `symbols`.
-pub(super) fn exchange_info_body(now: i64, symbols: &[String]) -> String {
+pub(super) fn exchange_info_body(target: &Target, now: i64, symbols: &[String]) -> String {
     format!(
         concat!(
             r#"{{"timezone":"UTC","serverTime":{now},"rateLimits":[{{"rateLimitType":"REQUEST_WEIGHT","#,
             r#""interval":"MINUTE","intervalNum":1,"limit":{limit}}}],"exchangeFilters":[],"symbols":[{symbols}]}}"#
         ),
         now = now,
-        limit = WEIGHT_PER_MINUTE,
+        limit = weight_per_minute(target),
         symbols = symbols.join(",")
     )
 }
 
 fn exchange_info(target: &Target, markets: &mut Generator) -> Answer {
     let infos = match wanted(target)? {
-        None => markets.listings().iter().map(|listing| frames::symbol_info(&listing.market.instrument)).collect(),
+        None => markets
+            .listings()
+            .iter()
+            .map(|listing| frames::symbol_info(&listing.market.instrument, "TRADING"))
+            .collect(),
         Some(symbols) => symbols
             .iter()
-            .map(|symbol| Ok(frames::symbol_info(&find(symbol, markets)?.market.instrument)))
+            .map(|symbol| Ok(frames::symbol_info(&find(symbol, markets)?.market.instrument, "TRADING")))
             .collect::<Result<Vec<_>, _>>()?,
     };
-    Ok(exchange_info_body(markets.now(), &infos))
+    Ok(exchange_info_body(target, markets.now(), &infos))
 }
 
-fn depth(target: &Target, listing: &mut Listing) -> Answer {
+fn depth(target: &Target, listing: &mut Listing, now: i64) -> Answer {
     let limit = number(target, "limit")?.unwrap_or(100).clamp(1, 5000);
     listing.depth_requests += 1;
     let limit = usize::try_from(limit).unwrap_or(5000);
@@ -191,7 +227,7 @@ fn depth(target: &Target, listing: &mut Listing) -> Answer {
     } else {
         listing.market.snapshot(limit)
     };
-    Ok(frames::snapshot(&listing.market.instrument, &snapshot))
+    Ok(frames::snapshot(&listing.market.instrument, &snapshot, now))
 }
 
 fn klines(target: &Target, listing: &Listing) -> Answer {

@@ -24,10 +24,11 @@ use tracing::{debug, warn};
 use super::Limits;
 use super::connection::Connection;
 use super::fault::Fault;
-use super::hub::{Client, ClientId, QUEUE_FRAMES};
+use super::hub::{Client, ClientId, QUEUE_FRAMES, Route};
 use super::query::Target;
 use super::rest::Reply;
 use super::world::Command;
+use crate::binance::market::Market;
 
 /// How long a client may take to send the head of a request.
 const HEADER_WITHIN: Duration = Duration::from_secs(10);
@@ -41,9 +42,24 @@ const MESSAGE_BYTES: usize = 256 << 10;
 /// The largest body of a fault.
 const FAULT_BYTES: usize = 1 << 20;
 
+/// Who runs which market.
+#[derive(Default)]
+pub(super) struct Worlds(Vec<(&'static Market, mpsc::Sender<Command>)>);
+
+impl Worlds {
+    pub(super) fn add(&mut self, market: &'static Market, world: mpsc::Sender<Command>) {
+        self.0.push((market, world));
+    }
+
+    fn of(&self, target: &Target) -> Option<mpsc::Sender<Command>> {
+        let market = target.market();
+        self.0.iter().find(|(known, _)| *known == market).map(|(_, world)| world.clone())
+    }
+}
+
 /// What every request needs.
 pub(super) struct Server {
-    world: mpsc::Sender<Command>,
+    worlds: Worlds,
     limits: Limits,
     /// The present at `started`, in milliseconds.
     epoch: i64,
@@ -54,9 +70,9 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(world: mpsc::Sender<Command>, limits: Limits, epoch: i64, cancel: CancellationToken) -> Self {
+    pub(super) fn new(worlds: Worlds, limits: Limits, epoch: i64, cancel: CancellationToken) -> Self {
         Self {
-            world,
+            worlds,
             limits,
             epoch,
             started: Instant::now(),
@@ -95,72 +111,50 @@ impl Server {
         let Some(target) = target else {
             return text(StatusCode::BAD_REQUEST, "the address is not text in percent-encoding");
         };
-        match (request.method(), target.path.as_str()) {
-            (&Method::GET, "/ws" | "/stream") => self.upgrade(request, &target),
-            (&Method::GET, path) if path.starts_with("/ws/") => self.upgrade(request, &target),
-            (&Method::GET, _) => self.rest(target).await,
-            (&Method::POST, "/sim/fault") => self.fault(request).await,
+        let Some(world) = self.worlds.of(&target) else {
+            return text(StatusCode::NOT_FOUND, "the recording is of another market");
+        };
+        let (route, path) = route(&target.path);
+        match (request.method(), path) {
+            (&Method::GET, "/ws" | "/stream") => self.upgrade(request, &target, route, world),
+            (&Method::GET, path) if path.starts_with("/ws/") => self.upgrade(request, &target, route, world),
+            (&Method::GET, _) => rest(&world, target).await,
+            (&Method::POST, "/sim/fault") => fault(&world, request).await,
             _ => text(StatusCode::METHOD_NOT_ALLOWED, "only GET, and POST to /sim/fault"),
         }
     }
 
-    async fn rest(&self, target: Target) -> Response<Body> {
-        let Some(reply) = self.ask(|reply| Command::Rest { target, reply }).await else { return stopping() };
-        let Reply { status, body, used_weight, retry_after } = reply;
-        let mut response = Response::new(Body::from(body));
-        *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json;charset=UTF-8"));
-        headers.insert("x-mbx-used-weight-1m", used_weight.into());
-        if let Some(seconds) = retry_after {
-            headers.insert(header::RETRY_AFTER, seconds.into());
-        }
-        response
-    }
-
-    async fn fault(&self, request: Request<Incoming>) -> Response<Body> {
-        let Ok(body) = to_bytes(Body::new(request.into_body()), FAULT_BYTES).await else {
-            return text(StatusCode::PAYLOAD_TOO_LARGE, "the body is cut or too large");
-        };
-        let fault: Fault = match serde_json::from_slice(&body) {
-            Ok(fault) => fault,
-            Err(error) => return text(StatusCode::BAD_REQUEST, &error.to_string()),
-        };
-        match self.ask(|reply| Command::Fault { fault, reply }).await {
-            Some(Ok(())) => text(StatusCode::OK, "ok"),
-            Some(Err(reason)) => text(StatusCode::BAD_REQUEST, &reason),
-            None => stopping(),
-        }
-    }
-
-    /// Asks the world; `None` when it has stopped.
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
-        let (sender, answer) = oneshot::channel();
-        self.world.send(command(sender)).await.ok()?;
-        answer.await.ok()
-    }
-
-    fn upgrade(self: &Arc<Self>, mut request: Request<Incoming>, target: &Target) -> Response<Body> {
+    fn upgrade(
+        self: &Arc<Self>,
+        mut request: Request<Incoming>,
+        target: &Target,
+        route: Route,
+        world: mpsc::Sender<Command>,
+    ) -> Response<Body> {
         let response = match create_response_with_body(&request, Body::empty) {
             Ok(response) => response,
             Err(error) => return text(StatusCode::BAD_REQUEST, &error.to_string()),
         };
-        let combined = target.path == "/stream";
-        let named = if combined { target.parameter("streams") } else { target.path.strip_prefix("/ws/") };
+        let path = self::route(&target.path).1;
+        let combined = path == "/stream";
+        let named = if combined { target.parameter("streams") } else { path.strip_prefix("/ws/") };
         let streams = named.unwrap_or_default().split('/').filter(|name| !name.is_empty()).map(str::to_owned);
         let streams = streams.collect();
         let upgrade = hyper::upgrade::on(&mut request);
         let server = Arc::clone(self);
         self.connections.spawn(async move {
             match upgrade.await {
-                Ok(upgraded) => server.serve_client(upgraded, combined, streams).await,
+                Ok(upgraded) => {
+                    let asked = Asked { world, route, combined, streams };
+                    server.serve_client(upgraded, asked).await;
+                }
                 Err(error) => debug!(%error, "a client left during the handshake"),
             }
         });
         response
     }
 
-    async fn serve_client(&self, upgraded: hyper::upgrade::Upgraded, combined: bool, streams: Vec<String>) {
+    async fn serve_client(&self, upgraded: hyper::upgrade::Upgraded, asked: Asked) {
         let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
         let config = WebSocketConfig::default()
             .read_buffer_size(16 << 10)
@@ -176,21 +170,76 @@ impl Server {
         let id: ClientId = self.next_client.fetch_add(1, Ordering::Relaxed);
         let (sender, queue) = mpsc::channel(QUEUE_FRAMES);
         let cut = CancellationToken::new();
-        let client = Client { combined, queue: sender, cut: cut.clone(), streams: Vec::new() };
-        if self.world.send(Command::Join { id, client, streams }).await.is_err() {
+        let Asked { world, route, combined, streams } = asked;
+        let client = Client { combined, queue: sender, cut: cut.clone(), streams: Vec::new(), route };
+        if world.send(Command::Join { id, client, streams }).await.is_err() {
             return;
         }
         let connection = Connection {
             id,
             socket,
             queue,
-            world: self.world.clone(),
-            limits: self.limits,
+            world,
+            limits: route.limits(self.limits),
+            messages_per_second: route.messages_per_second(),
             epoch: self.epoch,
             started: self.started,
         };
         connection.run(cut, self.cancel.clone()).await;
     }
+}
+
+/// What the address of a client says.
+struct Asked {
+    world: mpsc::Sender<Command>,
+    route: Route,
+    combined: bool,
+    streams: Vec<String>,
+}
+
+/// Which streams a path carries, and the path without saying so.
+fn route(path: &str) -> (Route, &str) {
+    match (path.strip_prefix("/public"), path.strip_prefix("/market")) {
+        (Some(rest), _) => (Route::Book, rest),
+        (None, Some(rest)) => (Route::Tape, rest),
+        (None, None) => (Route::All, path),
+    }
+}
+
+async fn rest(world: &mpsc::Sender<Command>, target: Target) -> Response<Body> {
+    let Some(reply) = ask(world, |reply| Command::Rest { target, reply }).await else { return stopping() };
+    let Reply { status, body, used_weight, retry_after } = reply;
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json;charset=UTF-8"));
+    headers.insert("x-mbx-used-weight-1m", used_weight.into());
+    if let Some(seconds) = retry_after {
+        headers.insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+async fn fault(world: &mpsc::Sender<Command>, request: Request<Incoming>) -> Response<Body> {
+    let Ok(body) = to_bytes(Body::new(request.into_body()), FAULT_BYTES).await else {
+        return text(StatusCode::PAYLOAD_TOO_LARGE, "the body is cut or too large");
+    };
+    let fault: Fault = match serde_json::from_slice(&body) {
+        Ok(fault) => fault,
+        Err(error) => return text(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    match ask(world, |reply| Command::Fault { fault, reply }).await {
+        Some(Ok(())) => text(StatusCode::OK, "ok"),
+        Some(Err(reason)) => text(StatusCode::BAD_REQUEST, &reason),
+        None => stopping(),
+    }
+}
+
+/// Asks the world; `None` when it has stopped.
+async fn ask<T>(world: &mpsc::Sender<Command>, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+    let (sender, answer) = oneshot::channel();
+    world.send(command(sender)).await.ok()?;
+    answer.await.ok()
 }
 
 async fn serve_http(server: Arc<Server>, socket: TcpStream) {

@@ -15,6 +15,7 @@ use super::hub::{Client, ClientId, Hub, Outgoing};
 use super::playback::Playback;
 use super::query::Target;
 use super::rest::{self, Gate, Reply};
+use crate::binance::market::Market as Venue;
 
 /// What connections ask of the world.
 pub(super) enum Command {
@@ -35,21 +36,33 @@ pub(super) enum Command {
     Fault { fault: Fault, reply: oneshot::Sender<Result<(), String>> },
 }
 
+/// What a world begins with, once somebody asks for something.
+pub(super) enum Opening {
+    Generated { venue: &'static Venue, symbols: Vec<String>, rate: u32, seed: u64 },
+    Recorded(Playback),
+}
+
 /// Where frames come from.
-pub(super) enum Market {
+enum Market {
     Generated(Generator),
     Recorded(Playback),
 }
 
 /// Everything there is.
-pub(super) struct World {
+struct World {
     market: Market,
     hub: Hub,
     gate: Gate,
 }
 
 impl World {
-    pub(super) fn new(market: Market) -> Self {
+    fn new(opening: Opening, now: i64) -> Self {
+        let market = match opening {
+            Opening::Generated { venue, symbols, rate, seed } => {
+                Market::Generated(Generator::new(venue, &symbols, rate, seed, now))
+            }
+            Opening::Recorded(playback) => Market::Recorded(playback),
+        };
         Self { market, hub: Hub::default(), gate: Gate::default() }
     }
 
@@ -131,9 +144,9 @@ fn shutdown_notice(combined: bool, now: i64) -> Outgoing {
     Outgoing::Text(text.into())
 }
 
-/// Lets time pass and carries out commands until it is cancelled. `start` is the present, in milliseconds.
+/// Waits for a first command, then lets time pass and carries out commands until it is cancelled. `start` is the present, in milliseconds.
 pub(super) async fn run(
-    mut world: World,
+    opening: Opening,
     start: i64,
     mut commands: mpsc::Receiver<Command>,
     cancel: CancellationToken,
@@ -141,6 +154,13 @@ pub(super) async fn run(
     // The clock may be set while this runs; time here only goes forward.
     let started = Instant::now();
     let now = || start + i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX - start);
+    let first = tokio::select! {
+        () = cancel.cancelled() => return,
+        first = commands.recv() => first,
+    };
+    let Some(first) = first else { return };
+    let mut world = World::new(opening, now());
+    world.handle(first, now());
     let mut ticks = tokio::time::interval(Duration::from_millis(STEP_MS.unsigned_abs()));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {

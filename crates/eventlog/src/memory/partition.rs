@@ -161,6 +161,26 @@ impl PartitionLog {
         }
     }
 
+    /// Keeps closed candles wherever they belong among the others.
+    pub(super) fn keep_candles(
+        &mut self,
+        moment: &Moment,
+        claim: &Claim,
+        channel: &Channel,
+        candles: &[StoredCandle],
+    ) -> Result<(), StoreError> {
+        self.check_claim(moment, claim)?;
+        let kept = self.candles.entry(channel.clone()).or_default();
+        for candle in candles {
+            let at = kept.partition_point(|other| other.open_ms < candle.open_ms);
+            if kept.get(at).is_none_or(|other| other.open_ms != candle.open_ms) {
+                kept.insert(at, candle.clone());
+            }
+        }
+        kept.drain(..kept.len().saturating_sub(CANDLES_KEPT));
+        Ok(())
+    }
+
     pub(super) fn candles(&self, channel: &Channel, before_ms: Option<u64>, limit: usize) -> Vec<StoredCandle> {
         let Some(candles) = self.candles.get(channel) else { return Vec::new() };
         let to = before_ms.map_or(candles.len(), |before| candles.partition_point(|candle| candle.open_ms < before));

@@ -3,7 +3,7 @@
 //! Plain data: what to write comes out, what the log says goes in. One value lives as long as one reign
 //! (an unbroken lease): what was written before it proves nothing.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use akis_model::{Channel, Seq};
@@ -28,6 +28,8 @@ pub(super) struct Channels {
     clock: Duration,
     /// Whether the reign before ended in order, so that nothing was lost between its last event and the first of this one.
     continues: bool,
+    /// Channels of which nothing is missing although their holder vanished: this publisher has seen the same events.
+    whole: HashSet<Channel>,
     /// The highest position that the log is known to have had.
     seen: Seq,
 }
@@ -70,6 +72,11 @@ impl Channels {
         self.owned.contains_key(channel)
     }
 
+    /// Takes note that nothing is missing of a channel behind its last entry in the log.
+    pub(super) fn note_whole(&mut self, channel: Channel) {
+        self.whole.insert(channel);
+    }
+
     /// Forgets channels whose term could not be announced.
     pub(super) fn close(&mut self, channels: &[Channel]) {
         self.owned.retain(|channel, _| !channels.contains(channel));
@@ -104,7 +111,7 @@ impl Channels {
     /// Whether nothing was lost in front of the first event of this reign. Where the newest event replaces the one before,
     /// what the last holder left unwritten has been replaced.
     fn vouches_for(&self, channel: &Channel) -> bool {
-        self.continues || channel.kind().is_newest_wins()
+        self.continues || channel.kind().is_newest_wins() || self.whole.contains(channel)
     }
 
     /// The markers that announce the terms of `channels`.

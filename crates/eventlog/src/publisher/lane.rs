@@ -1,6 +1,6 @@
 //! The writer of one partition.
 //!
-//! A reign goes: set the fence, read the ends of the channels, write again what a replaced log has lost, announce the
+//! A reign goes: set the fence, join what was seen on standby with the log's last trades, read the ends of the channels, write again what a replaced log has lost, announce the
 //! terms by markers, then publish what is offered. Each step is a call that can be repeated without harm, and each is
 //! made only while the lease runs by this process's own clock.
 
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use akis_model::{Channel, Seq};
+use akis_model::{Channel, Kind, Seq};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -23,6 +23,9 @@ const BATCH: usize = 500;
 
 /// Channels looked up by one call.
 const LOOKUP: usize = 500;
+
+/// How many of a channel's last entries are searched for its last trade: others tell only of the channel's state.
+const LAST_ENTRIES: usize = 16;
 
 /// Between two tries of a call that the log did not answer.
 const RETRY: Duration = Duration::from_millis(100);
@@ -112,6 +115,7 @@ impl Lane {
         let mut right = self.set_fence(held).await?;
         self.settle(&right).await?;
         let known = self.inbox.pending.lock().known();
+        self.join_warm(&right, &known).await?;
         let mut identity = self.enter(&right, &known, None).await?;
         loop {
             match self.publish(&right, &identity, stop).await {
@@ -182,6 +186,22 @@ impl Lane {
         Ok(())
     }
 
+    /// Joins the trades that were seen on standby with what the log has: its holder may have vanished with some of them.
+    async fn join_warm(&mut self, right: &Right, known: &[Channel]) -> Result<(), Broken> {
+        if !self.inbox.pending.lock().is_warm() {
+            return Ok(());
+        }
+        for channel in known.iter().filter(|channel| channel.kind() == Kind::Trades) {
+            let read = || self.store.range(channel, Select::Newest { limit: LAST_ENTRIES });
+            let range = self.call(right.held, read).await?;
+            if self.inbox.pending.lock().join_warm(channel, &range.entries) {
+                self.channels.note_whole(channel.clone());
+            }
+        }
+        self.inbox.pending.lock().cool();
+        Ok(())
+    }
+
     /// Begins terms in `channels`: writes again what the log has lost of them, then announces them. Gives the identity
     /// under which that was done.
     async fn enter(
@@ -237,6 +257,7 @@ impl Lane {
     async fn publish(&mut self, right: &Right, identity: &Identity, stop: &CancellationToken) -> Result<(), Broken> {
         loop {
             self.send_in_flight(right, identity).await?;
+            self.keep_candles(right, identity).await?;
             let (declared, events) = {
                 let mut pending = self.inbox.pending.lock();
                 (pending.take_declared(), pending.take(BATCH))
@@ -261,6 +282,18 @@ impl Lane {
                 return Err(broken);
             }
             self.in_flight = self.channels.assign(events);
+        }
+    }
+
+    /// Keeps candles of the past that wait for it.
+    async fn keep_candles(&self, right: &Right, identity: &Identity) -> Result<(), Broken> {
+        loop {
+            // Not in the condition of a `while let`: the lock would be held across the call.
+            let waiting = self.inbox.pending.lock().take_candles();
+            let Some((channel, candles)) = waiting else { return Ok(()) };
+            let claim = self.claim(right, identity);
+            let held = self.current(right.held)?;
+            self.call(held, || self.store.keep_candles(self.partition, &claim, &channel, &candles)).await?;
         }
     }
 

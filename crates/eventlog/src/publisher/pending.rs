@@ -3,8 +3,12 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use akis_model::{Body, Channel};
+use tokio::time::Instant;
 
 use super::Event;
+use super::warm::Warm;
+use crate::listing::StoredCandle;
+use crate::store::Entry;
 
 /// Most positions that one hole leaves out.
 const MAX_HOLE: u64 = 1 << 16;
@@ -12,6 +16,9 @@ const MAX_HOLE: u64 = 1 << 16;
 /// Events of a newest-wins channel that wait at most. Not just one: a closed candle and the one that follows it, or a
 /// status and the event after it, come in one go.
 const NEWEST: usize = 4;
+
+/// Channels whose past waits to be kept at most.
+const MAX_FILLS: usize = 1024;
 
 /// A bounded queue for each channel, which loses its oldest: newest-wins kinds without a word, the others leave a hole.
 pub(super) struct Pending {
@@ -23,8 +30,12 @@ pub(super) struct Pending {
     known: HashSet<Channel>,
     /// Known channels that the lane has not asked for yet.
     declared: Vec<Channel>,
-    /// Whether events are kept at all: not on standby.
+    /// Whether events wait to be written: not on standby.
     open: bool,
+    /// Candles of the past that wait to be kept, by channel.
+    candles: VecDeque<(Channel, Vec<StoredCandle>)>,
+    /// What a standby has seen.
+    warm: Warm,
 }
 
 /// Events in order, each with how many were lost right before it.
@@ -39,6 +50,8 @@ impl Pending {
             known: HashSet::new(),
             declared: Vec::new(),
             open: false,
+            candles: VecDeque::new(),
+            warm: Warm::default(),
         }
     }
 
@@ -46,6 +59,7 @@ impl Pending {
     pub(super) fn offer(&mut self, event: Event) -> u64 {
         self.declare(&event.channel);
         if !self.open {
+            self.warm.note(event, Instant::now());
             return 0;
         }
         let newest_wins = event.channel.kind().is_newest_wins();
@@ -123,6 +137,43 @@ impl Pending {
         }
     }
 
+    /// Takes candles of the past in, unless too many wait.
+    pub(super) fn keep_candles(&mut self, channel: &Channel, candles: Vec<StoredCandle>) {
+        if self.open && self.candles.len() < MAX_FILLS {
+            self.candles.push_back((channel.clone(), candles));
+        }
+    }
+
+    /// Takes out candles of the past of one channel.
+    pub(super) fn take_candles(&mut self) -> Option<(Channel, Vec<StoredCandle>)> {
+        self.candles.pop_front()
+    }
+
+    /// Whether trades of a standby wait to be joined with the log.
+    pub(super) fn is_warm(&self) -> bool {
+        !self.warm.is_empty()
+    }
+
+    /// Puts in front of a channel's events what was seen of it on standby and is not in the log, which ends with `entries`.
+    /// Returns whether nothing lies between the two.
+    pub(super) fn join_warm(&mut self, channel: &Channel, entries: &[Entry]) -> bool {
+        let queue = self.queues.remove(channel).unwrap_or_default();
+        self.order.retain(|waiting| waiting != channel);
+        let event = |(missing_before, body)| Event { channel: channel.clone(), body, missing_before };
+        let joined = self.warm.join(channel, entries, queue.into_iter().map(event).collect());
+        if !joined.missing.is_empty() {
+            self.order.push_back(channel.clone());
+            let queue = joined.missing.into_iter().map(|event| (event.missing_before, event.body)).collect();
+            self.queues.insert(channel.clone(), queue);
+        }
+        joined.proven
+    }
+
+    /// Forgets what was seen on standby: it is in the log, or can no longer be joined with it.
+    pub(super) fn cool(&mut self) {
+        self.warm.clear();
+    }
+
     /// Keeps what is offered from now on.
     pub(super) fn open(&mut self) {
         self.open = true;
@@ -132,6 +183,7 @@ impl Pending {
     /// application events that were. Its term begins without proof, so their loss has been told.
     pub(super) fn close(&mut self) -> u64 {
         self.open = false;
+        self.candles.clear();
         self.order.clear();
         let queues = self.queues.drain();
         queues.filter(|(channel, _)| !channel.kind().is_newest_wins()).map(|(_, queue)| queue.len() as u64).sum()

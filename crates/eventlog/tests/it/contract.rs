@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use akis_eventlog::{Append, CANDLES_KEPT, ChannelHead, FeedId, FeedStart, Select, StoreError, TERM_JUMP, Write};
+use akis_eventlog::{
+    Append, CANDLES_KEPT, ChannelHead, Claim, FeedId, FeedStart, Fence, Select, StoreError, StoredCandle, TERM_JUMP,
+    Write,
+};
 use akis_model::{Body, Kind, Outcome, Seq};
 use akis_testkit::wait_until;
 
@@ -40,6 +43,7 @@ on_both_stores! {
     ranges_are_what_was_asked_for
     history_keeps_what_its_kind_asks_for
     closed_candles_are_kept_once_and_in_order
+    candles_of_the_past_are_put_where_they_belong
     channels_that_exist_are_listed
     a_lease_has_one_holder
     a_feed_begins_where_it_is_told
@@ -283,6 +287,33 @@ async fn closed_candles_are_kept_once_and_in_order(log: Log) {
     let kept = opens(None, 10_000).await;
     assert!((CANDLES_KEPT..CANDLES_KEPT + 200).contains(&kept.len()), "{} candles", kept.len());
     assert_eq!(kept.last(), Some(&(1000 + 2 * CANDLES_KEPT as u64 - 1)));
+}
+
+async fn candles_of_the_past_are_put_where_they_belong(log: Log) {
+    let store = &*log.store;
+    let claim = claim(store, "venue").await;
+    let name = channel("v:a:1m");
+    let stored = |open_ms: u64, body: &str| StoredCandle { open_ms, body: body.to_owned().into() };
+    let keep = async |candles: &[StoredCandle]| store.keep_candles(P, &claim, &name, candles).await;
+    let kept = async || store.candles(&name, None, 10_000).await.unwrap();
+    let opens = async || kept().await.iter().map(|candle| candle.open_ms).collect::<Vec<_>>();
+    keep(&[stored(120, "b"), stored(300, "e")]).await.unwrap();
+    keep(&[stored(120, "other"), stored(300, "other"), stored(360, "f")]).await.unwrap();
+    assert_eq!(opens().await, vec![120, 300, 360]);
+    keep(&[stored(60, "a"), stored(120, "other"), stored(180, "c"), stored(420, "g")]).await.unwrap();
+    assert_eq!(opens().await, vec![60, 120, 180, 300, 360, 420]);
+    let bodies: Vec<_> = kept().await.iter().map(|candle| candle.body.clone()).collect();
+    assert_eq!(bodies, ["a", "b", "c", "e", "f", "g"], "what is kept stays as it is");
+    assert!(history(store, "v:a:1m").await.entries.is_empty(), "no event comes of it");
+
+    let many: Vec<_> = (0..CANDLES_KEPT as u64).map(|n| stored(1_000 + n, "m")).collect();
+    for part in many.chunks(500) {
+        keep(part).await.unwrap();
+    }
+    assert!((CANDLES_KEPT..CANDLES_KEPT + 200).contains(&opens().await.len()));
+    let fenced = Claim { fence: Fence { number: 1, owner: "nobody".into() }, ..claim.clone() };
+    let refused = store.keep_candles(P, &fenced, &name, &[stored(9_000, "x")]).await;
+    assert_eq!(refused, Err(StoreError::Fenced));
 }
 
 async fn channels_that_exist_are_listed(log: Log) {

@@ -225,6 +225,17 @@ impl Store for Link {
         call!(self, |link| link.store.mark(partition, &claim, &markers))
     }
 
+    async fn keep_candles(
+        &self,
+        partition: Partition,
+        claim: &Claim,
+        channel: &Channel,
+        candles: &[StoredCandle],
+    ) -> Result<(), StoreError> {
+        let (claim, channel, candles) = (claim.clone(), channel.clone(), candles.to_vec());
+        call!(self, |link| link.store.keep_candles(partition, &claim, &channel, &candles))
+    }
+
     async fn append(&self, partition: Partition, events: &[Append], seen: Seq) -> Result<Vec<Seq>, StoreError> {
         let seqs = self.store.append(partition, events, seen).await?;
         let mut truth = self.truth.lock();

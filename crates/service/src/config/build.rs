@@ -258,6 +258,7 @@ fn venues(r: &mut Reader) -> Venues {
     let mut venues = Venues::default();
     for (name, kinds) in [
         ("binance", CRYPTO.as_slice()),
+        ("binancef", &CRYPTO),
         ("btcturk", &CRYPTO),
         ("bist", &[Kind::Ticker, Kind::Trades, Kind::Book, Kind::Candles, Kind::Session]),
     ] {

@@ -2,7 +2,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::super::hub::{Client, Outgoing, QUEUE_FRAMES};
+use super::super::hub::{Client, Outgoing, QUEUE_FRAMES, Route};
 use super::super::query::Target;
 use super::super::rest;
 use super::*;
@@ -22,9 +22,15 @@ impl Run {
         let symbols: Vec<String> = symbols.iter().map(|&symbol| symbol.into()).collect();
         let (sender, queue) = mpsc::channel(QUEUE_FRAMES);
         let mut hub = Hub::default();
-        let client = Client { combined: true, queue: sender, cut: CancellationToken::new(), streams: Vec::new() };
+        let client = Client {
+            combined: true,
+            queue: sender,
+            cut: CancellationToken::new(),
+            streams: Vec::new(),
+            route: Route::All,
+        };
         hub.join(1, client, streams.iter().map(|&stream| stream.into()).collect());
-        Self { generator: Generator::new(&symbols, rate, seed, start), hub, queue }
+        Self { generator: Generator::new(&crate::binance::SPOT, &symbols, rate, seed, start), hub, queue }
     }
 
     /// Lets time pass and returns the frames that came.

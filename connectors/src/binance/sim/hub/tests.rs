@@ -3,7 +3,7 @@ use super::*;
 fn client(queue_frames: usize, combined: bool) -> (Client, mpsc::Receiver<Outgoing>, CancellationToken) {
     let (queue, frames) = mpsc::channel(queue_frames);
     let cut = CancellationToken::new();
-    (Client { combined, queue, cut: cut.clone(), streams: Vec::new() }, frames, cut)
+    (Client { combined, queue, cut: cut.clone(), streams: Vec::new(), route: Route::All }, frames, cut)
 }
 
 fn diff(data: &str) -> Frame<'_> {

@@ -6,7 +6,7 @@ use super::*;
 const NOW: i64 = 1_791_383_650_000;
 
 fn market(symbol: &str, seed: u64) -> Market {
-    Market::new(Instrument::named(symbol), seed, NOW)
+    Market::new(Instrument::named(&crate::binance::SPOT, symbol), seed, NOW)
 }
 
 /// What a reader of the diffs keeps: lots by tick.
@@ -150,7 +150,7 @@ fn the_past_leads_up_to_the_present() {
 #[test]
 fn equal_seeds_give_equal_markets_at_any_time() {
     let run = |seed, start| {
-        let mut market = Market::new(Instrument::named("BTCUSDT"), seed, start);
+        let mut market = Market::new(Instrument::named(&crate::binance::SPOT, "BTCUSDT"), seed, start);
         let mut trades = Vec::new();
         for _ in 0..500 {
             market.act(start, &mut trades);
