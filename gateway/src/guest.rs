@@ -2,17 +2,18 @@
 //!
 //! Owns the session's place in the hub and its joins. The task that serves the client puts messages and the passing of
 //! time into the session, calls [`Guest::carry_out`] after that, writes what [`Session::take`] gives, and waits with
-//! [`Guest::changed`] and for [`Session::deadline`].
+//! [`Guest::changed`] and for [`Guest::deadline`].
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use akis_eventlog::{From, Replica};
 use akis_model::Channel;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use parking_lot::MutexGuard;
+use parking_lot::{MappedMutexGuard, MutexGuard};
 use tokio::sync::watch;
 
 use crate::clock::Now;
@@ -43,13 +44,23 @@ impl Guest {
     }
 
     /// The session. The log's notices wait meanwhile, so it must not be held for longer than a few steps.
-    pub(crate) fn session(&self) -> MutexGuard<'_, Session> {
-        self.peer.session.lock()
+    pub(crate) fn session(&self) -> MappedMutexGuard<'_, Session> {
+        MutexGuard::map(self.peer.solo.lock(), |solo| &mut solo.session)
+    }
+
+    /// Does what is due. `tail_age` is how far this replica is behind the log.
+    pub(crate) fn on_tick(&self, now: Now, tail_age: impl FnOnce() -> Duration) {
+        self.peer.solo.lock().on_tick(now, tail_age);
+    }
+
+    /// When [`Guest::on_tick`] has something to do again.
+    pub(crate) fn deadline(&self, now: Now) -> Instant {
+        self.peer.solo.lock().deadline(now)
     }
 
     /// Does what the session wants done outside. Must be called after everything that went into the session.
     pub(crate) fn carry_out(&mut self) {
-        let actions = self.session().actions();
+        let actions = self.peer.solo.lock().actions();
         for Action { channel, kind, .. } in actions {
             match kind {
                 ActionKind::Join { from, token } => {
@@ -59,6 +70,8 @@ impl Guest {
                     let (replica, peer) = (Arc::clone(&self.context.replica), Arc::clone(&self.peer));
                     self.joins.push(Box::pin(join(replica, peer, channel, from, token)));
                 }
+                // The session's own matter.
+                ActionKind::Pace { .. } => {}
                 ActionKind::Leave => {
                     if self.registered.remove(&channel) {
                         self.leave(&channel);
@@ -108,9 +121,9 @@ impl Drop for Guest {
 }
 
 async fn join(replica: Arc<Replica>, peer: Arc<Peer>, channel: Channel, from: From, token: u64) -> Channel {
-    let activate = |joined| peer.session.lock().on_joined(&channel, token, Ok(joined), Now::read());
+    let activate = |joined| peer.solo.lock().session.on_joined(&channel, token, Ok(joined), Now::read());
     if let Err(error) = replica.join(&channel, from, activate).await {
-        peer.session.lock().on_joined(&channel, token, Err(error), Now::read());
+        peer.solo.lock().session.on_joined(&channel, token, Err(error), Now::read());
     }
     channel
 }

@@ -16,6 +16,7 @@ use crate::batch::{Batch, BatchBuilder, TopicId};
 use crate::clock::Now;
 use crate::session::{Session, Surroundings};
 use crate::shard::Inbox;
+use crate::solo::Solo;
 
 /// Shards that a replica may have; the width of a mask.
 pub(crate) const MAX_SHARDS: usize = 64;
@@ -25,7 +26,7 @@ pub(crate) struct Peer {
     /// Names the connection in this process.
     pub(crate) id: u64,
     /// Its session. Held for a few steps of plain code at a time.
-    pub(crate) session: Mutex<Session>,
+    pub(crate) solo: Mutex<Solo>,
     /// Told when the session has something to write, or an earlier deadline.
     pub(crate) wake: Notify,
     /// Whether the batch that is being delivered has touched it already.
@@ -35,7 +36,8 @@ pub(crate) struct Peer {
 impl Peer {
     /// A peer that nothing is delivered to yet.
     pub(crate) fn new(id: u64, session: Session) -> Arc<Self> {
-        Arc::new(Self { id, session: Mutex::new(session), wake: Notify::new(), is_touched: AtomicBool::new(false) })
+        let solo = Mutex::new(Solo::new(session));
+        Arc::new(Self { id, solo, wake: Notify::new(), is_touched: AtomicBool::new(false) })
     }
 }
 
@@ -94,6 +96,11 @@ impl Hub {
     pub(crate) fn new(partitions: u16, inboxes: Vec<Arc<Inbox>>, surroundings: Arc<Surroundings>) -> Arc<Self> {
         let shelves = (0..partitions).map(|_| Shelf::default()).collect();
         Arc::new(Self { shelves, numbers: Mutex::default(), inboxes, surroundings })
+    }
+
+    /// How many shards there are.
+    pub(crate) fn shards(&self) -> usize {
+        self.inboxes.len().max(1)
     }
 
     /// The partition of a channel.
@@ -182,7 +189,7 @@ impl Hub {
             let channel = notice.channel();
             let Some(entry) = channels.get(channel) else { continue };
             for peer in entry.guests.values() {
-                let should_wake = peer.session.lock().on_notice(channel, notice, now);
+                let should_wake = peer.solo.lock().on_notice(channel, notice, now);
                 if should_wake && !peer.is_touched.swap(true, Ordering::Relaxed) {
                     touched.push(Arc::clone(peer));
                 }

@@ -38,7 +38,7 @@ pub(crate) struct Metrics {
     pub(crate) join_failures: IntCounter,
     /// Events published over HTTP.
     pub(crate) published: IntCounter,
-    /// Bytes that wait for clients.
+    /// Bytes that wait for clients, whether or not they have been framed.
     pub(crate) queued_bytes: IntGauge,
     /// Revocations in force.
     pub(crate) revocations: IntGauge,
@@ -51,6 +51,8 @@ pub(crate) struct Metrics {
     tail_age: Gauge,
     coalesce: GaugeVec,
     memory: IntGaugeVec,
+    states: IntGaugeVec,
+    interval_groups: IntGaugeVec,
     log_reads: IntCounterVec,
     log_errors: IntCounterVec,
 }
@@ -77,6 +79,11 @@ impl Metrics {
             registry.register(Box::new(counters.clone()))?;
             Ok(counters)
         };
+        let gauges = |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
+            let gauges = IntGaugeVec::new(Opts::new(format!("akis_gateway_{name}"), help), labels)?;
+            registry.register(Box::new(gauges.clone()))?;
+            Ok(gauges)
+        };
         let tail_age = Gauge::new("akis_gateway_tail_age_seconds", "How far this replica is behind the log")?;
         registry.register(Box::new(tail_age.clone()))?;
         let coalesce = GaugeVec::new(
@@ -87,14 +94,6 @@ impl Metrics {
             &["shard"],
         )?;
         registry.register(Box::new(coalesce.clone()))?;
-        let memory = IntGaugeVec::new(
-            Opts::new(
-                "akis_gateway_connection_bytes",
-                "Memory of connections, and bytes of it that sockets have not taken",
-            ),
-            &["shard", "what"],
-        )?;
-        registry.register(Box::new(memory.clone()))?;
         Ok(Self {
             connections: gauge("connections", "Open WebSockets")?,
             subscriptions: gauge("subscriptions", "Channels subscribed to, each connection counted")?,
@@ -120,7 +119,13 @@ impl Metrics {
             log_errors: counters("log_errors_total", "Calls to the log that failed, by kind", &["kind"])?,
             tail_age,
             coalesce,
-            memory,
+            memory: gauges(
+                "connection_bytes",
+                "Memory of connections, and bytes of it that sockets have not taken",
+                &["shard", "what"],
+            )?,
+            states: gauges("connection_states", "Open WebSockets, by how they stand", &["shard", "state"])?,
+            interval_groups: gauges("interval_groups", "Groups of subscriptions that share an interval", &["shard"])?,
         })
     }
 
@@ -171,6 +176,20 @@ impl Metrics {
         let shard = shard.to_string();
         self.memory.with_label_values(&[shard.as_str(), "held"]).set(held as i64);
         self.memory.with_label_values(&[shard.as_str(), "unsent"]).set(unsent as i64);
+    }
+
+    /// Sets how a shard's connections stand, and how many intervals it keeps.
+    pub(crate) fn set_states(&self, shard: usize, states: &[(&str, i64)], interval_groups: usize) {
+        let shard = shard.to_string();
+        for (state, count) in states {
+            self.states.with_label_values(&[shard.as_str(), state]).set(*count);
+        }
+        self.interval_groups.with_label_values(&[shard.as_str()]).set(interval_groups as i64);
+    }
+
+    /// Whether more than `most` bytes wait for all clients together.
+    pub(crate) fn is_overfull(&self, most: usize) -> bool {
+        usize::try_from(self.queued_bytes.get()).is_ok_and(|waiting| waiting > most)
     }
 
     /// Sets how far this replica is behind the log.

@@ -11,7 +11,7 @@ mod roster;
 mod subscription;
 mod token;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use akis_service::config::GatewayConfig;
 use bytes::Bytes;
 use serde_json::json;
 
-pub(crate) use self::output::Output;
+pub(crate) use self::output::{Output, Tally};
 use self::requests::Steps;
 use self::roster::Roster;
 use self::subscription::{Outcome, Phase, Pressure, Subscription};
@@ -56,6 +56,13 @@ pub(crate) enum ActionKind {
         /// Names this join.
         token: u64,
     },
+    /// From now on the channel's events come as [`Session::on_newest`], one per interval; or, without an interval, as they come.
+    Pace {
+        /// The interval.
+        interval: Option<Duration>,
+        /// Nothing is to come before this.
+        ready_at: Instant,
+    },
     /// The channel's notices are no longer wanted.
     Leave,
 }
@@ -65,7 +72,7 @@ pub(crate) enum ActionKind {
 pub(crate) struct Action {
     /// The channel.
     pub(crate) channel: Channel,
-    /// Its number in the session: names it to [`Session::on_run`] and [`Session::on_notice_at`] from the join until it is left.
+    /// Its number in the session: names it to [`Session::on_run`] and [`Session::on_notice`] from the join until it is left.
     pub(crate) slot: u32,
     /// What to do.
     pub(crate) kind: ActionKind,
@@ -96,8 +103,6 @@ pub(crate) struct Session {
     control_bytes: usize,
     /// Channels with something to write, in turn.
     ready: VecDeque<u32>,
-    /// Channels that wait for their interval, the next one first.
-    gated: BTreeSet<(Instant, u32)>,
     /// Joins to be tried again.
     retries: Vec<(Instant, Channel, u64)>,
     queued_bytes: usize,
@@ -126,7 +131,6 @@ impl Session {
             control: VecDeque::new(),
             control_bytes: 0,
             ready: VecDeque::new(),
-            gated: BTreeSet::new(),
             retries: Vec::new(),
             queued_bytes: 0,
             reported_bytes: 0,
@@ -193,28 +197,34 @@ impl Session {
                 let before = subscription.replay_bytes();
                 subscription.go_on(joined);
                 self.replay_bytes = self.replay_bytes - before + subscription.replay_bytes();
-                self.list(slot, now);
+                self.list(slot);
             }
             Err(JoinError::Unavailable(_)) => self.retries.push((now.instant + JOIN_RETRY, channel.clone(), token)),
         }
     }
 
-    /// Takes a notice of the log. Gives whether the connection should be woken.
-    pub(crate) fn on_notice(&mut self, channel: &Channel, notice: &Notice, now: Now) -> bool {
-        self.roster.slot(channel).is_some_and(|slot| self.on_notice_at(slot, notice, now))
+    /// The number of a channel that is subscribed to.
+    pub(crate) fn slot(&self, channel: &Channel) -> Option<u32> {
+        self.roster.slot(channel)
     }
 
-    /// As [`Session::on_notice`], for the channel with this number.
-    pub(crate) fn on_notice_at(&mut self, slot: u32, notice: &Notice, now: Now) -> bool {
-        self.take_in(slot, now, |subscription, pressure| subscription.on_notice(notice, pressure))
+    /// Takes a notice of the log for the channel with this number. Gives whether there is something to write.
+    pub(crate) fn on_notice(&mut self, slot: u32, notice: &Notice) -> bool {
+        self.take_in(slot, |subscription, pressure| subscription.on_notice(notice, pressure))
     }
 
-    /// Takes consecutive events of the channel with this number. Gives whether there is something to write or an earlier deadline.
-    pub(crate) fn on_run(&mut self, slot: u32, run: &Arc<Run>, now: Now) -> bool {
-        self.take_in(slot, now, |subscription, pressure| subscription.on_run(run, pressure))
+    /// Takes consecutive events of the channel with this number. Gives whether there is something to write.
+    pub(crate) fn on_run(&mut self, slot: u32, run: &Arc<Run>) -> bool {
+        self.take_in(slot, |subscription, pressure| subscription.on_run(run, pressure))
     }
 
-    fn take_in(&mut self, slot: u32, now: Now, take: impl FnOnce(&mut Subscription, Pressure) -> Outcome) -> bool {
+    /// Takes the newest event of a channel that has an interval; those that it stands for have been skipped by agreement. Gives whether
+    /// there is something to write.
+    pub(crate) fn on_newest(&mut self, slot: u32, run: &Arc<Run>) -> bool {
+        self.take_in(slot, |subscription, _| subscription.on_newest(run))
+    }
+
+    fn take_in(&mut self, slot: u32, take: impl FnOnce(&mut Subscription, Pressure) -> Outcome) -> bool {
         let limits = &self.surroundings.config.limits;
         let pressure = Pressure { max_events: limits.queue_per_channel, is_blocked: self.is_blocked };
         let max_bytes = limits.queue_bytes;
@@ -233,8 +243,8 @@ impl Session {
         if self.queued_bytes > max_bytes {
             self.relieve();
         }
-        self.list(slot, now);
-        self.closing.is_some() || !self.ready.is_empty() || !self.gated.is_empty()
+        self.list(slot);
+        self.closing.is_some() || !self.ready.is_empty()
     }
 
     /// Live notices of the channel with this number were missed: asks for what the log has above its position.
@@ -249,12 +259,11 @@ impl Session {
         self.tell(wire::upstream(is_reachable, now.unix_ms));
     }
 
-    /// Tells that this replica is going away.
-    pub(crate) fn drain(&mut self, reconnect_after: Duration, deadline: Duration, now: Now) {
-        let data = json!({
-            "reconnectAfterMs": reconnect_after.as_millis() as u64,
-            "deadlineMs": deadline.as_millis() as u64,
-        });
+    /// Tells that this replica is going away, and closes what is left after `period`.
+    pub(crate) fn drain(&mut self, period: Duration, now: Now) {
+        // Clients come back elsewhere in the first part of the time, each at a moment of its own; the rest is for those that are slow to.
+        let period_ms = period.as_millis() as u64;
+        let data = json!({ "reconnectAfterMs": fastrand::u64(0..=period_ms * 4 / 5), "deadlineMs": period_ms });
         self.tell(wire::system("draining", now.unix_ms, &data));
     }
 
@@ -264,12 +273,6 @@ impl Session {
             self.beat(now, tail_age());
         }
         self.token_tick(now);
-        while let Some((due, _)) = self.gated.first()
-            && *due <= now.instant
-            && let Some((_, slot)) = self.gated.pop_first()
-        {
-            self.list(slot, now);
-        }
         for (_, channel, token) in self.retries.extract_if(.., |(at, ..)| *at <= now.instant).collect::<Vec<_>>() {
             if let Some(slot) = self.roster.slot(&channel)
                 && self.roster.at(slot).is_some_and(|subscription| subscription.phase == (Phase::Joining { token }))
@@ -293,9 +296,8 @@ impl Session {
 
     /// When [`Session::on_tick`] has something to do again.
     pub(crate) fn deadline(&self, now: Now) -> Instant {
-        let gated = self.gated.first().map(|(due, _)| *due);
         let retry = self.retries.iter().map(|(at, ..)| *at).min();
-        let times = [gated, retry, Some(self.token.next_at(now))];
+        let times = [retry, Some(self.token.next_at(now))];
         times.into_iter().flatten().fold(self.heartbeat_at, Instant::min)
     }
 
@@ -352,7 +354,6 @@ impl Session {
         self.queued_bytes -= subscription.queued_bytes();
         self.replay_bytes -= subscription.replay_bytes();
         self.ready.retain(|other| *other != slot);
-        self.gated.retain(|(_, other)| *other != slot);
         self.retries.retain(|(_, other, _)| other != channel);
         self.actions.push(Action { channel: channel.clone(), slot, kind: ActionKind::Leave });
         Some(subscription)
@@ -392,11 +393,17 @@ impl Session {
         let left = self.roster.drain().map(|(slot, channel)| Action { channel, slot, kind: ActionKind::Leave });
         self.actions.extend(left);
         self.ready = VecDeque::new();
-        self.gated.clear();
         self.retries = Vec::new();
         self.steps = Steps::default();
         self.queued_bytes = 0;
         self.replay_bytes = 0;
+    }
+
+    /// As [`Session::leave_all`], and drops the answers that wait: nothing more can be said.
+    pub(crate) fn give_up(&mut self) {
+        self.leave_all();
+        self.control = VecDeque::new();
+        self.control_bytes = 0;
     }
 
     /// About how much memory it takes beside itself, events that it shares with others included.
@@ -407,7 +414,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.queued_bytes = 0;
+        self.give_up();
         self.report();
     }
 }

@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use akis_eventlog::{JoinError, Joined, Partition};
-use akis_model::Channel;
+use akis_model::{Channel, CloseCode};
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
@@ -36,6 +36,7 @@ use self::gather::Style;
 pub(crate) use self::inbox::Inbox;
 use self::inbox::{ConnKey, Message};
 pub(crate) use self::pool::{Newcomer, Seed, Shards};
+use self::topics::Subscriber;
 use crate::batch::{Batch, Piece};
 use crate::clock::Now;
 use crate::context::Context;
@@ -102,11 +103,13 @@ impl Shard {
                 return;
             }
             self.run_again(now);
+            self.run_intervals(now);
             events.iter().for_each(|event| self.on_event(event, now));
             self.run_timers(now);
             self.settle_touched(now);
-            self.measure(now);
             self.desk.report();
+            self.relieve(now);
+            self.measure(now);
             if let Some(coalesce) = self.desk.pace.worked(now.instant, Instant::now()) {
                 self.desk.context.surroundings.metrics.set_coalesce(self.desk.number, coalesce);
             }
@@ -120,7 +123,8 @@ impl Shard {
         }
         let gathered = self.gathering.front().map(|(at, _)| *at);
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
-        let next = [gathered, timer].into_iter().flatten().min()?;
+        let interval = self.desk.topics.groups.next_at();
+        let next = [gathered, timer, interval].into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
@@ -163,34 +167,39 @@ impl Shard {
     }
 
     fn on_batch(&mut self, batch: &Batch, now: Now) {
-        for (topic, piece) in &batch.pieces {
-            let subscribers = self.desk.topics.subscribers(*topic);
-            if subscribers.is_empty() {
-                continue;
-            }
+        for (id, piece) in &batch.pieces {
+            let Self { conns, touched, desk, .. } = &mut *self;
+            let Some(topic) = desk.topics.get(*id) else { continue };
             match piece {
                 Piece::Run(run) => {
                     // The references to it are counted on this thread alone.
                     let run = Arc::new(run.clone());
-                    for (place, slot) in subscribers {
-                        if let Some(conn) = self.conns.get_mut(*place as usize)
-                            && conn.session.on_run(*slot, &run, now)
-                        {
-                            touch(&mut self.touched, *place, conn);
-                        }
+                    for subscriber in &topic.subscribers {
+                        give(conns, touched, *subscriber, |session, slot| session.on_run(slot, &run));
+                    }
+                    if let Some(newest) = run.events().last() {
+                        desk.topics.groups.on_event(id.index, newest, now.instant, |subscriber, run| {
+                            give(conns, touched, subscriber, |session, slot| session.on_newest(slot, run));
+                        });
                     }
                 }
                 Piece::Notice(notice) => {
-                    for (place, slot) in subscribers {
-                        if let Some(conn) = self.conns.get_mut(*place as usize)
-                            && conn.session.on_notice_at(*slot, notice, now)
-                        {
-                            touch(&mut self.touched, *place, conn);
-                        }
+                    desk.topics.groups.flush(id.index, now.instant, |subscriber, run| {
+                        give(conns, touched, subscriber, |session, slot| session.on_newest(slot, run));
+                    });
+                    for subscriber in desk.topics.all(id.index) {
+                        give(conns, touched, subscriber, |session, slot| session.on_notice(slot, notice));
                     }
                 }
             }
         }
+    }
+
+    fn run_intervals(&mut self, now: Now) {
+        let Self { conns, touched, desk, .. } = self;
+        desk.topics.groups.on_time(now.instant, |subscriber, run| {
+            give(conns, touched, subscriber, |session, slot| session.on_newest(slot, run));
+        });
     }
 
     /// Batches were dropped because this shard is too slow: what they held is read from the log.
@@ -254,7 +263,7 @@ impl Shard {
     fn stop(&mut self, now: Now) {
         let places: Vec<u32> = self.conns.iter().map(|(place, _)| place as u32).collect();
         for place in places {
-            self.end(place, End::Close(akis_model::CloseCode::GoingAway), now);
+            self.end(place, End::Close(CloseCode::GoingAway), now);
         }
     }
 
@@ -351,6 +360,9 @@ impl Shard {
     /// Ends a connection: at once, or by saying why first.
     fn end(&mut self, place: u32, end: End, now: Now) {
         let Some(conn) = self.conns.get_mut(place as usize) else { return };
+        if let End::Cut(code) = end {
+            self.desk.context.surroundings.metrics.closed(code);
+        }
         if let End::Close(code) = end {
             if conn.is_leaving() {
                 return;
@@ -366,12 +378,39 @@ impl Shard {
             }
         }
         let mut conn = self.conns.remove(place as usize);
-        conn.session.leave_all();
+        conn.give_up();
         carry_out(&mut conn, &mut self.desk);
         conn.joins.iter().for_each(tokio::task::AbortHandle::abort);
         add_tally(&mut conn, &mut self.desk);
         self.load.fetch_sub(1, Ordering::Relaxed);
         self.desk.context.surroundings.metrics.connections.dec();
+    }
+
+    /// When more waits for all clients of this replica than may, those of this shard for which the most waits give way, until it keeps
+    /// to its part. At least one shard is above its part then.
+    fn relieve(&mut self, now: Now) {
+        let Context { surroundings, hub, .. } = &*self.desk.context;
+        let most = surroundings.config.limits.queue_bytes_total;
+        let part = most / hub.shards();
+        let mut waiting = usize::try_from(self.desk.waiting).unwrap_or(0);
+        if waiting <= part || !surroundings.metrics.is_overfull(most) {
+            return;
+        }
+        let waits = self.conns.iter().filter(|(_, conn)| !conn.is_leaving());
+        let mut slowest: Vec<_> = waits.map(|(place, conn)| (Reverse(conn.waiting_bytes()), place as u32)).collect();
+        slowest.sort_unstable();
+        let mut closed = 0;
+        for (Reverse(bytes), place) in slowest {
+            // Somewhat below, so that this is not done again at once.
+            if waiting <= part / 8 * 7 {
+                break;
+            }
+            waiting -= bytes.min(waiting);
+            closed += 1;
+            self.end(place, End::Cut(CloseCode::Slow), now);
+        }
+        self.desk.report();
+        warn!(shard = self.desk.number, closed, "too much waits for clients: the slowest are closed");
     }
 
     fn measure(&mut self, now: Now) {
@@ -380,11 +419,16 @@ impl Shard {
         }
         self.measure_at = now.instant + MEASURE_EVERY;
         let (mut held, mut unsent) = (0, 0);
+        let mut states = [("open", 0), ("blocked", 0), ("leaving", 0)];
         for (_, conn) in &self.conns {
             held += conn.held_bytes() + conn.session.held_bytes();
             unsent += conn.unsent_bytes();
+            let state = conn.state();
+            states.iter_mut().filter(|(name, _)| *name == state).for_each(|(_, count)| *count += 1);
         }
-        self.desk.context.surroundings.metrics.set_memory(self.desk.number, held, unsent);
+        let metrics = &self.desk.context.surroundings.metrics;
+        metrics.set_memory(self.desk.number, held, unsent);
+        metrics.set_states(self.desk.number, &states, self.desk.topics.groups.len());
     }
 }
 
@@ -392,6 +436,20 @@ impl Shard {
 fn touch(touched: &mut Vec<u32>, place: u32, conn: &mut Conn) {
     if !std::mem::replace(&mut conn.is_touched, true) {
         touched.push(place);
+    }
+}
+
+/// Gives a subscription something, and marks its connection when there is something to write.
+fn give(
+    conns: &mut Slab<Box<Conn>>,
+    touched: &mut Vec<u32>,
+    (place, slot): Subscriber,
+    take: impl FnOnce(&mut Session, u32) -> bool,
+) {
+    if let Some(conn) = conns.get_mut(place as usize)
+        && take(&mut conn.session, slot)
+    {
+        touch(touched, place, conn);
     }
 }
 
@@ -408,16 +466,17 @@ fn advance(conn: &mut Conn, desk: &mut Desk, now: Now) -> Result<Option<Instant>
     }
     let rest_at = conn.write(desk, now)?;
     add_tally(conn, desk);
-    // Writing may have asked for the next part of a replay.
+    // Writing may have asked for the next part of a replay, or made room for the next request.
     carry_out(conn, desk);
     match conn.session.closing() {
         Some(code) => Err(End::Close(code)),
+        None if rest_at.is_none() && conn.can_write() => Ok(Some(now.instant)),
         None => Ok(rest_at),
     }
 }
 
 fn add_tally(conn: &mut Conn, desk: &mut Desk) {
-    let tally = conn.session.tally();
+    let tally = conn.tally();
     desk.tally.delivered += tally.delivered;
     desk.tally.queued_change += tally.queued_change;
 }
@@ -439,6 +498,13 @@ fn carry_out(conn: &mut Conn, desk: &mut Desk) {
                 if let Some(joining) = desk.join(conn.key, channel, from, token) {
                     conn.joins.retain(|joining| !joining.is_finished());
                     conn.joins.push(joining);
+                }
+            }
+            ActionKind::Pace { interval, ready_at } => {
+                if let Some(topic) = conn.topics.get(at)
+                    && let Some(owed) = desk.topics.pace(*topic, (conn.key.place, slot), interval, ready_at)
+                {
+                    conn.session.on_newest(slot, &owed);
                 }
             }
             ActionKind::Leave => {

@@ -161,6 +161,8 @@ pub struct Limits {
     pub queue_per_channel: usize,
     /// Bytes that wait for one client. Default: 1 MiB.
     pub queue_bytes: usize,
+    /// Bytes that wait for all clients of this replica together. Default: 256 MiB.
+    pub queue_bytes_total: usize,
 }
 
 impl Default for Limits {
@@ -181,6 +183,7 @@ impl Default for Limits {
             handshakes_per_second: 2000,
             queue_per_channel: 128,
             queue_bytes: 1 << 20,
+            queue_bytes_total: 256 << 20,
         }
     }
 }

@@ -81,7 +81,7 @@ impl Session {
             if taken >= max_bytes {
                 break;
             }
-            match subscription.next_item(now.instant) {
+            match subscription.next_item() {
                 None => break,
                 Some(Item::Run(run)) => {
                     taken += run.bytes();
@@ -106,21 +106,18 @@ impl Session {
         if subscription.wants_more() {
             self.join_on(slot);
         }
-        self.list(slot, now);
+        self.list(slot);
         taken
     }
 
-    /// Puts a channel where it belongs: among those to be written, or those that wait for their interval.
-    pub(super) fn list(&mut self, slot: u32, now: Now) {
-        let Some(subscription) = self.roster.at(slot) else { return };
-        if subscription.is_listed {
-            return;
-        }
-        if subscription.is_writable(now.instant) {
+    /// Puts a channel among those to be written, when it has something.
+    pub(super) fn list(&mut self, slot: u32) {
+        if let Some(subscription) = self.roster.at(slot)
+            && !subscription.is_listed
+            && subscription.is_writable()
+        {
             subscription.is_listed = true;
             self.ready.push_back(slot);
-        } else if let Some(due) = subscription.waits_until(now.instant) {
-            self.gated.insert((due, slot));
         }
     }
 
@@ -151,10 +148,16 @@ impl Session {
         }
     }
 
+    /// Bytes of answers and live events that wait.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.control_bytes + self.queued_bytes
+    }
+
     /// What has happened since this was last asked. Whoever asks adds it to the metrics.
     pub(crate) fn tally(&mut self) -> Tally {
-        let queued_change = self.queued_bytes as i64 - self.reported_bytes as i64;
-        self.reported_bytes = self.queued_bytes;
+        let waiting = self.waiting_bytes();
+        let queued_change = waiting as i64 - self.reported_bytes as i64;
+        self.reported_bytes = waiting;
         Tally { delivered: std::mem::take(&mut self.delivered), queued_change }
     }
 

@@ -213,8 +213,7 @@ impl Session {
                     && let Some(slot) = self.roster.slot(&terms.channel)
                 {
                     self.tell(envelope);
-                    self.gated.retain(|(_, other)| *other != slot);
-                    self.list(slot, now);
+                    self.list(slot);
                 }
             }
             Work::Subscribe(_) | Work::Unsubscribe(_) | Work::Joining { .. } => {}
@@ -223,7 +222,8 @@ impl Session {
 
     /// Renders `subscribed`; from here on events of the channel may be written.
     fn confirm(&mut self, terms: &Terms, answer: Answer, id: Option<&RequestId>, now: Now) -> Option<Bytes> {
-        let subscription = self.roster.get(&terms.channel)?;
+        let slot = self.roster.slot(&terms.channel)?;
+        let subscription = self.roster.at(slot)?;
         subscription.is_answered = true;
         let mut recovered = answer.recovered;
         if answer.is_again {
@@ -233,6 +233,11 @@ impl Session {
                 Start::After(after) => Some(after != Seq::ZERO && subscription.covers(after)),
                 Start::Since(_) => Some(false),
             };
+        }
+        if let Some(interval) = subscription.interval {
+            let ready_at = if subscription.has_items() { now.instant + interval } else { now.instant };
+            let kind = ActionKind::Pace { interval: Some(interval), ready_at };
+            self.actions.push(Action { channel: terms.channel.clone(), slot, kind });
         }
         let said = wire::Subscribed {
             id,
@@ -287,6 +292,11 @@ impl Session {
         }
         let token = self.new_token();
         let (slot, from) = if let Some(slot) = self.roster.slot(&terms.channel) {
+            if self.roster.at(slot).is_some_and(|subscription| subscription.interval.is_some()) {
+                // The new terms begin where every event is known. Until they do the newest one waits, without an interval.
+                let kind = ActionKind::Pace { interval: None, ready_at: now.instant };
+                self.actions.push(Action { channel: terms.channel.clone(), slot, kind });
+            }
             // Only to learn what is kept: the subscription goes on where it is.
             (slot, From::Live { snapshot: false })
         } else {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use akis_eventlog::{Joined, LogEvent, Notice, TERM_JUMP, links};
 use akis_model::{Kind, Seq};
@@ -77,8 +77,6 @@ pub(super) struct Subscription {
     replay: VecDeque<Item>,
     replay_bytes: usize,
     queue: Queue,
-    /// With an interval: when the next event may be written.
-    due: Option<Instant>,
 }
 
 impl Subscription {
@@ -97,7 +95,6 @@ impl Subscription {
             replay: VecDeque::new(),
             replay_bytes: 0,
             queue: Queue::default(),
-            due: None,
         }
     }
 
@@ -226,6 +223,16 @@ impl Subscription {
         run.events().iter().fold(Outcome::Taken, |outcome, event| outcome.and(self.on_event(event, pressure)))
     }
 
+    /// Takes the newest of live events; those before it were skipped by agreement.
+    pub(super) fn on_newest(&mut self, run: &Arc<Run>) -> Outcome {
+        if self.phase == Phase::Live && run.last() > self.position {
+            self.position = run.last();
+            self.queue.skip_events();
+            self.queue.push(Item::Run(Arc::clone(run)));
+        }
+        Outcome::Taken
+    }
+
     fn push_told(&mut self, item: Option<Item>) {
         match item {
             Some(Item::Gap { from, to, reason }) => self.queue.push_gap(from, to, reason),
@@ -309,22 +316,18 @@ impl Subscription {
     }
 
     /// Whether something may be written now.
-    pub(super) fn is_writable(&self, now: Instant) -> bool {
-        self.is_answered && self.has_items() && self.due.is_none_or(|due| due <= now)
+    pub(super) fn is_writable(&self) -> bool {
+        self.is_answered && self.has_items()
     }
 
-    /// When something may be written that has to wait for its interval.
-    pub(super) fn waits_until(&self, now: Instant) -> Option<Instant> {
-        self.due.filter(|due| self.is_answered && self.has_items() && *due > now)
-    }
-
-    fn has_items(&self) -> bool {
+    /// Whether something waits to be written.
+    pub(super) fn has_items(&self) -> bool {
         !self.replay.is_empty() || !self.queue.is_empty()
     }
 
     /// The next item to be written.
-    pub(super) fn next_item(&mut self, now: Instant) -> Option<Item> {
-        if !self.is_writable(now) {
+    pub(super) fn next_item(&mut self) -> Option<Item> {
+        if !self.is_writable() {
             return None;
         }
         let item = self.replay.pop_front().or_else(|| self.queue.pop())?;
@@ -332,9 +335,6 @@ impl Subscription {
             self.replay_bytes = 0;
         }
         self.written = item.position();
-        if let (Item::Event(_), Some(interval)) = (&item, self.interval) {
-            self.due = Some(now + interval);
-        }
         Some(item)
     }
 
@@ -365,6 +365,7 @@ impl Subscription {
         match self.replay.front().or_else(|| self.queue.front()) {
             // With an interval, positions were skipped on the way to it.
             Some(Item::Event(event)) if self.interval.is_some() => event.seq.before().max(self.written),
+            Some(Item::Run(run)) if self.interval.is_some() => run.first().before().max(self.written),
             _ => self.written,
         }
     }
@@ -389,6 +390,5 @@ impl Subscription {
         }
         self.queue.expand();
         self.interval = interval;
-        self.due = None;
     }
 }

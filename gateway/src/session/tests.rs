@@ -10,13 +10,14 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::solo::Solo;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const START_MS: i64 = 1_700_000_000_000;
 
 /// A session with a clock that only tests move, and joins that they answer.
 struct Bench {
-    session: Session,
+    solo: Solo,
     now: Now,
     joins: VecDeque<(Channel, From, u64)>,
     left: Vec<Channel>,
@@ -69,7 +70,7 @@ impl Bench {
         let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
         let now = Now { instant: Instant::now(), unix_ms: START_MS };
         let session = Session::new(Arc::new(Surroundings { config, auth, metrics }), grant, "r-1", now);
-        let mut bench = Self { session, now, joins: VecDeque::new(), left: Vec::new() };
+        let mut bench = Self { solo: Solo::new(session), now, joins: VecDeque::new(), left: Vec::new() };
         assert_eq!(bench.take().remove(0)["event"], "welcome");
         bench
     }
@@ -81,12 +82,12 @@ impl Bench {
     fn pass(&mut self, time: Duration) -> Vec<Value> {
         self.now.instant += time;
         self.now.unix_ms += time.as_millis() as i64;
-        self.session.on_tick(self.now, || Duration::from_millis(3));
+        self.solo.on_tick(self.now, || Duration::from_millis(3));
         self.take()
     }
 
     fn say(&mut self, request: &Value) -> Vec<Value> {
-        self.session.on_text(&request.to_string(), self.now);
+        self.solo.session.on_text(&request.to_string(), self.now);
         self.take()
     }
 
@@ -96,10 +97,11 @@ impl Bench {
 
     fn take_bytes(&mut self, max_bytes: usize) -> Vec<Value> {
         let mut out = Vec::new();
-        self.session.take(max_bytes, &mut out, self.now);
-        for action in self.session.actions() {
+        self.solo.session.take(max_bytes, &mut out, self.now);
+        for action in self.solo.actions() {
             match action.kind {
                 ActionKind::Join { from, token } => self.joins.push_back((action.channel, from, token)),
+                ActionKind::Pace { .. } => {}
                 ActionKind::Leave => self.left.push(action.channel),
             }
         }
@@ -108,7 +110,7 @@ impl Bench {
 
     fn answer(&mut self, result: Result<Joined, JoinError>) -> From {
         let (channel, from, token) = self.joins.pop_front().expect("a join");
-        self.session.on_joined(&channel, token, result, self.now);
+        self.solo.session.on_joined(&channel, token, result, self.now);
         from
     }
 
@@ -126,7 +128,7 @@ impl Bench {
     }
 
     fn notice(&mut self, name: &str, notice: &Notice) {
-        self.session.on_notice(&channel(name), notice, self.now);
+        self.solo.on_notice(&channel(name), notice, self.now);
     }
 }
 
@@ -146,7 +148,7 @@ fn answers_come_in_the_order_of_the_request() {
     assert_eq!(bench.say(&request), Vec::<Value>::new());
     let [first, second, third] = [0, 1, 2].map(|i| bench.joins[i].clone());
     for (which, at) in [(&third, 30), (&second, 20)] {
-        bench.session.on_joined(
+        bench.solo.session.on_joined(
             &which.0,
             which.2,
             Ok(joined(at, vec![event(which.0.as_str(), at + 1, None)])),
@@ -155,7 +157,7 @@ fn answers_come_in_the_order_of_the_request() {
     }
     bench.publish("a:3", 32);
     expect(&bench.take(), &[]);
-    bench.session.on_joined(&first.0, first.2, Ok(joined(10, Vec::new())), bench.now);
+    bench.solo.session.on_joined(&first.0, first.2, Ok(joined(10, Vec::new())), bench.now);
     let told = bench.take();
     expect(
         &told,
@@ -316,7 +318,7 @@ fn an_interval_lets_the_newest_through_and_holds_the_last_one_no_longer() {
     bench.publish("a:ticker", 7);
     bench.publish("a:ticker", 8);
     expect(&bench.pass(Duration::from_millis(100)), &[]);
-    assert_eq!(bench.session.deadline(bench.now), bench.now.instant + Duration::from_millis(150));
+    assert_eq!(bench.solo.deadline(bench.now), bench.now.instant + Duration::from_millis(150));
     bench.publish("a:ticker", 9);
     expect(&bench.pass(Duration::from_millis(150)), &[("price_tick", 9)]);
     bench.pass(Duration::from_millis(250));
@@ -385,9 +387,9 @@ fn bad_requests_are_answered_and_then_closed() {
     for _ in 0..2 {
         assert_eq!(bench.say(&json!({ "type": "nope" }))[0]["errorCode"], "UNKNOWN_TYPE");
     }
-    bench.session.on_binary(bench.now);
+    bench.solo.session.on_binary(bench.now);
     assert_eq!(bench.take()[0]["errorCode"], "BAD_REQUEST");
-    assert_eq!(bench.session.closing(), Some(CloseCode::BadRequests));
+    assert_eq!(bench.solo.session.closing(), Some(CloseCode::BadRequests));
     expect(&bench.say(&json!({ "type": "ping" })), &[]);
 }
 
@@ -401,10 +403,10 @@ fn a_flood_is_refused_and_then_closed() {
     assert_eq!(refused[0]["errorCode"], "RATE_LIMITED");
     assert_eq!(refused[0]["data"]["id"], 4);
     assert_eq!(refused[0]["data"]["retryAfterMs"], 1000);
-    assert!(!bench.session.on_control_frame(bench.now));
-    assert_eq!(bench.session.closing(), None);
+    assert!(!bench.solo.session.on_control_frame(bench.now));
+    assert_eq!(bench.solo.session.closing(), None);
     bench.say(&json!({ "type": "subscribe", "channels": ["a:b"] }));
-    assert_eq!(bench.session.closing(), Some(CloseCode::RateLimit));
+    assert_eq!(bench.solo.session.closing(), Some(CloseCode::RateLimit));
     assert!(bench.joins.is_empty(), "a message that is refused is not carried out");
 }
 
@@ -419,16 +421,16 @@ fn a_token_is_warned_of_ends_all_channels_and_then_the_socket() {
     bench.publish("a:b", 6);
     bench.now.instant += Duration::from_secs(15);
     bench.now.unix_ms += 15_000;
-    bench.session.on_tick(bench.now, Duration::default);
+    bench.solo.on_tick(bench.now, Duration::default);
     let told: Vec<_> = bench.take().into_iter().filter(|e| e["event"] != "heartbeat").collect();
     expect(&told, &[("unsubscribed", 0)]);
     assert_eq!(told[0]["errorCode"], "TOKEN_EXPIRED");
     let told = bench.say(&json!({ "type": "subscribe", "channels": ["a:b"] }));
     assert_eq!(told[0]["errorCode"], "TOKEN_EXPIRED");
     bench.pass(Duration::from_secs(9));
-    assert_eq!(bench.session.closing(), None);
+    assert_eq!(bench.solo.session.closing(), None);
     bench.pass(Duration::from_secs(1));
-    assert_eq!(bench.session.closing(), Some(CloseCode::Token));
+    assert_eq!(bench.solo.session.closing(), Some(CloseCode::Token));
 }
 
 #[test]
@@ -483,7 +485,7 @@ fn a_slow_client_is_told_what_it_missed_by_kind() {
         bench.publish("a:trades", n);
     }
     assert_eq!(bench.take().len(), 12, "a burst is no slowness while the socket takes it");
-    bench.session.set_blocked(true);
+    bench.solo.session.set_blocked(true);
     for n in 7..=12 {
         bench.publish("a:ticker", n);
         bench.publish("a:trades", n);
@@ -505,18 +507,18 @@ fn a_slow_client_is_told_what_it_missed_by_kind() {
 
     let mut bench = Bench::new(limits, 3600);
     bench.subscribe("job:1", 0);
-    bench.session.set_blocked(true);
+    bench.solo.session.set_blocked(true);
     for n in 1..=4 {
         bench.publish("job:1", n);
     }
-    assert_eq!(bench.session.closing(), Some(CloseCode::Slow), "applications' events are never thinned");
+    assert_eq!(bench.solo.session.closing(), Some(CloseCode::Slow), "applications' events are never thinned");
 }
 
 #[test]
 fn terms_and_gaps_outlive_what_is_dropped_around_them() {
     let mut bench = Bench::new(Limits { queue_per_channel: 2, ..Limits::default() }, 3600);
     bench.subscribe("a:ticker", 0);
-    bench.session.set_blocked(true);
+    bench.solo.session.set_blocked(true);
     bench.publish("a:ticker", 1);
     bench.notice("a:ticker", &Notice::Event(event("a:ticker", 3 * TERM, Some(1))));
     for n in 1..4 {
@@ -542,15 +544,15 @@ fn bytes_are_bounded_whatever_waits() {
     for n in 1..200 {
         bench.publish("a:ticker", n);
         bench.publish("a:trades", n);
-        assert!(bench.session.queued_bytes <= 4000);
+        assert!(bench.solo.session.queued_bytes <= 4000);
     }
-    assert_eq!(bench.session.closing(), None);
+    assert_eq!(bench.solo.session.closing(), None);
     check_followed(&bench.take(), &[("a:ticker", 0), ("a:trades", 0)]);
     bench.subscribe("job:1", 0);
     for n in 1..200 {
         bench.publish("job:1", n);
     }
-    assert_eq!(bench.session.closing(), Some(CloseCode::Slow));
+    assert_eq!(bench.solo.session.closing(), Some(CloseCode::Slow));
 }
 
 #[test]
@@ -558,20 +560,20 @@ fn reading_stops_while_answers_wait() {
     let mut bench = Bench::usual();
     let channels: Vec<String> = (0..200).map(|n| format!("a:{n}")).collect();
     for _ in 0..3 {
-        assert!(bench.session.wants_input());
-        bench.session.on_text(&json!({ "type": "unsubscribe", "channels": channels }).to_string(), bench.now);
+        assert!(bench.solo.session.wants_input());
+        bench.solo.session.on_text(&json!({ "type": "unsubscribe", "channels": channels }).to_string(), bench.now);
     }
-    bench.session.on_text(&json!({ "type": "subscribe", "channels": channels }).to_string(), bench.now);
+    bench.solo.session.on_text(&json!({ "type": "subscribe", "channels": channels }).to_string(), bench.now);
     for _ in 0..2 {
-        bench.session.on_text(&json!({ "type": "subscribe", "channels": channels }).to_string(), bench.now);
+        bench.solo.session.on_text(&json!({ "type": "subscribe", "channels": channels }).to_string(), bench.now);
     }
-    assert!(!bench.session.wants_input(), "600 steps wait for 16 joins");
+    assert!(!bench.solo.session.wants_input(), "600 steps wait for 16 joins");
     bench.take();
     while !bench.joins.is_empty() {
         bench.answer(Ok(joined(0, Vec::new())));
         bench.take();
     }
-    assert!(bench.session.wants_input());
+    assert!(bench.solo.session.wants_input());
 }
 
 #[test]
@@ -580,13 +582,27 @@ fn heartbeats_and_news_of_the_connection() {
     let told = bench.pass(Duration::from_secs(5));
     assert_eq!(told[0]["event"], "heartbeat");
     assert_eq!(told[0]["data"], json!({ "serverTs": START_MS + 5000, "tailAgeMs": 3 }));
-    bench.session.on_upstream(false, bench.now);
-    bench.session.on_upstream(true, bench.now);
-    bench.session.drain(Duration::from_secs(3), Duration::from_secs(20), bench.now);
+    bench.solo.session.on_upstream(false, bench.now);
+    bench.solo.session.on_upstream(true, bench.now);
+    bench.solo.session.drain(Duration::from_secs(20), bench.now);
     let told = bench.take();
     assert_eq!(told[0]["errorCode"], "UPSTREAM_UNAVAILABLE");
     assert_eq!(told[1]["ok"], true);
-    assert_eq!(told[2]["data"], json!({ "reconnectAfterMs": 3000, "deadlineMs": 20_000 }));
+    assert_eq!(told[2]["event"], "draining");
+    assert_eq!(told[2]["data"]["deadlineMs"], 20_000);
+}
+
+#[test]
+fn a_drain_spreads_its_clients_over_the_first_part_of_its_time() {
+    let mut bench = Bench::usual();
+    let mut eighths = [0; 8];
+    for _ in 0..400 {
+        bench.solo.session.drain(Duration::from_secs(20), bench.now);
+        let after_ms = bench.take()[0]["data"]["reconnectAfterMs"].as_u64().unwrap();
+        assert!(after_ms <= 16_000, "the last fifth is for those that are slow to leave");
+        eighths[(after_ms as usize * 8 / 16_001).min(7)] += 1;
+    }
+    assert!(eighths.iter().all(|count| *count > 0), "{eighths:?}");
 }
 
 /// What every client relies on: positions rise, and nothing is skipped without a word.
@@ -650,10 +666,10 @@ proptest! {
                     ends[channel] = n;
                 }
                 Move::Write(bytes) => told.extend(bench.take_bytes(bytes)),
-                Move::Block(is_blocked) => bench.session.set_blocked(is_blocked),
+                Move::Block(is_blocked) => bench.solo.session.set_blocked(is_blocked),
             }
-            prop_assert!(bench.session.queued_bytes <= 3000);
-            prop_assert_eq!(bench.session.closing(), None);
+            prop_assert!(bench.solo.session.queued_bytes <= 3000);
+            prop_assert_eq!(bench.solo.session.closing(), None);
         }
         told.extend(bench.take());
         check_followed(&told, &names.map(|name| (name, 10)));
@@ -661,6 +677,6 @@ proptest! {
             let last = told.iter().rev().find(|e| e["channel"] == *name).map_or(10, |e| e["seq"].as_u64().unwrap());
             prop_assert_eq!(last, end, "the newest is never held back");
         }
-        prop_assert_eq!(bench.session.queued_bytes, 0);
+        prop_assert_eq!(bench.solo.session.queued_bytes, 0);
     }
 }

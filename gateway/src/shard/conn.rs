@@ -16,7 +16,7 @@ use super::inbox::ConnKey;
 use super::liveness::{Liveness, Verdict};
 use crate::clock::Now;
 use crate::server::Seat;
-use crate::session::Session;
+use crate::session::{Session, Tally};
 use crate::ws::{Decoder, FrameError, Incoming, Rules, put_close, put_ping, put_pong};
 
 /// Bytes of envelopes taken from the session for one write.
@@ -42,6 +42,8 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(super) enum End {
     /// With this code, still to be said.
     Close(CloseCode),
+    /// With this code, which cannot be said: the socket takes nothing, and what waits for it must not be kept.
+    Cut(CloseCode),
     /// The other side is gone, or nothing more can be said.
     Gone,
 }
@@ -85,6 +87,8 @@ pub(super) struct Conn {
     /// Whole frames that the socket has not taken, and how much of them it has.
     unsent: Vec<u8>,
     sent: usize,
+    /// As much of it as has been told by [`Conn::tally`].
+    reported: usize,
     stuck_since: Option<Instant>,
     written_at: Option<Instant>,
     pong: Option<Box<[u8]>>,
@@ -119,6 +123,7 @@ impl Conn {
             joins: Vec::new(),
             unsent: Vec::new(),
             sent: 0,
+            reported: 0,
             stuck_since: None,
             written_at: None,
             pong: None,
@@ -152,6 +157,41 @@ impl Conn {
     /// Bytes that the socket has not taken.
     pub(super) fn unsent_bytes(&self) -> usize {
         self.unsent.len() - self.sent
+    }
+
+    /// Bytes that wait for the client, whether or not they have been framed.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.unsent_bytes() + self.session.waiting_bytes()
+    }
+
+    /// What has happened since this was last asked.
+    pub(super) fn tally(&mut self) -> Tally {
+        let Tally { delivered, queued_change } = self.session.tally();
+        let unsent = self.unsent_bytes();
+        let unsent_change = unsent as i64 - self.reported as i64;
+        self.reported = unsent;
+        Tally { delivered, queued_change: queued_change + unsent_change }
+    }
+
+    /// Drops everything that waits: nothing more can be said.
+    pub(super) fn give_up(&mut self) {
+        self.session.give_up();
+        self.unsent = Vec::new();
+        self.sent = 0;
+    }
+
+    /// How it stands, for the metrics.
+    pub(super) fn state(&self) -> &'static str {
+        match (self.is_leaving(), self.stuck_since.is_some()) {
+            (true, _) => "leaving",
+            (false, true) => "blocked",
+            (false, false) => "open",
+        }
+    }
+
+    /// Whether there is something to write and the socket takes it.
+    pub(super) fn can_write(&self) -> bool {
+        self.unsent.is_empty() && self.session.has_output()
     }
 
     /// Reads what there is and hands whole messages to the session, as long as it wants them. With `is_closing` until the socket says
@@ -232,8 +272,7 @@ impl Conn {
         if !has_control && !self.session.has_output() {
             return Ok(None);
         }
-        if let Some(at) = self.written_at.map(|at| at + desk.pace.current())
-            && at > now.instant
+        if let Some(at) = desk.pace.writes_at(self.written_at, now.instant)
             && !has_control
         {
             return Ok(Some(at));
@@ -310,11 +349,8 @@ impl Conn {
 
     /// Begins the drain: the client is told, and closed when the time is over.
     pub(super) fn drain(&mut self, period: Duration, now: Now) {
-        // Clients come back elsewhere in the first part of the time; the rest is for those that are slow to.
-        let latest = period.as_millis() as u64 * 4 / 5;
-        let reconnect_after = Duration::from_millis(fastrand::u64(0..=latest));
         self.drain_ends_at = Some(now.instant + period);
-        self.session.drain(reconnect_after, period, now);
+        self.session.drain(period, now);
     }
 
     /// Says what is still to be said, and the close. The session has nothing to say after that.

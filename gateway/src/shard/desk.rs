@@ -25,7 +25,7 @@ const TAIL_AGE_FOR: Duration = Duration::from_millis(20);
 
 /// Counts since they were last added to the metrics: connections must not meet on the metrics' atomics.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct Counts {
     pub(super) delivered: u64,
     pub(super) queued_change: i64,
     pub(super) writes: u64,
@@ -46,7 +46,9 @@ pub(super) struct Desk {
     pub(super) pace: Pace,
     pub(super) max_message: usize,
     pub(super) inflater: Inflater,
-    pub(super) tally: Tally,
+    pub(super) tally: Counts,
+    /// Bytes that wait for the clients of this shard.
+    pub(super) waiting: i64,
     tail_age: Option<(Instant, Duration)>,
 }
 
@@ -70,7 +72,8 @@ impl Desk {
             pace: Pace::new(config.coalesce, config.coalesce_max, Instant::now()),
             max_message: config.limits.message_bytes,
             inflater: Inflater::default(),
-            tally: Tally::default(),
+            tally: Counts::default(),
+            waiting: 0,
             tail_age: None,
             context,
         }
@@ -133,13 +136,14 @@ impl Desk {
     /// Adds the counts to the metrics.
     pub(super) fn report(&mut self) {
         let metrics = &self.context.surroundings.metrics;
-        let Tally { delivered, queued_change, writes, written_bytes } = std::mem::take(&mut self.tally);
+        let Counts { delivered, queued_change, writes, written_bytes } = std::mem::take(&mut self.tally);
         if writes > 0 || written_bytes > 0 {
             metrics.deliveries.inc_by(delivered);
             metrics.writes.inc_by(writes);
             metrics.written_bytes.inc_by(written_bytes);
         }
         if queued_change != 0 {
+            self.waiting += queued_change;
             metrics.queued_bytes.add(queued_change);
         }
     }

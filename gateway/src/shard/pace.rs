@@ -33,6 +33,11 @@ impl Pace {
         self.current
     }
 
+    /// The moment at which a connection that was written at `written_at` may be written again; `None` when that is now.
+    pub(super) fn writes_at(&self, written_at: Option<Instant>, now: Instant) -> Option<Instant> {
+        written_at.map(|at| at + self.current).filter(|at| *at > now)
+    }
+
     /// Takes note of a turn of work. Gives the time when it has changed.
     pub(super) fn worked(&mut self, from: Instant, to: Instant) -> Option<Duration> {
         self.worked += to.duration_since(from);
@@ -77,6 +82,19 @@ mod tests {
         assert_eq!(run(&mut pace, &mut now, 95), 40 * MS);
         assert_eq!(run(&mut pace, &mut now, 70), 40 * MS, "between the two marks it stays");
         assert_eq!(run(&mut pace, &mut now, 10), 5 * MS);
+    }
+
+    #[test]
+    fn a_quiet_connection_is_written_at_once_and_a_busy_one_gathers() {
+        let start = Instant::now();
+        let mut pace = Pace::new(5 * MS, 40 * MS, start);
+        assert_eq!(pace.writes_at(None, start), None, "nothing was written yet");
+        assert_eq!(pace.writes_at(Some(start), start + MS), Some(start + 5 * MS));
+        assert_eq!(pace.writes_at(Some(start), start + 5 * MS), None, "the time is over");
+        let mut now = start;
+        run(&mut pace, &mut now, 100);
+        assert_eq!(pace.writes_at(Some(now), now), Some(now + 40 * MS), "a busy core gathers for longer");
+        assert_eq!(Pace::new(Duration::ZERO, 40 * MS, start).writes_at(Some(start), start), None);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::text::{COMMENT, RETRY, put};
 use crate::clock::Now;
 use crate::context::Context;
 use crate::guest::Guest;
+use crate::session::Surroundings;
 
 /// Bytes of envelopes taken from the session for one piece.
 const PIECE_BYTES: usize = 64 << 10;
@@ -137,7 +138,7 @@ impl Writer {
     /// Does everything that can be done without waiting.
     fn advance(&mut self, now: Now) -> Option<End> {
         let replica = Arc::clone(&self.context.replica);
-        self.guest.session().on_tick(now, || replica.tail_age());
+        self.guest.on_tick(now, || replica.tail_age());
         self.guest.carry_out();
         loop {
             if self.piece.is_empty() {
@@ -208,16 +209,17 @@ impl Writer {
 
     fn begin_drain(&mut self) {
         let period = self.context.surroundings.config.drain;
-        // As for sockets: clients come back elsewhere in the first part of the time.
-        let latest = period.as_millis() as u64 * 4 / 5;
-        let reconnect_after = Duration::from_millis(fastrand::u64(0..=latest));
         let now = Now::read();
         self.drain_ends_at = Some(now.instant + period);
-        self.guest.session().drain(reconnect_after, period, now);
+        self.guest.session().drain(period, now);
     }
 
     fn check_times(&self, now: Now) -> Option<End> {
         if self.waits_since.is_some_and(|since| now.instant >= since + STUCK_AFTER) {
+            return Some(End::Close(CloseCode::Slow));
+        }
+        let Surroundings { config, metrics, .. } = &*self.context.surroundings;
+        if self.is_blocked && metrics.is_overfull(config.limits.queue_bytes_total) {
             return Some(End::Close(CloseCode::Slow));
         }
         // A fresh token comes with a new request.
@@ -229,10 +231,7 @@ impl Writer {
 
     /// The next moment at which something is due.
     fn wake_at(&self, now: Now) -> Instant {
-        let (deadline, has_output) = {
-            let session = self.guest.session();
-            (session.deadline(now), session.has_output())
-        };
+        let (deadline, has_output) = (self.guest.deadline(now), self.guest.session().has_output());
         let coalesced = self.coalesces_until().filter(|_| has_output && self.piece.is_empty());
         let patience = if self.is_blocked { STUCK_AFTER } else { BLOCKED_AFTER };
         let waits_until = self.waits_since.map(|since| since + patience);

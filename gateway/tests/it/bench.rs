@@ -27,6 +27,7 @@ pub(crate) struct Bench {
     pub(crate) drain: CancellationToken,
     pub(crate) stop: CancellationToken,
     pub(crate) served: JoinHandle<std::io::Result<()>>,
+    registry: prometheus::Registry,
 }
 
 impl Bench {
@@ -76,11 +77,20 @@ impl Bench {
             let (gateway, drain, stop) = (Arc::clone(&gateway), drain.clone(), stop.clone());
             tokio::spawn(async move { gateway.serve(listener, drain, stop).await })
         };
-        Self { store, gateway, address, drain, stop, served }
+        Self { store, gateway, address, drain, stop, served, registry }
     }
 
     async fn wait_until_ready(&self) {
         wait_until(SOON, "the gateway is ready", async || self.gateway.readiness().is_ok()).await.unwrap();
+    }
+
+    /// The sum of a metric over those of its labels that `is_wanted` says yes to.
+    pub(crate) fn metric(&self, name: &str, is_wanted: impl Fn(&str) -> bool) -> f64 {
+        let families = self.registry.gather();
+        let family = families.iter().filter(|family| family.name() == format!("akis_gateway_{name}"));
+        let metrics = family.flat_map(|family| family.get_metric());
+        let wanted = metrics.filter(|m| m.get_label().is_empty() || m.get_label().iter().any(|l| is_wanted(l.value())));
+        wanted.map(|m| m.get_gauge().get_value() + m.get_counter().get_value()).sum()
     }
 
     pub(crate) fn url(&self) -> String {

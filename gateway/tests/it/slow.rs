@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use akis_testkit::wait_until;
 use serde_json::json;
 
 use crate::bench::{Bench, SOON, next, subscribe};
@@ -63,6 +64,37 @@ async fn a_slow_client_of_an_application_is_closed() {
     subscribe(&mut slow, json!("job:1")).await;
     flood(&bench, "job:1").await;
     assert_eq!(slow.closed(SOON).await.unwrap(), 4413);
+}
+
+#[tokio::test]
+async fn what_waits_for_all_clients_together_is_bounded() {
+    const TOTAL: usize = 2 << 20;
+    let bench = Bench::with(|config| config.limits.queue_bytes_total = TOTAL).await;
+    let mut slow = Vec::new();
+    for _ in 0..12 {
+        let mut client = bench.client().await;
+        subscribe(&mut client, json!("a:b:trades")).await;
+        slow.push(client);
+    }
+    let mut quick = bench.client().await;
+    let begun = subscribe(&mut quick, json!("a:b:trades")).await.seq();
+    let mut most = 0.0;
+    let reading = async {
+        for n in 1..=EVENTS as u64 {
+            assert_eq!(next(&mut quick).await.seq(), begun + n);
+            most = bench.metric("queued_bytes", |_| true).max(most);
+        }
+    };
+    let (_, ()) = tokio::join!(flood(&bench, "a:b:trades"), reading);
+    let closed = bench.metric("closes_total", |code| code == "4413");
+    assert!(closed >= 6.0, "12 clients with 1 MiB each do not fit: {closed}");
+    // What one turn of the shards brings is counted before the slowest give way.
+    assert!(most < 1.5 * TOTAL as f64, "{most} bytes waited");
+    wait_until(SOON, "connections are counted by state", async || {
+        bench.metric("connection_states", |state| state == "open" || state == "blocked") == 13.0 - closed
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]

@@ -160,3 +160,35 @@ async fn a_stop_ends_at_once() {
     assert!(started.elapsed() < Duration::from_secs(5));
     assert_eq!(client.closed(SOON).await.unwrap(), 1001);
 }
+
+#[tokio::test]
+async fn those_who_share_an_interval_are_given_the_same_events() {
+    let bench = Bench::start().await;
+    let mut clients = Vec::new();
+    for _ in 0..8 {
+        let mut client = bench.client().await;
+        subscribe(&mut client, json!({ "channel": "a:b:ticker", "interval": 300 })).await;
+        clients.push(client);
+    }
+    let mut last = 0;
+    for n in 0..200 {
+        last = bench.append("a:b:ticker", n).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut given = std::collections::BTreeMap::<u64, usize>::new();
+    for client in &mut clients {
+        let mut position = 0;
+        while position < last {
+            let seq = event(client).await.seq();
+            assert!(seq > position, "positions rise");
+            position = seq;
+            *given.entry(seq).or_default() += 1;
+        }
+    }
+    // A shard for each core keeps a group of its own.
+    let shards = std::thread::available_parallelism().map_or(1, usize::from);
+    let events = given.len();
+    let deliveries: usize = given.values().sum();
+    assert!(events * clients.len() <= deliveries * shards, "{events} events for {deliveries} deliveries");
+    assert_eq!(given.get(&last), Some(&clients.len()), "the last one reaches everybody");
+}

@@ -27,6 +27,9 @@ const MAX_COUNT: usize = 10_000_000;
 /// The same for sizes.
 const MAX_BYTES: usize = 1 << 30;
 
+/// Largest size of what all clients share.
+const MAX_TOTAL_BYTES: usize = 1 << 40;
+
 const REDIS_SCHEMES: [&str; 6] =
     ["redis", "rediss", "redis-sentinel", "rediss-sentinel", "redis-cluster", "rediss-cluster"];
 
@@ -128,6 +131,7 @@ fn limits(r: &mut Reader) -> Limits {
     let publish_bytes = bytes("publish_bytes", default.publish_bytes);
     let event_bytes = bytes("event_bytes", default.event_bytes);
     let queue_bytes = bytes("queue_bytes", default.queue_bytes);
+    let total = "gateway.limits.queue_bytes_total";
     let header_timeout = "gateway.limits.header_timeout";
     Limits {
         channels,
@@ -145,6 +149,7 @@ fn limits(r: &mut Reader) -> Limits {
         handshakes_per_second,
         queue_per_channel,
         queue_bytes,
+        queue_bytes_total: r.size(total, 256..=MAX_TOTAL_BYTES).unwrap_or(default.queue_bytes_total),
     }
 }
 

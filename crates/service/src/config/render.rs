@@ -55,6 +55,7 @@ fn limits(limits: &Limits) -> Value {
         ("handshakes_per_second", limits.handshakes_per_second.into()),
         ("queue_per_channel", count(limits.queue_per_channel)),
         ("queue_bytes", render_size(limits.queue_bytes).into()),
+        ("queue_bytes_total", render_size(limits.queue_bytes_total).into()),
     ])
 }
 

@@ -28,6 +28,7 @@ const KEYS: &[&str] = &[
     "gateway.limits.handshakes_per_second",
     "gateway.limits.queue_per_channel",
     "gateway.limits.queue_bytes",
+    "gateway.limits.queue_bytes_total",
     "admin.listen",
     "auth.secret",
     "auth.keys",

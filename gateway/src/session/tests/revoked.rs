@@ -5,7 +5,7 @@ use crate::auth::Revocation;
 
 fn revoke(bench: &Bench, data: &Value) {
     let revocation = Revocation::parse("revoke", &data.to_string()).unwrap().unwrap();
-    bench.session.surroundings.auth.revocations().add(revocation, bench.now.unix_ms);
+    bench.solo.session.surroundings.auth.revocations().add(revocation, bench.now.unix_ms);
 }
 
 fn named(jti: &str) -> String {
@@ -33,10 +33,10 @@ fn all_channels_end_and_after_a_while_the_socket() {
     let refused = bench.say(&json!({ "type": "subscribe", "channels": ["a:1"] }));
     assert_eq!((&refused[0]["event"], &refused[0]["errorCode"]), (&json!("subscribe_error"), &json!("TOKEN_INVALID")));
     bench.pass(Duration::from_millis(9_999));
-    assert_eq!(bench.session.closing(), None);
-    assert!(bench.session.deadline(bench.now) <= bench.now.instant + Duration::from_millis(1));
+    assert_eq!(bench.solo.session.closing(), None);
+    assert!(bench.solo.session.deadline(bench.now) <= bench.now.instant + Duration::from_millis(1));
     bench.pass(Duration::from_millis(1));
-    assert_eq!(bench.session.closing(), Some(CloseCode::Token));
+    assert_eq!(bench.solo.session.closing(), Some(CloseCode::Token));
 }
 
 #[test]
@@ -53,15 +53,15 @@ fn another_token_of_the_subject_saves_the_session() {
     bench.subscribe("a:1", 6);
     bench.pass(Duration::from_secs(4));
     bench.pass(Duration::from_secs(11));
-    assert_eq!(bench.session.closing(), None);
+    assert_eq!(bench.solo.session.closing(), None);
 }
 
 #[test]
 fn a_session_that_begins_between_check_and_revocation_ends_too() {
     let mut bench = Bench::usual();
     revoke(&bench, &json!({ "sub": "alice", "until": START_MS + 60_000 }));
-    let (surroundings, grant) = (Arc::clone(&bench.session.surroundings), bench.session.grant.clone());
-    bench.session = Session::new(surroundings, grant, "r-2", bench.now);
+    let (surroundings, grant) = (Arc::clone(&bench.solo.session.surroundings), bench.solo.session.grant.clone());
+    bench.solo.session = Session::new(surroundings, grant, "r-2", bench.now);
     assert_eq!(bench.take().remove(0)["event"], "welcome");
     let refused = bench.say(&json!({ "type": "subscribe", "channels": ["a:1"] }));
     assert_eq!(refused[0]["errorCode"], "TOKEN_INVALID");
