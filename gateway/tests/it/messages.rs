@@ -169,3 +169,25 @@ async fn heartbeats_come_without_being_asked_for() {
         assert!(beat.data()["tailAgeMs"].as_u64().unwrap() < 10_000);
     }
 }
+
+#[tokio::test]
+async fn two_hundred_channels_in_one_message_are_answered_in_order() {
+    let bench = Bench::start().await;
+    let mut client = bench.client().await;
+    let names: Vec<String> = (0..200).map(|n| format!("a:{n}")).collect();
+    for n in [3, 150] {
+        bench.append(&names[n], n).await;
+    }
+    ask(&mut client, json!({ "type": "subscribe", "id": "all", "channels": names })).await;
+    for name in &names {
+        let told = client.next_event("subscribed", SOON).await.unwrap();
+        assert_eq!((told.channel(), &told.data()["id"]), (name.as_str(), &json!("all")));
+    }
+    ask(&mut client, json!({ "type": "subscribe", "channels": ["b:1"] })).await;
+    let refused = client.next_event("subscribe_error", SOON).await.unwrap();
+    assert_eq!(refused.error_code(), "CHANNEL_LIMIT");
+    ask(&mut client, json!({ "type": "unsubscribe", "id": 2, "channels": names })).await;
+    for name in &names {
+        assert_eq!(client.next_event("unsubscribed", SOON).await.unwrap().channel(), name);
+    }
+}
