@@ -28,16 +28,20 @@ mod config;
 #[cfg(test)]
 mod fixtures;
 mod glimpse;
+mod half_days;
 pub mod itch;
 mod lines;
 mod link;
 pub mod mold;
 mod probe;
+mod recorded;
 mod session;
 pub mod sim;
 pub mod soup;
 mod stream;
 
 pub use config::{Config, Lines, Transport, check};
+pub use half_days::{HalfDays, half_days};
 pub use probe::probe;
+pub use recorded::Recorded;
 pub use session::run;

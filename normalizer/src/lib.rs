@@ -5,6 +5,7 @@
 //! [`replay`] from recordings, and [`observe`] runs a session so that it can be recorded.
 
 mod binance;
+mod bist;
 mod book;
 // Its users are the venues that send no candles of every length.
 #[allow(dead_code, unused_imports)]

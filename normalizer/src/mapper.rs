@@ -1,9 +1,11 @@
 //! What every venue's mapper is: frames in, updates out, with no I/O and no clock of its own.
 
-use akis_connectors::{RawFrame, Request};
+use akis_connectors::recording::Header;
+use akis_connectors::{Own, RawFrame, Request};
 use akis_model::{Candle, Channel, Kind};
 
 use crate::binance;
+use crate::bist;
 use crate::update::Update;
 
 /// Turns the frames of one venue into updates.
@@ -13,6 +15,12 @@ use crate::update::Update;
 pub trait Mapper: Send {
     /// Lets in the symbols that were asked for, in the venue's spelling; `None`: every symbol that comes.
     fn admit(&mut self, symbols: Option<&[String]>, kinds: &[Kind]);
+
+    /// Takes what only this venue is configured with.
+    fn configure(&mut self, _own: &Own) {}
+
+    /// Takes note of the header of the recording whose frames come next; live frames have none.
+    fn on_header(&mut self, _header: &Header) {}
 
     /// The channels of the symbols that were let in by name.
     fn channels(&self) -> Vec<Channel>;
@@ -66,6 +74,8 @@ pub enum Reason {
     BadLine,
     /// A binary frame where the venue sends text.
     NotText,
+    /// A text frame where the venue sends bytes.
+    NotBinary,
     /// Cut or broken JSON.
     NotJson,
     /// A field is missing or has the wrong type.
@@ -82,6 +92,8 @@ pub enum Reason {
     OutOfRange,
     /// The best bid is not below the best ask.
     Crossed,
+    /// A change of an order that the book does not have, or has already, or has less of.
+    Misfit,
     /// Seen before.
     Duplicate,
     /// Older than what was seen before.
@@ -94,9 +106,10 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for tables and metrics.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::BadLine,
         Self::NotText,
+        Self::NotBinary,
         Self::NotJson,
         Self::BadShape,
         Self::UnknownEvent,
@@ -105,6 +118,7 @@ impl Reason {
         Self::BadNumber,
         Self::OutOfRange,
         Self::Crossed,
+        Self::Misfit,
         Self::Duplicate,
         Self::Stale,
         Self::UnusedSnapshot,
@@ -116,6 +130,7 @@ impl Reason {
         match self {
             Self::BadLine => "bad_line",
             Self::NotText => "not_text",
+            Self::NotBinary => "not_binary",
             Self::NotJson => "not_json",
             Self::BadShape => "bad_shape",
             Self::UnknownEvent => "unknown_event",
@@ -124,6 +139,7 @@ impl Reason {
             Self::BadNumber => "bad_number",
             Self::OutOfRange => "out_of_range",
             Self::Crossed => "crossed",
+            Self::Misfit => "misfit",
             Self::Duplicate => "duplicate",
             Self::Stale => "stale",
             Self::UnusedSnapshot => "unused_snapshot",
@@ -148,6 +164,8 @@ pub enum Resync {
     Overflow,
     /// The connection ended, so whether diffs are missing is unknown.
     Connection,
+    /// A change did not fit the book.
+    Misfit,
 }
 
 impl Resync {
@@ -158,6 +176,7 @@ impl Resync {
             Self::Crossed => "crossed",
             Self::Overflow => "overflow",
             Self::Connection => "connection",
+            Self::Misfit => "misfit",
         }
     }
 }
@@ -168,6 +187,7 @@ pub fn mapper(recorded_as: (&str, &str)) -> Option<Box<dyn Mapper>> {
     match recorded_as {
         ("binance", "spot") => Some(Box::new(binance::Binance::new(binance::Market::SPOT))),
         ("binance", "usdm") => Some(Box::new(binance::Binance::new(binance::Market::USDM))),
+        ("bist", "equities") => Some(Box::<bist::Bist>::default()),
         _ => None,
     }
 }

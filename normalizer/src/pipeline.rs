@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use akis_connectors::recording::Header;
 use akis_connectors::{RawFrame, Request};
 use akis_eventlog::Event;
 use akis_model::{Body, Channel, ChannelState, Kind};
@@ -53,6 +54,11 @@ impl Pipeline {
     pub(crate) fn admit(&mut self, symbols: Option<&[String]>, kinds: &[Kind]) {
         self.mapper.admit(symbols, kinds);
         self.channels.extend(self.mapper.channels());
+    }
+
+    /// See [`Mapper::on_header`].
+    pub(crate) fn on_header(&mut self, header: &Header) {
+        self.mapper.on_header(header);
     }
 
     /// The channels that are known.

@@ -104,6 +104,7 @@ impl<W: Write> Run<'_, W> {
                 None => return Err(ReplayError::UnknownMarket { venue: key.0, market: key.1 }),
             },
         };
+        player.pipeline.on_header(header);
         // No kinds: what a recording does not hold is not missing either.
         player.pipeline.admit(header.symbols.as_deref(), &[] as &[Kind]);
         for frame in frames {

@@ -59,7 +59,8 @@ pub async fn run(
     metrics: Metrics,
     cancel: CancellationToken,
 ) -> Result<(), RunError> {
-    let mapper = mapper(venue.recorded_as).ok_or(RunError::NoMapper(venue.name))?;
+    let mut mapper = mapper(venue.recorded_as).ok_or(RunError::NoMapper(venue.name))?;
+    mapper.configure(&settings.own);
     let mut pipeline = Pipeline::new(mapper, true);
     let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|&kind| settings.wants(kind)).collect();
     pipeline.admit(Some(&settings.symbols), &kinds);

@@ -2,8 +2,8 @@
 
 use akis_eventlog::Event;
 use akis_model::{
-    Body, BodyError, Book, Candle, Channel, ChannelState, ChannelStatus, ErrorCode, Outcome, PriceTick, Provenance,
-    TimeSource, Trade,
+    AuctionTick, Body, BodyError, Book, Candle, Channel, ChannelState, ChannelStatus, ErrorCode, MarketStatus, Outcome,
+    PriceTick, Provenance, TimeSource, Trade,
 };
 
 /// One event of a channel.
@@ -24,12 +24,16 @@ pub struct Update {
 pub enum Payload {
     /// `price_tick`
     PriceTick(Box<PriceTick>),
+    /// `price_tick` while an auction is on
+    Auction(Box<AuctionTick>),
     /// `trade`
     Trade(Trade),
     /// `orderbook`
     Book(Book),
     /// `candle_update`
     Candle(Candle),
+    /// `market_status`
+    Market(MarketStatus),
     /// `channel_status`
     Status(ChannelStatus),
 }
@@ -52,9 +56,11 @@ impl Update {
         let (ts, channel) = (self.ts, &self.channel);
         let body = match &self.payload {
             Payload::PriceTick(tick) => Body::render(ts, "price_tick", channel, Outcome::Ok, tick.as_ref()),
+            Payload::Auction(tick) => Body::render(ts, "price_tick", channel, Outcome::Ok, tick.as_ref()),
             Payload::Trade(trade) => Body::render(ts, "trade", channel, Outcome::Ok, trade),
             Payload::Book(book) => Body::render(ts, "orderbook", channel, Outcome::Ok, book),
             Payload::Candle(candle) => Body::render(ts, "candle_update", channel, Outcome::Ok, candle),
+            Payload::Market(status) => Body::render(ts, "market_status", channel, Outcome::Ok, status),
             Payload::Status(status) => {
                 let outcome = match status.state {
                     ChannelState::Up => Outcome::Ok,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
+use super::half_days::half_days;
 use crate::registry::{Own, Settings};
 
 /// The addresses of a feed, and who asks for it.
@@ -36,10 +37,13 @@ const ADDRESSES: [&str; 2] = ["line_a", "soup"];
 /// What is wrong with the settings, a line each. Settings without any address are not wrong: a stand-in may take the
 /// exchange's place, and the session says when it does not.
 pub fn check(settings: &Settings) -> Vec<String> {
+    let mut wrong: Vec<String> =
+        half_days(settings.own.get("half_days").unwrap_or_default()).err().into_iter().collect();
     if ADDRESSES.iter().all(|key| settings.own.get(key).is_none()) && settings.own.get("transport").is_none() {
-        return Vec::new();
+        return wrong;
     }
-    Config::read(&settings.own).err().unwrap_or_default()
+    wrong.extend(Config::read(&settings.own).err().unwrap_or_default());
+    wrong
 }
 
 impl Config {

@@ -18,5 +18,8 @@ pub use channel::{Channel, ChannelError, Kind, MAX_CHANNEL_BYTES, is_segment};
 pub use code::{CloseCode, ErrorCode};
 pub use decimal::{Decimal, DecimalError};
 pub use pattern::{Allowlist, Pattern, PatternError};
-pub use payload::{Book, Candle, ChannelState, ChannelStatus, Level, PriceTick, Provenance, Side, TimeSource, Trade};
+pub use payload::{
+    AuctionTick, Book, Candle, ChannelState, ChannelStatus, Level, MarketState, MarketStatus, PriceTick, Provenance,
+    Side, TimeSource, Trade,
+};
 pub use seq::{MAX_SEQ, Seq, SeqError};

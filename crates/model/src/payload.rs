@@ -68,6 +68,24 @@ pub struct PriceTick {
     pub provenance: Provenance,
 }
 
+/// `price_tick` of an auction: where it would meet now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuctionTick {
+    /// What every tick has; best prices that cross are left out.
+    #[serde(flatten)]
+    pub tick: PriceTick,
+    /// The equilibrium price; absent while the sides do not meet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub equilibrium: Option<Decimal>,
+    /// Bid at the equilibrium price.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub equilibrium_bid_qty: Option<Decimal>,
+    /// Offered at the equilibrium price.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub equilibrium_ask_qty: Option<Decimal>,
+}
+
 /// `trade`: one trade.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -149,6 +167,49 @@ pub struct Candle {
     /// Clocks.
     #[serde(flatten)]
     pub provenance: Provenance,
+}
+
+/// `market_status`: the session of an instrument, as the venue tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MarketStatus {
+    /// The common form, `THYAO`.
+    pub symbol: String,
+    /// What it means; absent when the venue's name for it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<MarketState>,
+    /// The venue's own name of it.
+    pub venue_state: String,
+    /// The day's tick sizes, where the venue tells them: from which price on, and the tick, by rising price.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ticks: Vec<Level>,
+    /// Clocks.
+    #[serde(flatten)]
+    pub provenance: Provenance,
+}
+
+/// What an instrument's session is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MarketState {
+    /// Before the first auction.
+    PreOpen,
+    /// Orders are collected and matched for the opening price.
+    OpeningAuction,
+    /// Orders meet at once.
+    Continuous,
+    /// Between two phases.
+    Break,
+    /// Orders are collected and matched for the closing price.
+    ClosingAuction,
+    /// Trades at the closing price.
+    AtClose,
+    /// The day is over.
+    Closed,
+    /// Stopped.
+    Halted,
+    /// Orders are collected and matched for one price after a circuit breaker.
+    SinglePrice,
 }
 
 /// `channel_status`: whether a market channel can be relied on.

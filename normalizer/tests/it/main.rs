@@ -2,5 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "everything here is a test or helps one")]
 
+mod bist;
 mod live;
 mod recordings;

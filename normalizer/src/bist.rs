@@ -1,0 +1,140 @@
+//! Borsa Istanbul: what the messages of ITCH mean.
+//!
+//! | messages | event |
+//! |---|---|
+//! | `A F E C U D Y`, `G` snapshots | `orderbook`: orders added up by price |
+//! | `E`, and `C` and `P` that are printable | `trade`, `candle_update` |
+//! | the best levels, trades, `Z` in auctions | `price_tick` |
+//! | `O`, with the table of `L` | `market_status` |
+//! | `R` | instruments and their decimals, for a day |
+//!
+//! A packet is what happens at once: what its messages change is told when it is over, trades one by one. What frames look
+//! like is said in [`akis_connectors::bist`].
+
+mod calendar;
+mod candles;
+mod clock;
+mod instrument;
+mod market;
+mod names;
+mod orders;
+mod pile;
+mod snapshot;
+mod state;
+mod stream;
+mod wanted;
+
+use akis_connectors::bist::mold::Packet;
+use akis_connectors::bist::{Recorded, half_days};
+use akis_connectors::recording::Header;
+use akis_connectors::{Content, Own, RawFrame};
+use akis_model::{Channel, Kind};
+
+use self::market::Market;
+use self::snapshot::Snapshots;
+use self::stream::Stream;
+use crate::mapper::{Mapper, Output, Reason};
+
+/// The first segment of the channels.
+const SOURCE: &str = "bist";
+
+/// The mapper of the feed.
+#[derive(Debug, Default)]
+pub(crate) struct Bist {
+    market: Market,
+    stream: Stream,
+    snapshots: Snapshots,
+    /// Between a recording and the rest; a session hands on what is needed as it is.
+    recorded: Option<Recorded>,
+    /// The last moment that was told.
+    now_ms: i64,
+}
+
+impl Mapper for Bist {
+    fn admit(&mut self, symbols: Option<&[String]>, kinds: &[Kind]) {
+        self.market.admit(symbols, kinds);
+    }
+
+    fn configure(&mut self, own: &Own) {
+        // Whoever starts a session has checked them.
+        self.market.set_half_days(half_days(own.get("half_days").unwrap_or_default()).unwrap_or_default());
+    }
+
+    fn on_header(&mut self, header: &Header) {
+        self.recorded.get_or_insert_default().on_header(header);
+    }
+
+    fn channels(&self) -> Vec<Channel> {
+        self.market.channels()
+    }
+
+    fn on_frame(&mut self, frame: &RawFrame, out: &mut Output) {
+        self.now_ms = frame.received_at;
+        match &mut self.recorded {
+            Some(recorded) => {
+                let mut given = Vec::new();
+                recorded.on_frame(frame, &mut given);
+                given.iter().for_each(|frame| self.take(frame, out));
+            }
+            None => self.take(frame, out),
+        }
+    }
+
+    fn on_tick(&mut self, now_ms: i64, out: &mut Output) {
+        self.now_ms = now_ms;
+        let mut given = Vec::new();
+        if let Some(recorded) = &mut self.recorded {
+            recorded.on_tick(now_ms, &mut given);
+        }
+        given.iter().for_each(|frame| self.take(frame, out));
+        self.stream.on_tick(now_ms, &mut self.market, out);
+        self.market.on_tick(now_ms, out);
+        self.market.tell_news(out);
+    }
+
+    fn finish(&mut self, out: &mut Output) {
+        let mut given = Vec::new();
+        if let Some(recorded) = &mut self.recorded {
+            recorded.on_end(self.now_ms, &mut given);
+        }
+        given.iter().for_each(|frame| self.take(frame, out));
+        self.stream.on_end(self.now_ms, &mut self.market, out);
+        self.market.tell_news(out);
+    }
+}
+
+impl Bist {
+    /// Takes a frame as a session hands it on.
+    fn take(&mut self, frame: &RawFrame, out: &mut Output) {
+        let taken = match &frame.content {
+            Content::Binary { connection, bytes } => self.on_bytes(*connection, bytes, frame.received_at, out),
+            Content::Closed { connection, .. } => {
+                self.snapshots.on_closed(*connection);
+                Ok(())
+            }
+            Content::Text { .. } => Err(Reason::NotBinary),
+            Content::Reply { .. } => Err(Reason::UnknownEvent),
+        };
+        if let Err(reason) = taken {
+            out.skipped.push(reason);
+        }
+        self.market.tell_news(out);
+    }
+
+    fn on_bytes(&mut self, connection: u32, bytes: &[u8], received_at: i64, out: &mut Output) -> Result<(), Reason> {
+        // SoupBinTCP begins with the high byte of a small length, MoldUDP64 with a letter.
+        if self.snapshots.has(connection) || bytes.first() == Some(&0) {
+            return match self.snapshots.on_bytes(connection, bytes, received_at)? {
+                Some(snapshot) => self.stream.on_snapshot(snapshot, &mut self.market, out),
+                None => Ok(()),
+            };
+        }
+        let packet = Packet::parse(bytes).map_err(|_| Reason::BadShape)?;
+        // Heartbeats too: the feed is there.
+        out.data = true;
+        self.stream.on_packet(&packet, received_at, &mut self.market, out)
+    }
+}
+
+#[cfg(test)]
+mod tests;

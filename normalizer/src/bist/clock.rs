@@ -1,0 +1,49 @@
+//! The venue's time: the second of the last `T`, and the nanoseconds that each message adds to it.
+
+use akis_model::TimeSource;
+
+/// The time of one stream of messages.
+#[derive(Debug, Default)]
+pub(super) struct Clock {
+    /// Seconds since the epoch; `None` before the first `T`, and after messages were lost.
+    second: Option<u32>,
+    /// Receive time minus venue time at the last `T`, milliseconds.
+    offset_ms: i64,
+}
+
+/// A moment in an event, milliseconds since the epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Moment {
+    pub(super) ts: i64,
+    pub(super) source: TimeSource,
+    pub(super) received_at: i64,
+}
+
+impl Clock {
+    /// Takes a `T`.
+    pub(super) fn on_second(&mut self, second: u32, received_at: i64) {
+        self.second = Some(second);
+        self.offset_ms = received_at.saturating_sub(i64::from(second) * 1_000);
+    }
+
+    /// Messages were lost, and a `T` may have been among them.
+    pub(super) fn forget_second(&mut self) {
+        self.second = None;
+    }
+
+    /// When a message with this field happened.
+    pub(super) fn at(&self, ns: u32, received_at: i64) -> Moment {
+        match self.second {
+            Some(second) => {
+                let ts = i64::from(second) * 1_000 + i64::from(ns / 1_000_000);
+                Moment { ts, source: TimeSource::Venue, received_at }
+            }
+            None => Moment { ts: self.estimate(received_at), source: TimeSource::Received, received_at },
+        }
+    }
+
+    /// What the venue's clock shows now, as far as the last `T` tells: never ahead of it while both run alike.
+    pub(super) fn estimate(&self, now_ms: i64) -> i64 {
+        now_ms.saturating_sub(self.offset_ms)
+    }
+}
