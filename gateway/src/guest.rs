@@ -6,10 +6,11 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use akis_eventlog::{From, Replica};
 use akis_model::Channel;
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -48,9 +49,9 @@ impl Guest {
         MutexGuard::map(self.peer.solo.lock(), |solo| &mut solo.session)
     }
 
-    /// Does what is due. `tail_age` is how far this replica is behind the log.
-    pub(crate) fn on_tick(&self, now: Now, tail_age: impl FnOnce() -> Duration) {
-        self.peer.solo.lock().on_tick(now, tail_age);
+    /// Does what is due, as [`Session::on_tick`].
+    pub(crate) fn on_tick(&self, now: Now, heartbeat: impl FnOnce() -> Bytes) {
+        self.peer.solo.lock().on_tick(now, heartbeat);
     }
 
     /// When [`Guest::on_tick`] has something to do again.

@@ -4,6 +4,7 @@
 //! what has to be done outside by [`Session::actions`]. Answers and messages about the connection go before events;
 //! among channels the writing takes turns.
 
+mod lane;
 mod output;
 mod queue;
 mod requests;
@@ -21,6 +22,7 @@ use akis_service::config::GatewayConfig;
 use bytes::Bytes;
 use serde_json::json;
 
+use self::lane::Lane;
 pub(crate) use self::output::{Output, Tally};
 use self::requests::Steps;
 use self::roster::Roster;
@@ -105,6 +107,8 @@ pub(crate) struct Session {
     /// Answers and messages about the connection.
     control: VecDeque<Bytes>,
     control_bytes: usize,
+    /// Events that are written before those that wait by channel.
+    lane: Lane,
     /// Channels with something to write, in turn.
     ready: VecDeque<u32>,
     /// Joins to be tried again.
@@ -134,6 +138,7 @@ impl Session {
             actions: Vec::new(),
             control: VecDeque::new(),
             control_bytes: 0,
+            lane: Lane::new(),
             ready: VecDeque::new(),
             retries: Vec::new(),
             queued_bytes: 0,
@@ -214,12 +219,8 @@ impl Session {
 
     /// Takes a notice of the log for the channel with this number. Gives whether there is something to write.
     pub(crate) fn on_notice(&mut self, slot: u32, notice: &Notice) -> bool {
+        self.clear_lane();
         self.take_in(slot, |subscription, pressure| subscription.on_notice(notice, pressure))
-    }
-
-    /// Takes consecutive events of the channel with this number. Gives whether there is something to write.
-    pub(crate) fn on_run(&mut self, slot: u32, run: &Arc<Run>) -> bool {
-        self.take_in(slot, |subscription, pressure| subscription.on_run(run, pressure))
     }
 
     /// Takes the newest event of a channel that has an interval; those that it stands for have been skipped by agreement. Gives whether
@@ -248,7 +249,7 @@ impl Session {
             self.relieve();
         }
         self.list(slot);
-        self.closing.is_some() || !self.ready.is_empty()
+        self.closing.is_some() || self.has_output()
     }
 
     /// Live notices of the channel with this number were missed: asks for what the log has above its position.
@@ -271,10 +272,10 @@ impl Session {
         self.tell(wire::system("draining", now.unix_ms, &data));
     }
 
-    /// Does what is due. `tail_age` is how far this replica is behind the log.
-    pub(crate) fn on_tick(&mut self, now: Now, tail_age: impl FnOnce() -> Duration) {
+    /// Does what is due. `heartbeat` gives the message, which many may share.
+    pub(crate) fn on_tick(&mut self, now: Now, heartbeat: impl FnOnce() -> Bytes) {
         if now.instant >= self.heartbeat_at {
-            self.beat(now, tail_age());
+            self.beat(now, heartbeat());
         }
         self.token_tick(now);
         for (_, channel, token) in self.retries.extract_if(.., |(at, ..)| *at <= now.instant).collect::<Vec<_>>() {
@@ -287,15 +288,19 @@ impl Session {
     }
 
     /// Called before a write that takes place anyway: a heartbeat that is due soon goes along, instead of causing a write of its own.
-    pub(crate) fn on_write(&mut self, now: Now, tail_age: impl FnOnce() -> Duration) {
+    pub(crate) fn on_write(&mut self, now: Now, heartbeat: impl FnOnce() -> Bytes) {
         if now.instant + self.surroundings.config.heartbeat / EARLY_PART >= self.heartbeat_at {
-            self.beat(now, tail_age());
+            self.beat(now, heartbeat());
         }
     }
 
-    fn beat(&mut self, now: Now, tail_age: Duration) {
+    fn beat(&mut self, now: Now, heartbeat: Bytes) {
+        if self.lane.is_empty() {
+            // What a busy time needed is not kept for ever.
+            self.lane = Lane::new();
+        }
         self.heartbeat_at = next_heartbeat(self.surroundings.config.heartbeat, now);
-        self.tell(wire::heartbeat(tail_age.as_millis() as u64, now.unix_ms));
+        self.tell(heartbeat);
     }
 
     /// When [`Session::on_tick`] has something to do again.
@@ -317,7 +322,7 @@ impl Session {
 
     /// Whether there is something to write.
     pub(crate) fn has_output(&self) -> bool {
-        !self.control.is_empty() || !self.ready.is_empty()
+        !self.control.is_empty() || !self.lane.is_empty() || !self.ready.is_empty()
     }
 
     /// Whether a further message may be read: not while the answers to those before it wait.
@@ -328,6 +333,7 @@ impl Session {
     /// Says whether the socket takes what is written.
     pub(crate) fn set_blocked(&mut self, is_blocked: bool) {
         self.is_blocked = is_blocked;
+        self.clear_lane();
     }
 
     /// Asks for what follows the part of a replay that has been written.
@@ -354,6 +360,7 @@ impl Session {
 
     /// Ends one subscription without a word.
     fn end(&mut self, channel: &Channel) -> Option<Subscription> {
+        self.clear_lane();
         let (slot, subscription) = self.roster.remove(channel)?;
         self.queued_bytes -= subscription.queued_bytes();
         self.replay_bytes -= subscription.replay_bytes();
@@ -396,6 +403,7 @@ impl Session {
     pub(crate) fn leave_all(&mut self) {
         let left = self.roster.drain().map(|(slot, channel)| Action { channel, slot, kind: ActionKind::Leave });
         self.actions.extend(left);
+        self.lane = Lane::new();
         self.ready = VecDeque::new();
         self.retries = Vec::new();
         self.steps = Steps::default();
@@ -412,7 +420,11 @@ impl Session {
 
     /// About how much memory it takes beside itself, events that it shares with others included.
     pub(crate) fn held_bytes(&self) -> usize {
-        self.roster.held_bytes() + self.control_bytes + self.queued_bytes + self.replay_bytes
+        self.roster.held_bytes()
+            + self.lane.capacity() * size_of::<(u32, Arc<Run>)>()
+            + self.control_bytes
+            + self.queued_bytes
+            + self.replay_bytes
     }
 }
 

@@ -142,8 +142,8 @@ impl Shard {
                     self.for_all(|conn| conn.session.on_upstream(is_reachable, now));
                 }
                 Message::Revoked => {
-                    let tail_age = self.desk.tail_age(now);
-                    self.for_all(|conn| conn.session.on_tick(now, || tail_age));
+                    let heartbeat = self.desk.heartbeat(now);
+                    self.for_all(|conn| conn.session.on_tick(now, || heartbeat.clone()));
                 }
                 Message::Drain => {
                     self.is_draining = true;

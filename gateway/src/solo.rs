@@ -1,9 +1,10 @@
 //! A session that nobody shares a shard with: it keeps the intervals of its subscriptions by itself.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use akis_eventlog::Notice;
 use akis_model::Channel;
+use bytes::Bytes;
 
 use crate::clock::Now;
 use crate::interval::Groups;
@@ -39,13 +40,13 @@ impl Solo {
         session.on_notice(slot, notice) || should_wake
     }
 
-    /// Does what is due. `tail_age` is how far this replica is behind the log.
-    pub(crate) fn on_tick(&mut self, now: Now, tail_age: impl FnOnce() -> Duration) {
+    /// Does what is due, as [`Session::on_tick`].
+    pub(crate) fn on_tick(&mut self, now: Now, heartbeat: impl FnOnce() -> Bytes) {
         let Self { session, groups } = self;
         groups.on_time(now.instant, |slot, run| {
             session.on_newest(slot, run);
         });
-        session.on_tick(now, tail_age);
+        session.on_tick(now, heartbeat);
     }
 
     /// When [`Solo::on_tick`] has something to do again.

@@ -94,8 +94,9 @@ pub(crate) fn system(event: &str, ts_ms: i64, data: &Value) -> Bytes {
     envelope(event, SYSTEM, Seq::ZERO, ts_ms, None, data)
 }
 
-/// `heartbeat`. Written by hand: there are thousands a second.
-pub(crate) fn heartbeat(tail_age_ms: u64, ts_ms: i64) -> Bytes {
+/// `heartbeat`. `tail_age`: how far this replica is behind the log.
+pub(crate) fn heartbeat(tail_age: Duration, ts_ms: i64) -> Bytes {
+    let tail_age_ms = tail_age.as_millis();
     format!(
         r#"{{"v":1,"seq":0,"ts":{ts_ms},"event":"heartbeat","channel":"system","ok":true,"data":{{"serverTs":{ts_ms},"tailAgeMs":{tail_age_ms}}}}}"#
     )
@@ -241,7 +242,7 @@ mod tests {
             term("job:1", seq, Seq::new(3).unwrap(), 5),
             r#"{"v":1,"seq":9,"ts":5,"event":"term","channel":"job:1","ok":true,"data":{"previous":3}}"#
         );
-        let told: Value = serde_json::from_slice(&heartbeat(3, 5)).unwrap();
+        let told: Value = serde_json::from_slice(&heartbeat(Duration::from_millis(3), 5)).unwrap();
         let said: Value =
             serde_json::from_slice(&system("heartbeat", 5, &json!({ "serverTs": 5, "tailAgeMs": 3 }))).unwrap();
         assert_eq!(told, said);

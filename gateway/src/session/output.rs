@@ -62,6 +62,7 @@ impl Session {
         if self.control.is_empty() && self.control.capacity() > KEPT_CAPACITY {
             self.control = VecDeque::new();
         }
+        taken += self.take_lane(max_bytes.saturating_sub(taken), out);
         while taken < max_bytes
             && let Some(slot) = self.ready.pop_front()
         {
@@ -124,6 +125,7 @@ impl Session {
     /// Makes room when more bytes wait than may: first newest-wins channels, then trades. What is left then is never
     /// thinned, and the client has to come back and resume.
     pub(super) fn relieve(&mut self) {
+        self.clear_lane();
         let max_bytes = self.surroundings.config.limits.queue_bytes;
         // Down to half, so that this is not done again for every event.
         let (newest_wins, others): (Vec<_>, Vec<_>) =

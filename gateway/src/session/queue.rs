@@ -105,10 +105,19 @@ impl Queue {
     }
 
     pub(super) fn push(&mut self, item: Item) {
+        self.count(&item);
+        self.items.push_back(item);
+    }
+
+    pub(super) fn push_front(&mut self, item: Item) {
+        self.count(&item);
+        self.items.push_front(item);
+    }
+
+    fn count(&mut self, item: &Item) {
         self.bytes += item.bytes();
         self.events += item.events();
         self.runs += usize::from(matches!(item, Item::Run(_)));
-        self.items.push_back(item);
     }
 
     pub(super) fn pop(&mut self) -> Option<Item> {

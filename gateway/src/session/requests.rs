@@ -189,6 +189,9 @@ impl Session {
 
     /// Answers what can be answered and begins what can be begun.
     pub(super) fn pump(&mut self, now: Now) {
+        if !self.steps.is_empty() {
+            self.clear_lane();
+        }
         loop {
             while let Some(step) =
                 self.steps.0.pop_front_if(|step| matches!(step.work, Work::Refused { .. } | Work::Joined { .. }))

@@ -223,6 +223,26 @@ impl Subscription {
         run.events().iter().fold(Outcome::Taken, |outcome, event| outcome.and(self.on_event(event, pressure)))
     }
 
+    /// Takes consecutive live events that are written before anything else of the channel. Gives whether they follow and nothing waits.
+    pub(super) fn let_pass(&mut self, run: &Run) -> bool {
+        let passes = self.phase == Phase::Live
+            && run.first() == self.position.next()
+            && self.is_answered
+            && self.interval.is_none()
+            && !self.has_items();
+        if passes {
+            self.position = run.last();
+            self.written = run.last();
+        }
+        passes
+    }
+
+    /// Takes back events that were let pass and have not been written. The newest come first.
+    pub(super) fn take_back(&mut self, run: Arc<Run>) {
+        self.written = run.first().before();
+        self.queue.push_front(Item::Run(run));
+    }
+
     /// Takes the newest of live events; those before it were skipped by agreement.
     pub(super) fn on_newest(&mut self, run: &Arc<Run>) -> Outcome {
         if self.phase == Phase::Live && run.last() > self.position {

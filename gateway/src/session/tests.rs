@@ -1,3 +1,4 @@
+mod lane;
 mod revoked;
 
 use std::collections::{HashMap, VecDeque};
@@ -82,7 +83,8 @@ impl Bench {
     fn pass(&mut self, time: Duration) -> Vec<Value> {
         self.now.instant += time;
         self.now.unix_ms += time.as_millis() as i64;
-        self.solo.on_tick(self.now, || Duration::from_millis(3));
+        let now = self.now;
+        self.solo.on_tick(now, || wire::heartbeat(Duration::from_millis(3), now.unix_ms));
         self.take()
     }
 
@@ -421,7 +423,7 @@ fn a_token_is_warned_of_ends_all_channels_and_then_the_socket() {
     bench.publish("a:b", 6);
     bench.now.instant += Duration::from_secs(15);
     bench.now.unix_ms += 15_000;
-    bench.solo.on_tick(bench.now, Duration::default);
+    bench.solo.on_tick(bench.now, || wire::heartbeat(Duration::ZERO, bench.now.unix_ms));
     let told: Vec<_> = bench.take().into_iter().filter(|e| e["event"] != "heartbeat").collect();
     expect(&told, &[("unsubscribed", 0)]);
     assert_eq!(told[0]["errorCode"], "TOKEN_EXPIRED");

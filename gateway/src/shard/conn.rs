@@ -285,8 +285,7 @@ impl Conn {
             if std::mem::take(&mut self.wants_ping) {
                 desk.gather.put(put_ping);
             }
-            let tail_age = desk.tail_age(now);
-            self.session.on_write(now, || tail_age);
+            self.session.on_write(now, || desk.heartbeat(now));
             if !self.send(desk, now)? || !self.session.has_output() {
                 return Ok(None);
             }
@@ -373,8 +372,7 @@ impl Conn {
         if let Some(at) = self.leaves_at {
             return if now.instant >= at { Err(End::Gone) } else { Ok(()) };
         }
-        let tail_age = desk.tail_age(now);
-        self.session.on_tick(now, || tail_age);
+        self.session.on_tick(now, || desk.heartbeat(now));
         if self.stuck_since.is_some_and(|since| now.instant >= since + STUCK_AFTER) {
             return Err(End::Close(CloseCode::Slow));
         }

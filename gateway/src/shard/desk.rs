@@ -1,10 +1,11 @@
 //! What the connections of a shard share.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use akis_eventlog::From;
 use akis_model::Channel;
+use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio_util::task::TaskTracker;
@@ -15,13 +16,11 @@ use super::pace::Pace;
 use super::topics::{Subscriber, Topics};
 use crate::clock::Now;
 use crate::context::Context;
+use crate::wire;
 use crate::ws::deflate::Inflater;
 
 /// Bytes of one read.
 const READ_BYTES: usize = 64 << 10;
-
-/// How often the log is asked how far behind this replica is.
-const TAIL_AGE_FOR: Duration = Duration::from_millis(20);
 
 /// Counts since they were last added to the metrics: connections must not meet on the metrics' atomics.
 #[derive(Debug, Default)]
@@ -49,7 +48,7 @@ pub(super) struct Desk {
     pub(super) tally: Counts,
     /// Bytes that wait for the clients of this shard.
     pub(super) waiting: i64,
-    tail_age: Option<(Instant, Duration)>,
+    heartbeat: Option<(Instant, Bytes)>,
 }
 
 impl Desk {
@@ -74,19 +73,19 @@ impl Desk {
             inflater: Inflater::default(),
             tally: Counts::default(),
             waiting: 0,
-            tail_age: None,
+            heartbeat: None,
             context,
         }
     }
 
-    /// How far this replica is behind the log.
-    pub(super) fn tail_age(&mut self, now: Now) -> Duration {
-        match self.tail_age {
-            Some((at, age)) if now.instant < at + TAIL_AGE_FOR => age,
+    /// The heartbeat of this turn: all that leave in it share its text.
+    pub(super) fn heartbeat(&mut self, now: Now) -> Bytes {
+        match &self.heartbeat {
+            Some((at, heartbeat)) if *at == now.instant => heartbeat.clone(),
             _ => {
-                let age = self.context.replica.tail_age();
-                self.tail_age = Some((now.instant, age));
-                age
+                let heartbeat = wire::heartbeat(self.context.replica.tail_age(), now.unix_ms);
+                self.heartbeat = Some((now.instant, heartbeat.clone()));
+                heartbeat
             }
         }
     }

@@ -15,6 +15,7 @@ use crate::clock::Now;
 use crate::context::Context;
 use crate::guest::Guest;
 use crate::session::Surroundings;
+use crate::wire;
 
 /// Bytes of envelopes taken from the session for one piece.
 const PIECE_BYTES: usize = 64 << 10;
@@ -138,7 +139,7 @@ impl Writer {
     /// Does everything that can be done without waiting.
     fn advance(&mut self, now: Now) -> Option<End> {
         let replica = Arc::clone(&self.context.replica);
-        self.guest.on_tick(now, || replica.tail_age());
+        self.guest.on_tick(now, || wire::heartbeat(replica.tail_age(), now.unix_ms));
         self.guest.carry_out();
         loop {
             if self.piece.is_empty() {
