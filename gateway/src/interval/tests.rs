@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use akis_model::{Body, Channel, Outcome, Seq};
 use proptest::prelude::*;
@@ -152,10 +153,10 @@ proptest! {
                 },
                 Step::Join(who) => {
                     let interval = intervals[usize::from(who % 2)];
-                    if !records.contains_key(&who) {
+                    if let Entry::Vacant(record) = records.entry(who) {
                         // It has just been shown the newest event.
                         groups.join(7, interval, who, now + interval);
-                        records.insert(who, Record { interval, ready_at: now + interval, seq, waiting: None });
+                        record.insert(Record { interval, ready_at: now + interval, seq, waiting: None });
                     }
                 }
                 Step::Leave(who) => {
