@@ -115,25 +115,53 @@ impl Head {
     }
 }
 
-/// What came so far of a message in several frames.
+/// What came so far of a message that is not there at once: in several frames, or of a frame that comes in pieces.
 #[derive(Debug)]
 struct Partial {
     is_text: bool,
     is_compressed: bool,
     bytes: Vec<u8>,
+    /// Frames without a byte that go on. They count as one each, so that a message of them has an end.
+    empty_frames: usize,
     /// How much of a text is known to be UTF-8.
     checked: usize,
+    /// Whether the frame that is being read is the message's last.
+    is_final: bool,
+    /// The mask of that frame, turned to the next byte.
+    mask: [u8; 4],
+    /// Bytes of that frame that are still to come.
+    left: usize,
 }
 
 impl Partial {
-    /// Checks what is new of a text. A character may go on in the next frame, unless there is none.
-    fn check(&mut self, is_final: bool) -> Result<(), FrameError> {
+    fn new(head: &Head) -> Box<Self> {
+        let (is_text, is_compressed) = (head.opcode == Opcode::Text, head.is_compressed);
+        let (is_final, mask, left) = (head.is_final, head.mask, 0);
+        Box::new(Self { is_text, is_compressed, bytes: Vec::new(), empty_frames: 0, checked: 0, is_final, mask, left })
+    }
+
+    /// Takes what is there of the frame. Gives how many bytes that were.
+    fn add(&mut self, bytes: &mut [u8]) -> Result<usize, FrameError> {
+        let len = self.left.min(bytes.len());
+        let payload = bytes.get_mut(..len).unwrap_or_default();
+        unmask(payload, self.mask);
+        self.mask.rotate_left(len % 4);
+        self.left -= len;
+        self.bytes.extend_from_slice(payload);
+        self.check()?;
+        Ok(len)
+    }
+
+    /// Checks what is new of a text, so that a wrong one is not waited for to its end.
+    fn check(&mut self) -> Result<(), FrameError> {
         if !self.is_text || self.is_compressed {
             return Ok(());
         }
+        let is_whole = self.is_final && self.left == 0;
         match std::str::from_utf8(self.bytes.get(self.checked..).unwrap_or_default()) {
             Ok(_) => self.checked = self.bytes.len(),
-            Err(error) if error.error_len().is_none() && !is_final => self.checked += error.valid_up_to(),
+            // A character may go on in what comes next.
+            Err(error) if error.error_len().is_none() && !is_whole => self.checked += error.valid_up_to(),
             Err(_) => return Err(FrameError::NotUtf8),
         }
         Ok(())
@@ -143,7 +171,7 @@ impl Partial {
 /// Puts the messages of one client together. Holds a buffer only while half a frame or half a message is there.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    /// Bytes that have not been decoded: half a frame, or what was not wanted yet.
+    /// Bytes that have not been decoded: half a head, half a control frame, or what was not wanted yet.
     kept: Vec<u8>,
     partial: Option<Box<Partial>>,
     frames: u64,
@@ -183,10 +211,8 @@ impl Decoder {
         let mut kept = std::mem::take(&mut self.kept);
         kept.extend_from_slice(bytes);
         let used = self.decode(&mut kept, rules, on)?;
-        if used < kept.len() {
-            kept.drain(..used);
-            self.kept = kept;
-        }
+        // A copy of what is left, because the buffer has grown by all that came.
+        self.kept = kept.get(used..).map(<[u8]>::to_vec).unwrap_or_default();
         Ok(())
     }
 
@@ -199,64 +225,92 @@ impl Decoder {
     ) -> Result<usize, FrameError> {
         let mut at = 0;
         while let Some(waiting) = bytes.get_mut(at..).filter(|waiting| !waiting.is_empty()) {
-            let Some(head) = Head::parse(waiting, rules.inflater.is_some())? else { break };
-            self.check_size(&head, rules)?;
-            let end = head.head_len + head.payload_len as usize;
-            let Some(payload) = waiting.get_mut(head.head_len..end) else { break };
-            unmask(payload, head.mask);
-            at += end;
-            self.frames += 1;
-            if !self.on_frame(head, payload, rules, on)? {
+            let (used, goes_on) = if self.partial.as_ref().is_some_and(|partial| partial.left > 0) {
+                self.collect(waiting, rules, on)?
+            } else {
+                let Some(head) = Head::parse(waiting, rules.inflater.is_some())? else { break };
+                self.check_head(&head, rules)?;
+                let (head_len, payload_len) = (head.head_len, head.payload_len as usize);
+                let payload = waiting.get_mut(head_len..).unwrap_or_default();
+                let is_alone = head.opcode.is_control() || (head.is_final && self.partial.is_none());
+                if let Some(payload) = payload.get_mut(..payload_len).filter(|_| is_alone) {
+                    unmask(payload, head.mask);
+                    self.frames += 1;
+                    (head_len + payload_len, on_whole(&head, payload, rules, on)?)
+                } else if head.opcode.is_control() {
+                    break;
+                } else {
+                    self.begin(&head);
+                    let (used, goes_on) = self.collect(payload, rules, on)?;
+                    (head_len + used, goes_on)
+                }
+            };
+            at += used;
+            if !goes_on {
                 break;
             }
         }
         Ok(at)
     }
 
-    fn check_size(&self, head: &Head, rules: &Rules<'_>) -> Result<(), FrameError> {
-        let collected = match head.opcode {
-            Opcode::Continuation => self.partial.as_ref().map_or(0, |partial| partial.bytes.len()),
-            _ => 0,
-        };
-        let room = rules.max_message.saturating_sub(collected) as u64;
-        if !head.opcode.is_control() && head.payload_len > room {
-            return Err(FrameError::TooLarge);
-        }
-        Ok(())
-    }
-
-    fn on_frame(
-        &mut self,
-        head: Head,
-        payload: &[u8],
-        rules: &mut Rules<'_>,
-        on: &mut impl FnMut(Incoming<'_>) -> bool,
-    ) -> Result<bool, FrameError> {
-        match head.opcode {
-            Opcode::Ping => return Ok(on(Incoming::Ping(payload))),
-            Opcode::Pong => return Ok(on(Incoming::Pong)),
-            Opcode::Close => return check_close(payload).map(|code| on(Incoming::Close(code))),
-            Opcode::Continuation if self.partial.is_none() => {
-                return Err(FrameError::Protocol("continuation of nothing"));
-            }
-            Opcode::Text | Opcode::Binary if self.partial.is_some() => {
+    /// Checks what a head alone shows to be wrong: the rest of the frame is not waited for.
+    fn check_head(&self, head: &Head, rules: &Rules<'_>) -> Result<(), FrameError> {
+        let collected = match (head.opcode, &self.partial) {
+            (Opcode::Close | Opcode::Ping | Opcode::Pong, _) => return Ok(()),
+            (Opcode::Continuation, None) => return Err(FrameError::Protocol("continuation of nothing")),
+            (Opcode::Text | Opcode::Binary, Some(_)) => {
                 return Err(FrameError::Protocol("new message inside another one"));
             }
-            Opcode::Text | Opcode::Binary if head.is_final => {
-                return finish(head.opcode == Opcode::Text, head.is_compressed, payload, rules, on);
-            }
-            Opcode::Continuation | Opcode::Text | Opcode::Binary => {}
+            (_, partial) => partial.as_ref().map_or(0, |partial| partial.bytes.len() + partial.empty_frames),
+        };
+        let room = rules.max_message.saturating_sub(collected) as u64;
+        let size = if head.is_final { head.payload_len } else { head.payload_len.max(1) };
+        if size > room { Err(FrameError::TooLarge) } else { Ok(()) }
+    }
+
+    /// Begins to collect a frame, and with the first one of a message the message.
+    fn begin(&mut self, head: &Head) {
+        let partial = self.partial.get_or_insert_with(|| Partial::new(head));
+        partial.is_final = head.is_final;
+        partial.mask = head.mask;
+        partial.left = head.payload_len as usize;
+        partial.empty_frames += usize::from(partial.left == 0);
+    }
+
+    /// Takes what is there of the frame that is being collected. Gives how many bytes that were, and whether more is wanted.
+    fn collect(
+        &mut self,
+        bytes: &mut [u8],
+        rules: &mut Rules<'_>,
+        on: &mut impl FnMut(Incoming<'_>) -> bool,
+    ) -> Result<(usize, bool), FrameError> {
+        let Some(mut partial) = self.partial.take() else { return Ok((0, true)) };
+        let used = partial.add(bytes)?;
+        let is_read = partial.left == 0;
+        self.frames += u64::from(is_read);
+        if is_read && partial.is_final {
+            let goes_on = finish(partial.is_text, partial.is_compressed, &partial.bytes, rules, on)?;
+            return Ok((used, goes_on));
         }
-        let (is_text, is_compressed) = (head.opcode == Opcode::Text, head.is_compressed);
-        let begun = || Box::new(Partial { is_text, is_compressed, bytes: Vec::new(), checked: 0 });
-        let mut partial = self.partial.take().unwrap_or_else(begun);
-        partial.bytes.extend_from_slice(payload);
-        partial.check(head.is_final)?;
-        if !head.is_final {
-            self.partial = Some(partial);
-            return Ok(true);
+        self.partial = Some(partial);
+        Ok((used, true))
+    }
+}
+
+/// Gives a frame on that is a whole message, or a control frame.
+fn on_whole(
+    head: &Head,
+    payload: &[u8],
+    rules: &mut Rules<'_>,
+    on: &mut impl FnMut(Incoming<'_>) -> bool,
+) -> Result<bool, FrameError> {
+    match head.opcode {
+        Opcode::Ping => Ok(on(Incoming::Ping(payload))),
+        Opcode::Pong => Ok(on(Incoming::Pong)),
+        Opcode::Close => check_close(payload).map(|code| on(Incoming::Close(code))),
+        Opcode::Text | Opcode::Binary | Opcode::Continuation => {
+            finish(head.opcode == Opcode::Text, head.is_compressed, payload, rules, on)
         }
-        finish(partial.is_text, partial.is_compressed, &partial.bytes, rules, on)
     }
 }
 

@@ -105,12 +105,44 @@ fn broken_frames_have_their_code() {
         (frame(0x81, &[b'x'; 1001]), 1009, "one frame too large"),
         (vec![0x82, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1, 2, 3, 4], 1009, "2^63 bytes"),
         ([frame(0x01, &[b'x'; 600]), frame(0x80, &[b'x'; 401])].concat(), 1009, "two frames"),
+        ([frame(0x01, b""), frame(0x00, b"").repeat(1000)].concat(), 1009, "frames without a byte and without end"),
     ] {
         for step in [1, 2, 1000] {
             let error = decode_all(&bytes, step).expect_err(what);
             assert_eq!(error.close_code(), code, "{what}, {step} bytes at a time");
         }
     }
+}
+
+#[test]
+fn what_is_wrong_is_said_before_the_frame_is_there() {
+    for (bytes, cut, code, what) in [
+        (frame(0x81, b"abc\xffdefgh"), 10, 1007, "a byte that is in no text"),
+        (frame(0x81, b"\xf4\x90\x80\x80 and more"), 8, 1007, "beyond the last character"),
+        ([frame(0x01, b"\xce"), frame(0x80, b"\xff and more")].concat(), 14, 1007, "in the second frame"),
+        ([frame(0x01, b"x"), frame(0x81, &[b'x'; 99])].concat(), 13, 1002, "a message inside another one"),
+        (frame(0x80, &[b'x'; 99]), 6, 1002, "continuation of nothing"),
+        (frame(0x82, &[b'x'; 1001]), 8, 1009, "too large"),
+    ] {
+        for step in 1..=cut {
+            let error = decode_all(&bytes[..cut], step).expect_err(what);
+            assert_eq!(error.close_code(), code, "{what}, {step} bytes at a time");
+            assert!(decode_all(&bytes[..cut - 1], step).is_ok(), "{what}: not known one byte earlier");
+        }
+    }
+}
+
+#[test]
+fn half_a_frame_holds_what_came_of_it_and_no_more() {
+    let mut bytes = frame(0x82, &[b'x'; 1000]);
+    let mut decoder = Decoder::default();
+    let mut on = |_: Incoming<'_>| true;
+    // Behind half a head comes much at once.
+    decoder.feed(&mut bytes[..1], &mut rules(MAX_MESSAGE), &mut on).unwrap();
+    decoder.feed(&mut bytes[1..500], &mut rules(MAX_MESSAGE), &mut on).unwrap();
+    assert!(decoder.held_bytes() < 700, "{}", decoder.held_bytes());
+    decoder.feed(&mut bytes[500..], &mut rules(MAX_MESSAGE), &mut on).unwrap();
+    assert_eq!((decoder.held_bytes(), decoder.frames()), (0, 1));
 }
 
 #[test]
@@ -128,6 +160,7 @@ fn what_is_allowed_at_the_edges_is_read() {
             vec![Came::Text("\u{3ba}\u{1f79}".to_owned())],
         ),
         ([frame(0x02, &[1]), frame(0x80, &[2])].concat(), vec![Came::Binary(vec![1, 2])]),
+        ([frame(0x02, &[7; 1000]), frame(0x80, b"")].concat(), vec![Came::Binary(vec![7; 1000])]),
     ] {
         for step in 1..=bytes.len() {
             assert_eq!(decode_all(&bytes, step), Ok(expected.clone()), "{step} bytes at a time");
