@@ -203,14 +203,17 @@ impl Server {
     }
 
     fn take(&self, stream: TcpStream, remote: SocketAddr) {
+        let refuse = || self.app.context.surroundings.metrics.refused("plain_sockets");
         // A stream is bounded by the limits on connections, and must not keep others from asking.
         if self.plain.len() >= MAX_PLAIN + self.app.streams.len() {
-            self.app.context.surroundings.metrics.refused("plain_sockets");
-            return;
+            return refuse();
         }
+        // One address must not take what all have.
+        let Some(place) = self.app.admissions.enter_plain(remote.ip()) else { return refuse() };
         let (app, router) = (Arc::clone(&self.app), self.router.clone());
         let stop = self.app.context.stop.clone();
         self.plain.spawn(async move {
+            let _place = place;
             let header_timeout = app.context.surroundings.config.limits.header_timeout;
             let served = async {
                 if let Some(stream) = direct::serve(&app, stream, remote, header_timeout).await {
@@ -246,9 +249,20 @@ async fn serve_http(app: &Arc<App>, router: Router, stream: TcpStream, remote: S
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::select! {
-        // What goes wrong here is the other side's: nothing to be told to anybody.
-        _ = connection => {}
+        ended = connection => if let Err(error) = ended {
+            count_failure(app, &error);
+        },
         () = cut.cancelled() => {}
+    }
+}
+
+/// What goes wrong on a plain socket is the other side's: nothing to be told to anybody.
+fn count_failure(app: &App, error: &hyper::Error) {
+    let metrics = &app.context.surroundings.metrics;
+    if error.is_parse() {
+        metrics.refused("malformed");
+    } else if error.is_timeout() {
+        metrics.refused("header_timeout");
     }
 }
 

@@ -18,6 +18,9 @@ const RETRY_FULL_S: u64 = 5;
 /// The same for one that found it draining: another replica takes it at once.
 const RETRY_DRAINING_S: u64 = 1;
 
+/// How many more sockets of an address may be plain HTTP than its connections, so that it can be told why it is refused.
+const PLAIN_PER_ADDRESS: usize = 64;
+
 /// Why a client is not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Denial {
@@ -68,6 +71,7 @@ pub(super) struct Admissions {
     total: Arc<Counts<()>>,
     addresses: Arc<Counts<IpAddr>>,
     subjects: Arc<Counts<Arc<str>>>,
+    plain: Arc<Counts<IpAddr>>,
     handshakes: Mutex<TokenBucket>,
 }
 
@@ -77,6 +81,9 @@ pub(super) struct Place {
     _total: Permit<()>,
     _address: Permit<IpAddr>,
 }
+
+/// A place for a socket that is not, or not yet, a WebSocket.
+pub(super) type PlainPlace = Permit<IpAddr>;
 
 /// A place under a subject.
 pub(super) type SubjectPlace = Permit<Arc<str>>;
@@ -107,6 +114,7 @@ impl Admissions {
             total: Counts::new(),
             addresses: Counts::new(),
             subjects: Counts::new(),
+            plain: Counts::new(),
             handshakes: Mutex::new(TokenBucket::new(rate, rate, Instant::now())),
         }
     }
@@ -117,6 +125,11 @@ impl Admissions {
         let total = self.total.acquire((), self.max_total).ok_or(Denial::Full)?;
         let address = self.addresses.acquire(address, self.max_per_address).ok_or(Denial::Address)?;
         Ok(Place { _total: total, _address: address })
+    }
+
+    /// Takes a place for a socket that has said nothing yet; `None` when its address has too many of them.
+    pub(super) fn enter_plain(&self, address: IpAddr) -> Option<PlainPlace> {
+        self.plain.acquire(address, self.max_per_address.saturating_add(PLAIN_PER_ADDRESS))
     }
 
     /// Takes a place under the token's subject.

@@ -37,8 +37,13 @@ pub(super) async fn serve(app: &App, stream: TcpStream, remote: SocketAddr, with
         Ok(Ok(Some(head))) => head,
         // It is the web server's to say what is wrong, and to wait for the rest.
         Ok(Ok(None)) => return Some(stream),
-        // Nothing came, or the client has gone.
-        Ok(Err(_)) | Err(_) => return None,
+        // The client has gone.
+        Ok(Err(_)) => return None,
+        // Nothing came.
+        Err(_) => {
+            app.context.surroundings.metrics.refused("header_timeout");
+            return None;
+        }
     };
     head.parts.extensions.insert(Remote(remote));
     settle_key(app, &head.parts.headers, &head.parts.uri).await;

@@ -111,8 +111,10 @@ pub(super) async fn live(State(app): State<Arc<App>>, mut head: Parts) -> Respon
 ///
 /// The [`Problem`] that the client is answered with.
 pub(super) fn accept(app: &App, head: &Parts) -> Result<Accepted, Problem> {
-    let accept_key = check_handshake(&head.method, &head.headers)?;
     let surroundings = &app.context.surroundings;
+    let accept_key = check_handshake(&head.method, &head.headers).inspect_err(|_| {
+        surroundings.metrics.refused("handshake");
+    })?;
     if !origin::is_allowed(&head.headers, &surroundings.config.origins) {
         surroundings.metrics.refused("origin");
         return Err(Problem::new(StatusCode::FORBIDDEN, ErrorCode::BadRequest, "the origin is not allowed"));

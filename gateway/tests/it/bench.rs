@@ -93,6 +93,16 @@ impl Bench {
         wanted.map(|m| m.get_gauge().get_value() + m.get_counter().get_value()).sum()
     }
 
+    /// How many WebSockets were closed by the gateway with a code.
+    pub(crate) fn closes(&self, code: u16) -> f64 {
+        self.metric("closes_total", |label| label == code.to_string())
+    }
+
+    /// How many requests were refused for a reason.
+    pub(crate) fn refusals(&self, reason: &str) -> f64 {
+        self.metric("refusals_total", |label| label == reason)
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("ws://{}/live", self.address)
     }

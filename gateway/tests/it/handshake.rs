@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::bench::{Bench, SECRET, SOON, now_ms, token};
+use crate::raw::{GOOD, upgrade};
 
 /// Sends a raw request and reads until the answer's body ends or the socket does.
 async fn raw(bench: &Bench, request: &str) -> String {
@@ -28,14 +29,6 @@ async fn raw(bench: &Bench, request: &str) -> String {
     tokio::time::timeout(SOON, reading).await.unwrap();
     String::from_utf8_lossy(&answer).into_owned()
 }
-
-fn upgrade(extra: &str) -> String {
-    format!(
-        "GET /live HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n{extra}\r\n"
-    )
-}
-
-const GOOD: &str = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 #[tokio::test]
 async fn requests_that_are_no_upgrade_are_told_so() {
@@ -59,6 +52,7 @@ async fn requests_that_are_no_upgrade_are_told_so() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request}\n{answer}");
         assert!(answer.contains(contains), "{contains} in {answer}");
     }
+    assert_eq!((bench.refusals("handshake"), bench.refusals("token"), bench.refusals("origin")), (5.0, 2.0, 2.0));
 }
 
 /// Reads until the bytes have this in them.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests say where they failed")]
 
+mod abuse;
 mod away;
 mod bench;
 mod compressed;
@@ -10,8 +11,10 @@ mod key_server;
 mod keys;
 mod messages;
 mod publish;
+mod raw;
 mod rest;
 mod revocation;
+mod silent;
 mod slow;
 mod sse;
 mod streams;

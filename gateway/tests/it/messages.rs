@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use akis_testkit::LiveClient;
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::bench::{Bench, SOON, ask, next, subscribe, token};
+use crate::raw::{good_upgrade, say};
 
 #[tokio::test]
 async fn bad_messages_are_answered_counted_and_closed_and_nobody_else_notices() {
@@ -116,35 +115,37 @@ async fn too_large_messages_close() {
     assert_eq!(client.closed(SOON).await.unwrap(), 1000);
 }
 
-/// Connects, sends bytes after the handshake, and gives the code of the close frame.
-async fn code_for(bench: &Bench, bytes: &[u8]) -> u16 {
-    let mut stream = TcpStream::connect(bench.address).await.unwrap();
-    let request = format!(
-        "GET /live?token={} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-        token(json!({}))
-    );
-    // In one segment with the request: what was read before the upgrade must not be lost.
-    stream.write_all(&[request.as_bytes(), bytes].concat()).await.unwrap();
-    let mut all = Vec::new();
-    tokio::time::timeout(SOON, stream.read_to_end(&mut all)).await.unwrap().unwrap();
-    let close = all.windows(2).rposition(|pair| pair[0] == 0x88 && pair[1] >= 2).expect("a close frame");
-    u16::from_be_bytes([all[close + 2], all[close + 3]])
-}
-
 #[tokio::test]
 async fn broken_framing_has_its_code() {
     let bench = Bench::start().await;
+    let mut other = bench.client().await;
     for (bytes, code) in [
         (&[0x81, 0x01, b'x'][..], 1002),
         (&[0xC1, 0x80, 0, 0, 0, 0], 1002),
         (&[0x83, 0x80, 0, 0, 0, 0], 1002),
         (&[0x81, 0xFE, 0, 1, 0, 0, 0, 0, b'x'], 1002),
+        // Control frames of 126 bytes.
+        (&[0x89, 0xFE, 0, 126], 1002),
+        (&[0x88, 0xFE, 0, 126], 1002),
+        (&[0x09, 0x80, 0, 0, 0, 0], 1002),
         (&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xED], 1002),
+        // 2^63 bytes are no length, and one less is too many.
+        (&[0x82, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 1002),
+        (&[0x82, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0], 1009),
         (&[0x81, 0x81, 0, 0, 0, 0, 0xFF], 1007),
+        // The rest of the text does not have to come.
+        (&[0x81, 0x8A, 0, 0, 0, 0, b'x', 0xFF], 1007),
+        (b"GET / HTTP/1.1\r\n\r\n", 1002),
         (&[0x88, 0x80, 0, 0, 0, 0], 1000),
     ] {
-        assert_eq!(code_for(&bench, bytes).await, code, "{bytes:?}");
+        let before = bench.closes(code);
+        // In one segment with the request: what was read before the upgrade must not be lost.
+        let answered = say(bench.address, &[good_upgrade("").as_bytes(), bytes].concat()).await;
+        assert_eq!(answered.code, Some(code), "{bytes:?}");
+        assert_eq!(bench.closes(code), before + 1.0, "{bytes:?}");
     }
+    ask(&mut other, json!({ "type": "ping" })).await;
+    assert_eq!(next(&mut other).await.event(), "pong");
 }
 
 #[tokio::test]
