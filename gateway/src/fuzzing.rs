@@ -1,14 +1,20 @@
 //! Doors for the fuzz targets in `fuzz/`, which feed what is private otherwise. Only there when cargo-fuzz
 //! builds, and for the tests, which play the corpus.
 
+mod frames;
+
+use std::collections::HashSet;
 use std::sync::OnceLock;
 
+use akis_model::{Allowlist, Channel, MAX_CHANNEL_BYTES, Pattern};
 use akis_service::config::{AuthConfig, KeyConfig, KeySource, Limits, Secret};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey};
 
+pub use self::frames::frames;
 use crate::auth::Authenticator;
+use crate::request::{Ask, Request};
 use crate::sse::Cursor;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -51,6 +57,74 @@ pub fn cloud_event(text: &str) {
     crate::publish::fuzz_cloud_event(text);
 }
 
+/// Reads a message of a client.
+///
+/// # Panics
+///
+/// When what was read breaks a rule that the session relies on.
+pub fn client_message(text: &str) {
+    let id = match Request::parse(text) {
+        Err(bad) => bad.id,
+        Ok(Request { id, ask }) => {
+            match ask {
+                Ask::Subscribe(wishes) => {
+                    assert!((1..=200).contains(&wishes.len()), "{} channels", wishes.len());
+                    for wish in &wishes {
+                        let is_named_so = |channel: &Channel| channel.as_str() == wish.name;
+                        assert!(
+                            wish.terms.as_ref().map_or(true, |terms| is_named_so(&terms.channel)),
+                            "another channel"
+                        );
+                    }
+                    let names: HashSet<_> = wishes.iter().map(|wish| &wish.name).collect();
+                    assert_eq!(names.len(), wishes.len(), "a channel comes twice");
+                }
+                Ask::Unsubscribe(names) => assert!((1..=200).contains(&names.len()), "{} channels", names.len()),
+                Ask::Auth(_) | Ask::Ping => {}
+            }
+            assert_eq!(Request::id_of(text), id, "an id is found in two ways");
+            id
+        }
+    };
+    assert!(id.is_none_or(|id| id.to_string().len() <= 6 * 64 + 2), "a long id is repeated");
+}
+
+/// Reads a channel, a pattern and a subject, a line each; and the channel as a pattern.
+///
+/// # Panics
+///
+/// When a name is changed by being read, or a pattern covers what the protocol does not say.
+pub fn channel(text: &str) {
+    let mut lines = text.splitn(3, '\n');
+    let (name, pattern, subject) = (lines.next(), lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let parsed = Pattern::parse(pattern);
+    if let Ok(parsed) = &parsed {
+        assert_eq!(parsed.to_string(), pattern, "two texts for one pattern");
+    }
+    let Some(Ok(channel)) = name.map(Channel::parse) else { return };
+    assert_eq!(Some(channel.as_str()), name, "two names for one channel");
+    assert!(channel.as_str().len() <= MAX_CHANNEL_BYTES && (2..=5).contains(&channel.segments().count()));
+    let itself = Pattern::parse(channel.as_str()).map(|pattern| pattern.matches(&channel, subject));
+    assert_eq!(itself, Ok(true), "a channel does not cover itself");
+    let segments: Vec<_> = channel.segments().collect();
+    let is_covered = parsed.is_ok()
+        && covers(&pattern.split(':').collect::<Vec<_>>(), &segments, subject)
+        && (channel.source() != "akis" || !pattern.contains('*'));
+    assert_eq!(Allowlist::new(subject, [pattern]).allows(&channel), is_covered, "{pattern} and {channel}");
+}
+
+/// What the protocol says of patterns, word for word and without any care for speed.
+fn covers(pattern: &[&str], channel: &[&str], subject: &str) -> bool {
+    match (pattern, channel) {
+        ([], []) | (["*"], [_, ..]) => true,
+        ([part, rest @ ..], [name, names @ ..]) => {
+            let is_same = *part == "*" || part == name || (*part == "{sub}" && *name == subject);
+            is_same && covers(rest, names, subject)
+        }
+        _ => false,
+    }
+}
+
 /// Checks a token twice: as it is, and with head and claims (the text before and after the first line break) under a signature
 /// by the shared secret, so that what lies behind the signature is reached too.
 ///
@@ -74,25 +148,39 @@ pub fn token(text: &str) {
 #[cfg(test)]
 mod tests {
     /// Feeds each file of a target's corpus.
-    fn play(target: &str, feed: fn(&str)) {
+    fn play(target: &str, feed: impl Fn(&[u8])) {
         let corpus = format!("{}/../fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
         let files: Vec<_> = std::fs::read_dir(corpus).unwrap().collect();
         assert!(!files.is_empty(), "the corpus is there");
         for file in files {
-            if let Ok(text) = std::fs::read_to_string(file.unwrap().path()) {
-                feed(&text);
-            }
+            feed(&std::fs::read(file.unwrap().path()).unwrap());
         }
+    }
+
+    /// The same for a target that takes texts.
+    fn play_texts(target: &str, feed: fn(&str)) {
+        play(target, |bytes| _ = std::str::from_utf8(bytes).map(feed));
     }
 
     #[test]
     fn tokens_of_the_corpus_keep_to_the_rules() {
-        play("token", super::token);
+        play_texts("token", super::token);
     }
 
     #[test]
     fn cursors_and_cloud_events_of_the_corpus_harm_nothing() {
-        play("sse_cursor", super::sse_cursor);
-        play("cloud_event", super::cloud_event);
+        play_texts("sse_cursor", super::sse_cursor);
+        play_texts("cloud_event", super::cloud_event);
+    }
+
+    #[test]
+    fn messages_and_channels_of_the_corpus_keep_to_the_rules() {
+        play_texts("client_message", super::client_message);
+        play_texts("channel", super::channel);
+    }
+
+    #[test]
+    fn frames_of_the_corpus_are_read_alike_in_any_pieces() {
+        play("frames", super::frames);
     }
 }
