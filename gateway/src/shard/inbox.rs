@@ -119,6 +119,9 @@ impl Inbox {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -139,5 +142,44 @@ mod tests {
         inbox.deliver(&batch(2, 1));
         assert!(inbox.drain(&mut messages).is_empty(), "there is room again");
         assert_eq!(messages.len(), 1);
+    }
+
+    #[test]
+    fn no_message_is_left_without_a_wake() {
+        const SENDERS: usize = 3;
+        const EACH: usize = 2_000;
+        let (mut poll, mut events) = (mio::Poll::new().unwrap(), mio::Events::with_capacity(8));
+        let inbox = Inbox::new(Waker::new(poll.registry(), mio::Token(0)).unwrap());
+        let taken = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for sender in 0..SENDERS {
+                let (inbox, taken) = (&inbox, &taken);
+                scope.spawn(move || {
+                    for n in 0..EACH {
+                        let before = taken.load(Ordering::Relaxed);
+                        if n % 2 == 0 {
+                            inbox.send(Message::Revoked);
+                        } else {
+                            let partition = Partition(sender as u16);
+                            inbox.deliver(&Arc::new(Batch { partition, pieces: Vec::new(), notices: 1 }));
+                        }
+                        // Lets the other side fall asleep in between, at all moments.
+                        while n % 3 == 0 && taken.load(Ordering::Relaxed) == before {
+                            std::thread::yield_now();
+                        }
+                    }
+                });
+            }
+            let mut messages = Vec::new();
+            while taken.load(Ordering::Relaxed) < SENDERS * EACH {
+                // As the loop of a shard does it. Somebody always has something to send, so only a lost wake can last so long.
+                let timeout = if inbox.fall_asleep() { Duration::from_secs(60) } else { Duration::ZERO };
+                poll.poll(&mut events, Some(timeout)).unwrap();
+                assert!(timeout.is_zero() || !events.is_empty(), "slept beside a message");
+                assert!(inbox.drain(&mut messages).is_empty());
+                taken.fetch_add(messages.len(), Ordering::Relaxed);
+                messages.clear();
+            }
+        });
     }
 }
