@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::binance::{self, Config, SPOT, USDM};
+use crate::bist;
 use crate::ports::Ports;
 use crate::sim::{SimError, Source, StandIn};
 
@@ -141,6 +142,15 @@ pub const VENUES: &[Venue] = &[
         session: |settings, ports, cancel| Box::pin(binance::run(Config::new(&USDM, settings), ports, cancel)),
         probe: |settings| Box::pin(binance::probe(Config::new(&USDM, settings))),
         stand_in: binance::sim::stand_in,
+    },
+    Venue {
+        name: "bist",
+        recorded_as: ("bist", "equities"),
+        symbols: bist::sim::symbols,
+        check: bist::check,
+        session: |settings, ports, cancel| Box::pin(bist::run(settings.clone(), ports, cancel)),
+        probe: |settings| Box::pin(bist::probe(settings.clone())),
+        stand_in: bist::sim::stand_in,
     },
 ];
 

@@ -100,6 +100,7 @@ impl Metrics {
             ("silent_streams", &stats.silent_streams),
             ("requests", &stats.requests),
             ("requests_refused", &stats.refused),
+            ("malformed", &stats.malformed),
         ] {
             raise(&self.session.with_label_values(&[venue, what]), n.get());
         }

@@ -71,7 +71,9 @@ fn wrong_usage_is_exit_code_2() {
         &["gateway"],
         &["normalizer"],
         &["sim", "nasdaq"],
-        &["sim", "bist"],
+        &["sim", "binance", "--line-a", "127.0.0.1:26400"],
+        &["sim", "binance", "--speed", "2"],
+        &["sim", "bist", "--line-b", "127.0.0.1:26401"],
         &["dev", "--venues", "none"],
         &["record", "nasdaq", "--out", "f"],
     ] {

@@ -30,6 +30,9 @@ const MOST_MISSING: u64 = 200_000;
 /// How much may wait behind a gap, in bytes; then the gap is given up.
 const MOST_PENDING: usize = 32 << 20;
 
+/// What a packet that waits costs beside its bytes.
+const PENDING_OVERHEAD: usize = 64;
+
 /// A sequence so far ahead is believed when so many packets in a row agree on it: a single one may be damaged.
 const FAR_PACKETS: u32 = 3;
 
@@ -46,8 +49,6 @@ pub(crate) enum Step {
     Packet(Vec<u8>),
     /// To be sent to the rewinder.
     Ask(Request),
-    /// A packet that nobody needs: its numbers were there already, or it belongs to no running session.
-    Unneeded,
     /// So many messages are lost for good.
     Lost(u64),
 }
@@ -117,14 +118,10 @@ impl Arbiter {
     /// Takes a datagram of any line or of the rewinder.
     pub(crate) fn on_datagram(&mut self, bytes: &[u8], now: Instant) -> Result<(), MoldError> {
         let packet = Packet::parse(bytes)?;
-        let before = self.steps.len();
         if self.follow(packet.session, now)
             && let Some(running) = &mut self.session
         {
             running.take(&packet, bytes, now, self.has_rewinder, &mut self.steps);
-        }
-        if self.steps.len() == before && packet.count() > 0 && !self.is_waiting_for(&packet) {
-            self.steps.push_back(Step::Unneeded);
         }
         Ok(())
     }
@@ -157,12 +154,6 @@ impl Arbiter {
             running.heard_at = now;
         }
         true
-    }
-
-    fn is_waiting_for(&self, packet: &Packet<'_>) -> bool {
-        self.session
-            .as_ref()
-            .is_some_and(|running| running.id == packet.session && packet.next_sequence() > running.next)
     }
 }
 
@@ -236,10 +227,11 @@ impl Running {
     }
 
     fn keep(&mut self, packet: &Packet<'_>, bytes: &[u8]) {
-        let kept = self.pending.entry(packet.sequence).or_default();
-        if kept.len() < bytes.len() {
-            self.pending_bytes += bytes.len() - kept.len();
-            *kept = bytes.to_vec();
+        let before = self.pending.get(&packet.sequence).map_or(0, |kept| kept.len() + PENDING_OVERHEAD);
+        let weight = bytes.len() + PENDING_OVERHEAD;
+        if before < weight {
+            self.pending_bytes += weight - before;
+            self.pending.insert(packet.sequence, bytes.to_vec());
         }
     }
 
@@ -247,7 +239,7 @@ impl Running {
     fn drain(&mut self, steps: &mut VecDeque<Step>) {
         while let Some(first) = self.pending.first_entry().filter(|first| *first.key() <= self.next) {
             let bytes = first.remove();
-            self.pending_bytes -= bytes.len();
+            self.pending_bytes -= bytes.len() + PENDING_OVERHEAD;
             // It was a packet when it was kept.
             if let Ok(packet) = Packet::parse(&bytes) {
                 self.hand_on(&packet, &bytes, steps);

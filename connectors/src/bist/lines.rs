@@ -2,16 +2,18 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use tokio::net::UdpSocket;
+use tokio::net::{UdpSocket, lookup_host};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::arbiter::{Arbiter, Step};
 use super::config::Lines;
+use super::mold::Request;
 use super::session::Wanted;
 use crate::frame::Content;
 use crate::outlet::{Outlet, Stopped};
@@ -36,7 +38,31 @@ const ABNORMAL: u16 = 1006;
 pub(super) struct Sockets {
     a: UdpSocket,
     b: Option<UdpSocket>,
-    rewinder: Option<(UdpSocket, String)>,
+    rewinder: Option<Rewinder>,
+}
+
+/// The rewinder and where it is.
+#[derive(Debug)]
+struct Rewinder {
+    socket: UdpSocket,
+    /// `host:port`.
+    name: String,
+    /// Looked up with the first request: that may take longer than the feed can wait every time.
+    address: OnceLock<SocketAddr>,
+}
+
+impl Rewinder {
+    async fn ask(&self, request: Request) -> io::Result<()> {
+        let address = match self.address.get() {
+            Some(&address) => address,
+            None => {
+                let found = lookup_host(&self.name).await?.find(SocketAddr::is_ipv4);
+                let found = found.ok_or_else(|| io::Error::other("the rewinder has no address of version 4"))?;
+                *self.address.get_or_init(|| found)
+            }
+        };
+        self.socket.send_to(&request.encode(), address).await.map(drop)
+    }
 }
 
 /// Opens the sockets and joins the groups.
@@ -45,7 +71,10 @@ pub(super) fn open(at: &Lines) -> io::Result<Sockets> {
         info!(venue = "bist", "joining multicast groups");
     }
     let rewinder = match &at.rewinder {
-        Some(address) => Some((bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), at.interface)?, address.clone())),
+        Some(name) => {
+            let socket = bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), at.interface)?;
+            Some(Rewinder { socket, name: name.clone(), address: OnceLock::new() })
+        }
         None => None,
     };
     let b = at.b.map(|b| bind(b, at.interface)).transpose()?;
@@ -105,7 +134,7 @@ impl Sockets {
                 () = cancel.cancelled() => return,
                 _ = self.a.readable() => self.read(From::A, &mut feed, &mut buffer).await,
                 _ = readable(self.b.as_ref()) => self.read(From::B, &mut feed, &mut buffer).await,
-                _ = readable(self.rewinder.as_ref().map(|(socket, _)| socket)) => {
+                _ = readable(self.rewinder.as_ref().map(|rewinder| &rewinder.socket)) => {
                     self.read(From::Rewinder, &mut feed, &mut buffer).await
                 }
                 () = sleep_until(feed.due()) => {
@@ -127,7 +156,7 @@ impl Sockets {
         let socket = match from {
             From::A => Some(&self.a),
             From::B => self.b.as_ref(),
-            From::Rewinder => self.rewinder.as_ref().map(|(socket, _)| socket),
+            From::Rewinder => self.rewinder.as_ref().map(|rewinder| &rewinder.socket),
         };
         let Some(socket) = socket else { return Ok(()) };
         for _ in 0..BATCH {
@@ -153,9 +182,9 @@ impl Sockets {
             match step {
                 Step::Packet(bytes) => feed.hand_on(bytes).await?,
                 Step::Ask(request) => {
-                    let Some((socket, address)) = &self.rewinder else { continue };
+                    let Some(rewinder) = &self.rewinder else { continue };
                     feed.outlet.stats().requests.add(1);
-                    if let Err(error) = socket.send_to(&request.encode(), address).await {
+                    if let Err(error) = rewinder.ask(request).await {
                         debug!(venue = "bist", %error, "the rewinder could not be asked");
                     }
                 }
@@ -163,7 +192,6 @@ impl Sockets {
                     warn!(venue = "bist", messages, "messages are lost: no line and no rewinder had them");
                     feed.lost();
                 }
-                Step::Unneeded => {}
             }
         }
         Ok(())

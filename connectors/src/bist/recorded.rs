@@ -139,7 +139,7 @@ impl Recorded {
                     out.push(RawFrame { received_at, content });
                 }
                 // A recording holds what the rewinder said; what is lost shows in the next packet's number.
-                Step::Ask(_) | Step::Unneeded | Step::Lost(_) => {}
+                Step::Ask(_) | Step::Lost(_) => {}
             }
         }
     }
