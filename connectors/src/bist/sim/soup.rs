@@ -109,8 +109,10 @@ async fn feed(mut socket: TcpStream, mut splitter: Splitter, login: &LoginReques
             socket.write_all(&packet(b'H', b"")).await?;
             said_at = now;
         }
-        if turn.over {
-            return Ok(());
+        match turn.close {
+            None => {}
+            Some(Close::AtOnce) => return Ok(()),
+            Some(Close::Gently) => return part(socket).await,
         }
     }
 }
@@ -122,7 +124,16 @@ struct Turn {
     /// Nothing may be written, not even a heartbeat.
     silent: bool,
     /// The connection is closed afterwards.
-    over: bool,
+    close: Option<Close>,
+}
+
+/// How a connection is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Close {
+    /// Whatever has not been read is lost.
+    AtOnce,
+    /// When the client has read everything.
+    Gently,
 }
 
 fn turn(shared: &Shared, session: SessionId, next: &mut u64, cuts: u64, now: Instant) -> Turn {
@@ -132,7 +143,7 @@ fn turn(shared: &Shared, session: SessionId, next: &mut u64, cuts: u64, now: Ins
     }
     if world.cuts.0 > cuts {
         let half = if world.cuts.1 { packet(b'S', &[b'A'; 45])[..20].to_vec() } else { Vec::new() };
-        return Turn { bytes: half, over: true, silent: false };
+        return Turn { bytes: half, close: Some(Close::AtOnce), silent: false };
     }
     let mut turn = Turn::default();
     let is_running = world.tape.session() == session;
@@ -144,7 +155,7 @@ fn turn(shared: &Shared, session: SessionId, next: &mut u64, cuts: u64, now: Ins
     }
     if !is_running || (world.tape.is_over() && *next >= world.tape.next()) {
         turn.bytes.extend(packet(b'Z', b""));
-        turn.over = true;
+        turn.close = Some(Close::Gently);
     }
     turn
 }
@@ -170,10 +181,13 @@ async fn snapshot(mut socket: TcpStream, shared: &Shared) -> io::Result<()> {
     let bytes: Vec<u8> =
         messages.iter().take(dies.unwrap_or(usize::MAX)).flat_map(|message| packet(b'S', message)).collect();
     socket.write_all(&bytes).await?;
-    if dies.is_none() {
-        // The client reads it to its end and says goodbye; a close before would take unread bytes along.
-        let mut buffer = [0; 64];
-        while timeout(CLIENT_SILENCE, socket.read(&mut buffer)).await.is_ok_and(|read| read.is_ok_and(|n| n > 0)) {}
-    }
+    if dies.is_some() { Ok(()) } else { part(socket).await }
+}
+
+/// Says no more, and reads on until the client closes too: a close before that would take along what it has not read.
+async fn part(mut socket: TcpStream) -> io::Result<()> {
+    socket.shutdown().await?;
+    let mut buffer = [0; 64];
+    while timeout(CLIENT_SILENCE, socket.read(&mut buffer)).await.is_ok_and(|read| read.is_ok_and(|n| n > 0)) {}
     Ok(())
 }
