@@ -195,6 +195,7 @@ impl Session {
 
     /// Goes on with a replay whose beginning was told.
     fn on_further_join(&mut self, channel: &Channel, token: u64, joined: Result<Joined, JoinError>, now: Now) {
+        self.clear_lane();
         let Some(slot) = self.roster.slot(channel) else { return };
         let Some(subscription) = self.roster.at(slot) else { return };
         if subscription.phase != (Phase::Joining { token }) {
@@ -203,9 +204,10 @@ impl Session {
         match joined {
             Ok(joined) => {
                 self.surroundings.metrics.replayed.inc_by(joined.events.len() as u64);
-                let before = subscription.replay_bytes();
+                let (queued, replay) = (subscription.queued_bytes(), subscription.replay_bytes());
                 subscription.go_on(joined);
-                self.replay_bytes = self.replay_bytes - before + subscription.replay_bytes();
+                self.queued_bytes = self.queued_bytes - queued + subscription.queued_bytes();
+                self.replay_bytes = self.replay_bytes - replay + subscription.replay_bytes();
                 self.list(slot);
             }
             Err(JoinError::Unavailable(_)) => self.retries.push((now.instant + JOIN_RETRY, channel.clone(), token)),

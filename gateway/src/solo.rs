@@ -40,6 +40,12 @@ impl Solo {
         session.on_notice(slot, notice) || should_wake
     }
 
+    /// Whether a channel's events come once in an interval.
+    #[cfg(test)]
+    pub(crate) fn is_paced(&self, slot: u32) -> bool {
+        self.groups.has(slot)
+    }
+
     /// Does what is due, as [`Session::on_tick`].
     pub(crate) fn on_tick(&mut self, now: Now, heartbeat: impl FnOnce() -> Bytes) {
         let Self { session, groups } = self;

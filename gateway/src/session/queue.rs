@@ -245,6 +245,22 @@ impl Queue {
         }
     }
 
+    /// Takes everything out, event by event.
+    pub(super) fn take(&mut self) -> VecDeque<Item> {
+        self.expand();
+        std::mem::take(self).items
+    }
+
+    /// Forgets what lies before the newest event. Gives whether there is one.
+    pub(super) fn keep_newest(&mut self) -> bool {
+        self.expand();
+        let Some(newest) = self.items.iter().rposition(|item| matches!(item, Item::Event(_))) else { return false };
+        for _ in 0..newest {
+            self.pop();
+        }
+        true
+    }
+
     /// Forgets what lies at or above `seq`.
     pub(super) fn cut(&mut self, seq: Seq) {
         self.expand();

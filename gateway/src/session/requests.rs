@@ -230,7 +230,10 @@ impl Session {
         subscription.is_answered = true;
         let mut recovered = answer.recovered;
         if answer.is_again {
+            let (queued, replay) = (subscription.queued_bytes(), subscription.replay_bytes());
             subscription.set_interval(granted_interval(subscription.kind, terms));
+            self.queued_bytes = self.queued_bytes - queued + subscription.queued_bytes();
+            self.replay_bytes = self.replay_bytes - replay + subscription.replay_bytes();
             recovered = match terms.start {
                 Start::Now => None,
                 Start::After(after) => Some(after != Seq::ZERO && subscription.covers(after)),

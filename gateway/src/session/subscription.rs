@@ -108,6 +108,9 @@ impl Subscription {
 
     /// Takes a further part. Where the log no longer has what comes next, that is told first.
     pub(super) fn go_on(&mut self, joined: Joined) {
+        // What was live before notices were missed comes before what the log has after it.
+        self.replay_bytes += self.queue.bytes();
+        self.replay.append(&mut self.queue.take());
         if !joined.recovered && joined.position > self.position {
             let (from, to) = (self.position.next(), joined.position);
             self.push_replay(Item::Gap { from, to, reason: GapReason::Trimmed });
@@ -402,13 +405,18 @@ impl Subscription {
 
     /// Changes the interval of a subscription that goes on.
     pub(super) fn set_interval(&mut self, interval: Option<Duration>) {
-        let before = self.told_position();
         if self.interval.is_some() {
-            // Positions were skipped so far; from here on none are, or by the new interval.
-            self.written = before;
-            self.whole_from = self.whole_from.max(before);
+            // Positions were skipped so far; from here on none are, or by the new interval. So only the newest event and what follows it
+            // is still told.
+            if self.queue.keep_newest() {
+                self.replay.clear();
+                self.replay_bytes = 0;
+            } else if let Some(newest) = self.replay.iter().rposition(|item| matches!(item, Item::Event(_))) {
+                self.replay.drain(..newest);
+            }
+            self.written = self.told_position();
+            self.whole_from = self.whole_from.max(self.written);
         }
-        self.queue.expand();
         self.interval = interval;
     }
 }

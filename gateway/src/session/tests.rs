@@ -1,4 +1,5 @@
 mod lane;
+mod life;
 mod revoked;
 
 use std::collections::{HashMap, VecDeque};
