@@ -12,9 +12,11 @@ mod desk;
 mod gather;
 mod inbox;
 mod liveness;
+mod news;
 mod pace;
 mod pool;
 mod topics;
+mod weight;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -23,8 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use akis_eventlog::{JoinError, Joined, Partition};
-use akis_model::{Channel, CloseCode};
+use akis_model::CloseCode;
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
@@ -36,17 +37,11 @@ use self::gather::Style;
 pub(crate) use self::inbox::Inbox;
 use self::inbox::{ConnKey, Message};
 pub(crate) use self::pool::{Newcomer, Seed, Shards};
-use self::topics::Subscriber;
-use crate::batch::{Batch, Piece};
 use crate::clock::Now;
-use crate::context::Context;
 use crate::session::{Action, ActionKind, Session};
 
 /// Socket events of one turn.
 const EVENTS: usize = 1024;
-
-/// How often the memory of connections is measured for the metrics.
-const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
 /// See the module's documentation.
 struct Shard {
@@ -83,7 +78,7 @@ impl Shard {
             timers: BinaryHeap::new(),
             is_upstream_away: false,
             is_draining: false,
-            measure_at: Instant::now() + MEASURE_EVERY,
+            measure_at: Instant::now(),
         }
     }
 
@@ -163,66 +158,6 @@ impl Shard {
         for (place, conn) in &mut self.conns {
             act(conn);
             touch(&mut self.touched, place as u32, conn);
-        }
-    }
-
-    fn on_batch(&mut self, batch: &Batch, now: Now) {
-        for (id, piece) in &batch.pieces {
-            let Self { conns, touched, desk, .. } = &mut *self;
-            let Some(topic) = desk.topics.get(*id) else { continue };
-            match piece {
-                Piece::Run(run) => {
-                    // The references to it are counted on this thread alone.
-                    let run = Arc::new(run.clone());
-                    for subscriber in &topic.subscribers {
-                        give(conns, touched, *subscriber, |session, slot| session.on_run(slot, &run));
-                    }
-                    if let Some(newest) = run.events().last() {
-                        desk.topics.groups.on_event(id.index, newest, now.instant, |subscriber, run| {
-                            give(conns, touched, subscriber, |session, slot| session.on_newest(slot, run));
-                        });
-                    }
-                }
-                Piece::Notice(notice) => {
-                    desk.topics.groups.flush(id.index, now.instant, |subscriber, run| {
-                        give(conns, touched, subscriber, |session, slot| session.on_newest(slot, run));
-                    });
-                    for subscriber in desk.topics.all(id.index) {
-                        give(conns, touched, subscriber, |session, slot| session.on_notice(slot, notice));
-                    }
-                }
-            }
-        }
-    }
-
-    fn run_intervals(&mut self, now: Now) {
-        let Self { conns, touched, desk, .. } = self;
-        desk.topics.groups.on_time(now.instant, |subscriber, run| {
-            give(conns, touched, subscriber, |session, slot| session.on_newest(slot, run));
-        });
-    }
-
-    /// Batches were dropped because this shard is too slow: what they held is read from the log.
-    fn on_missed(&mut self, partition: Partition) {
-        warn!(shard = self.desk.number, %partition, "a shard is behind: its subscribers join again where they are");
-        self.desk.context.surroundings.metrics.overruns.inc();
-        for (place, slot) in self.desk.topics.of_partition(partition) {
-            if let Some(conn) = self.conns.get_mut(place as usize) {
-                conn.session.on_missed(slot);
-                touch(&mut self.touched, place, conn);
-            }
-        }
-    }
-
-    fn on_joined(&mut self, key: ConnKey, channel: &Channel, token: u64, joined: Result<Joined, JoinError>, now: Now) {
-        if let Some(conn) = find(&mut self.conns, key) {
-            conn.session.on_joined(channel, token, joined, now);
-            touch(&mut self.touched, key.place, conn);
-        }
-        // A join that ended after its channel was left has told the log that somebody subscribes.
-        if self.desk.topics.index_of(channel).is_none() {
-            let Context { hub, replica, .. } = &*self.desk.context;
-            hub.check_unused(channel, || replica.leave(channel));
         }
     }
 
@@ -385,71 +320,12 @@ impl Shard {
         self.load.fetch_sub(1, Ordering::Relaxed);
         self.desk.context.surroundings.metrics.connections.dec();
     }
-
-    /// When more waits for all clients of this replica than may, those of this shard for which the most waits give way, until it keeps
-    /// to its part. At least one shard is above its part then.
-    fn relieve(&mut self, now: Now) {
-        let Context { surroundings, hub, .. } = &*self.desk.context;
-        let most = surroundings.config.limits.queue_bytes_total;
-        let part = most / hub.shards();
-        let mut waiting = usize::try_from(self.desk.waiting).unwrap_or(0);
-        if waiting <= part || !surroundings.metrics.is_overfull(most) {
-            return;
-        }
-        let waits = self.conns.iter().filter(|(_, conn)| !conn.is_leaving());
-        let mut slowest: Vec<_> = waits.map(|(place, conn)| (Reverse(conn.waiting_bytes()), place as u32)).collect();
-        slowest.sort_unstable();
-        let mut closed = 0;
-        for (Reverse(bytes), place) in slowest {
-            // Somewhat below, so that this is not done again at once.
-            if waiting <= part / 8 * 7 {
-                break;
-            }
-            waiting -= bytes.min(waiting);
-            closed += 1;
-            self.end(place, End::Cut(CloseCode::Slow), now);
-        }
-        self.desk.report();
-        warn!(shard = self.desk.number, closed, "too much waits for clients: the slowest are closed");
-    }
-
-    fn measure(&mut self, now: Now) {
-        if now.instant < self.measure_at {
-            return;
-        }
-        self.measure_at = now.instant + MEASURE_EVERY;
-        let (mut held, mut unsent) = (0, 0);
-        let mut states = [("open", 0), ("blocked", 0), ("leaving", 0)];
-        for (_, conn) in &self.conns {
-            held += conn.held_bytes() + conn.session.held_bytes();
-            unsent += conn.unsent_bytes();
-            let state = conn.state();
-            states.iter_mut().filter(|(name, _)| *name == state).for_each(|(_, count)| *count += 1);
-        }
-        let metrics = &self.desk.context.surroundings.metrics;
-        metrics.set_memory(self.desk.number, held, unsent);
-        metrics.set_states(self.desk.number, &states, self.desk.topics.groups.len());
-    }
 }
 
 /// Marks a connection as one that something happened to.
 fn touch(touched: &mut Vec<u32>, place: u32, conn: &mut Conn) {
     if !std::mem::replace(&mut conn.is_touched, true) {
         touched.push(place);
-    }
-}
-
-/// Gives a subscription something, and marks its connection when there is something to write.
-fn give(
-    conns: &mut Slab<Box<Conn>>,
-    touched: &mut Vec<u32>,
-    (place, slot): Subscriber,
-    take: impl FnOnce(&mut Session, u32) -> bool,
-) {
-    if let Some(conn) = conns.get_mut(place as usize)
-        && take(&mut conn.session, slot)
-    {
-        touch(touched, place, conn);
     }
 }
 

@@ -1,0 +1,62 @@
+//! How much memory the connections of a shard hold, and who gives way when it is too much.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use akis_model::CloseCode;
+use tracing::warn;
+
+use super::Shard;
+use super::conn::End;
+use crate::clock::Now;
+use crate::context::Context;
+
+/// How often the memory of connections is measured for the metrics.
+const MEASURE_EVERY: Duration = Duration::from_secs(5);
+
+impl Shard {
+    /// When more waits for all clients of this replica than may, those of this shard for which the most waits give way, until it keeps
+    /// to its part. At least one shard is above its part then.
+    pub(super) fn relieve(&mut self, now: Now) {
+        let Context { surroundings, hub, .. } = &*self.desk.context;
+        let most = surroundings.config.limits.queue_bytes_total;
+        let part = most / hub.shards();
+        let mut waiting = usize::try_from(self.desk.waiting).unwrap_or(0);
+        if waiting <= part || !surroundings.metrics.is_overfull(most) {
+            return;
+        }
+        let waits = self.conns.iter().filter(|(_, conn)| !conn.is_leaving());
+        let mut slowest: Vec<_> = waits.map(|(place, conn)| (Reverse(conn.waiting_bytes()), place as u32)).collect();
+        slowest.sort_unstable();
+        let mut closed = 0;
+        for (Reverse(bytes), place) in slowest {
+            // Somewhat below, so that this is not done again at once.
+            if waiting <= part / 8 * 7 {
+                break;
+            }
+            waiting -= bytes.min(waiting);
+            closed += 1;
+            self.end(place, End::Cut(CloseCode::Slow), now);
+        }
+        self.desk.report();
+        warn!(shard = self.desk.number, closed, "too much waits for clients: the slowest are closed");
+    }
+
+    pub(super) fn measure(&mut self, now: Now) {
+        if now.instant < self.measure_at {
+            return;
+        }
+        self.measure_at = now.instant + MEASURE_EVERY;
+        let (mut held, mut unsent) = (0, 0);
+        let mut states = [("open", 0), ("blocked", 0), ("leaving", 0)];
+        for (_, conn) in &self.conns {
+            held += conn.held_bytes() + conn.session.held_bytes();
+            unsent += conn.unsent_bytes();
+            let state = conn.state();
+            states.iter_mut().filter(|(name, _)| *name == state).for_each(|(_, count)| *count += 1);
+        }
+        let metrics = &self.desk.context.surroundings.metrics;
+        metrics.set_memory(self.desk.number, held, unsent);
+        metrics.set_states(self.desk.number, &states, self.desk.topics.groups.len());
+    }
+}
