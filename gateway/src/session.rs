@@ -4,6 +4,7 @@
 //! what has to be done outside by [`Session::actions`]. Answers and messages about the connection go before events;
 //! among channels the writing takes turns.
 
+mod heartbeat;
 mod lane;
 mod output;
 mod queue;
@@ -40,13 +41,6 @@ const MAX_CONTROL_BYTES: usize = 256 << 10;
 
 /// How long to wait before a replay goes on that could not be read.
 const JOIN_RETRY: Duration = Duration::from_secs(1);
-
-/// Heartbeats of all sessions fall on moments so far apart, so that many leave in one turn of a shard: one that comes alone costs
-/// half as much again.
-const HEARTBEATS_APART: Duration = Duration::from_millis(50);
-
-/// A heartbeat may come so much before its time, as a part of its period.
-const EARLY_PART: u32 = 5;
 
 /// Events and age that a replay may reach back; what history keeps at most, by kind and in the feed's longest case.
 const REPLAY_MAX_EVENTS: u64 = 5000;
@@ -146,7 +140,7 @@ impl Session {
             delivered: 0,
             replay_bytes: 0,
             next_token: 0,
-            heartbeat_at: next_heartbeat(surroundings.config.heartbeat, now),
+            heartbeat_at: heartbeat::next(surroundings.config.heartbeat, now),
             is_blocked: false,
             closing: None,
             grant,
@@ -289,22 +283,6 @@ impl Session {
         }
     }
 
-    /// Called before a write that takes place anyway: a heartbeat that is due soon goes along, instead of causing a write of its own.
-    pub(crate) fn on_write(&mut self, now: Now, heartbeat: impl FnOnce() -> Bytes) {
-        if now.instant + self.surroundings.config.heartbeat / EARLY_PART >= self.heartbeat_at {
-            self.beat(now, heartbeat());
-        }
-    }
-
-    fn beat(&mut self, now: Now, heartbeat: Bytes) {
-        if self.lane.is_empty() {
-            // What a busy time needed is not kept for ever.
-            self.lane = Lane::new();
-        }
-        self.heartbeat_at = next_heartbeat(self.surroundings.config.heartbeat, now);
-        self.tell(heartbeat);
-    }
-
     /// When [`Session::on_tick`] has something to do again.
     pub(crate) fn deadline(&self, now: Now) -> Instant {
         let retry = self.retries.iter().map(|(at, ..)| *at).min();
@@ -428,13 +406,6 @@ impl Session {
             + self.queued_bytes
             + self.replay_bytes
     }
-}
-
-/// One period from now, or a little earlier.
-fn next_heartbeat(period: Duration, now: Now) -> Instant {
-    let apart_ms = HEARTBEATS_APART.min(period / 20).as_millis().max(1) as i64;
-    let early_ms = (now.unix_ms + period.as_millis() as i64).rem_euclid(apart_ms);
-    now.instant + period - Duration::from_millis(early_ms.unsigned_abs())
 }
 
 impl Drop for Session {
