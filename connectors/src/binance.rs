@@ -9,8 +9,9 @@ mod rest;
 mod session;
 pub mod sim;
 mod subscribe;
+mod symbols;
 
-pub use config::{Config, KINDS};
+pub use config::{Config, KINDS, check};
 pub use market::{Market, SPOT, USDM};
 pub use probe::probe;
 pub use session::run;

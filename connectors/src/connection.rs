@@ -18,6 +18,7 @@ use tracing::{debug, info, warn};
 use crate::dialog::{Dialog, Reading};
 use crate::frame::Content;
 use crate::outlet::{Outlet, Stopped};
+use crate::rhythm::Rhythms;
 
 /// A handshake that takes longer has failed.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,6 +37,9 @@ const NAMED_IN_LOG: usize = 5;
 
 /// How many messages may wait to be sent behind those that the dialog begins with; more stay in the channel.
 const MOST_WAITING: usize = 1024;
+
+/// How often streams that have stopped are looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -155,6 +159,7 @@ struct Connection<'a> {
     news: &'a mpsc::Sender<News>,
     /// Streams from which nothing has come yet.
     awaited: HashSet<&'a str>,
+    rhythms: Rhythms<'a>,
     first_data: Option<Instant>,
     /// The time for first data is over.
     waited: bool,
@@ -165,8 +170,9 @@ struct Connection<'a> {
 impl<'a> Connection<'a> {
     fn new(dialog: &'a Dialog, number: u32, outlet: &'a Outlet, news: &'a mpsc::Sender<News>) -> Self {
         let awaited = dialog.streams.iter().map(String::as_str).collect();
+        let rhythms = Rhythms::new(dialog.streams.iter().map(String::as_str), Instant::now());
         let (first_data, waited, ready, leaving) = (None, false, false, false);
-        Self { dialog, number, outlet, news, awaited, first_data, waited, ready, leaving }
+        Self { dialog, number, outlet, news, awaited, rhythms, first_data, waited, ready, leaving }
     }
 
     async fn listen(
@@ -178,6 +184,7 @@ impl<'a> Connection<'a> {
         let mut messages: VecDeque<Cow<'_, str>> = self.dialog.messages.iter().map(Cow::from).collect();
         let opened = Instant::now();
         let (mut send_at, mut silent_at) = (opened, opened + self.dialog.silence);
+        let mut look_at = opened + LOOK_EVERY;
         loop {
             // In this order: what has come in is read before its absence is judged.
             let step = tokio::select! {
@@ -205,6 +212,11 @@ impl<'a> Connection<'a> {
                     step
                 }
                 () = sleep_until(silent_at) => Err(End::Silent),
+                () = sleep_until(look_at), if self.dialog.again.is_some() => {
+                    look_at = Instant::now() + LOOK_EVERY;
+                    messages.extend(self.ask_again().into_iter().map(Cow::from));
+                    Ok(())
+                }
                 () = sleep_until(opened + self.dialog.first_data), if !self.waited => {
                     self.on_waited().await;
                     Ok(())
@@ -241,7 +253,9 @@ impl<'a> Connection<'a> {
     async fn on_text(&mut self, text: &str) {
         match (self.dialog.read)(text) {
             Reading::Data(stream) => {
-                self.first_data.get_or_insert_with(Instant::now);
+                let now = Instant::now();
+                self.first_data.get_or_insert(now);
+                self.rhythms.note(&stream, now);
                 if !self.ready {
                     self.awaited.remove(&*stream);
                     if self.waited || self.awaited.is_empty() {
@@ -256,6 +270,21 @@ impl<'a> Connection<'a> {
             Reading::Leaving => self.leave().await,
             Reading::Other => {}
         }
+    }
+
+    /// What to say so that streams that have stopped go on.
+    fn ask_again(&mut self) -> Vec<String> {
+        let stopped = self.rhythms.stopped(Instant::now());
+        let Some(again) = self.dialog.again.filter(|_| !stopped.is_empty()) else { return Vec::new() };
+        self.outlet.stats().stopped_streams.add(stopped.len() as u64);
+        warn!(
+            venue = self.dialog.venue,
+            connection = self.number,
+            stopped = stopped.len(),
+            names = stopped[..stopped.len().min(NAMED_IN_LOG)].join(" "),
+            "streams have stopped while others go on, asking for them again"
+        );
+        again(&stopped)
     }
 
     async fn on_waited(&mut self) {

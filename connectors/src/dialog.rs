@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use crate::attempts::Attempts;
 
+/// Makes the messages that ask anew for some streams.
+pub(crate) type Again = fn(&[&str]) -> Vec<String>;
+
 /// What to say on a connection and what to expect of it.
 #[derive(Debug)]
 pub(crate) struct Dialog {
@@ -27,6 +30,9 @@ pub(crate) struct Dialog {
     pub(crate) lifetime: Duration,
     /// Shared with the other dialogs that lead to the same address.
     pub(crate) attempts: Arc<Attempts>,
+    /// The messages that ask anew for streams that have stopped while others go on. `None`: the venue has no such, or it is
+    /// left to the mapper.
+    pub(crate) again: Option<Again>,
     /// Looks at a text frame just closely enough to tell what it is.
     pub(crate) read: fn(&str) -> Reading<'_>,
 }

@@ -16,10 +16,11 @@ mod ports;
 mod record;
 pub mod recording;
 mod registry;
+mod rhythm;
 mod session;
 pub mod sim;
 
 pub use frame::{Content, RawFrame};
-pub use ports::{Count, Ports, Request, Stats};
+pub use ports::{Count, Offset, Ports, Request, Stats};
 pub use record::{Progress, record};
-pub use registry::{Own, Probe, Session, Settings, StartError, VENUES, Venue, venue};
+pub use registry::{Own, Part, Probe, Session, Settings, StartError, VENUES, Venue, venue};

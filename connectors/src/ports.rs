@@ -1,7 +1,7 @@
 //! How a session is connected to whoever reads it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use tokio::sync::mpsc;
 
@@ -55,12 +55,31 @@ pub struct Stats {
     pub lost: Count,
     /// Streams that were asked for and from which nothing had come when the time for it was over.
     pub silent_streams: Count,
+    /// Streams that stopped while others of their connection went on, and were asked for again.
+    pub stopped_streams: Count,
+    /// How far the venue's clock is ahead of this machine's, in milliseconds.
+    pub clock_offset_ms: Offset,
     /// REST requests that were made.
     pub requests: Count,
     /// REST requests that were refused or not answered.
     pub refused: Count,
     /// Packets of a binary transport that are none.
     pub malformed: Count,
+}
+
+/// A difference between clocks, as it was last measured.
+#[derive(Debug, Default)]
+pub struct Offset(AtomicI64);
+
+impl Offset {
+    /// The difference; 0 before it was measured.
+    pub fn get(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set(&self, offset: i64) {
+        self.0.store(offset, Ordering::Relaxed);
+    }
 }
 
 /// A number that several tasks count in.

@@ -27,6 +27,26 @@ pub struct Settings {
     pub rest_url: Option<String>,
     /// What only this venue has to be told.
     pub own: Own,
+    /// Which of the symbols; `None`: all of them.
+    pub part: Option<Part>,
+}
+
+/// A share of a venue's symbols, by the hash of their names: a venue can be split over several normalizers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// From 1 to `of`.
+    pub number: u32,
+    /// How many there are.
+    pub of: u32,
+}
+
+impl Part {
+    /// Whether the symbol, in upper case, is in this part. FNV-1a: every process has to come to the same answer.
+    pub fn has(self, symbol: &str) -> bool {
+        let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        let hash = symbol.bytes().map(|byte| byte.to_ascii_uppercase()).fold(0xcbf2_9ce4_8422_2325, step);
+        hash % u64::from(self.of.max(1)) + 1 == u64::from(self.number)
+    }
 }
 
 impl Settings {
@@ -129,7 +149,7 @@ pub const VENUES: &[Venue] = &[
         name: "binance",
         recorded_as: ("binance", "spot"),
         symbols: binance::sim::symbols,
-        check: |_| Vec::new(),
+        check: binance::check,
         session: |settings, ports, cancel| Box::pin(binance::run(Config::new(&SPOT, settings), ports, cancel)),
         probe: |settings| Box::pin(binance::probe(Config::new(&SPOT, settings))),
         stand_in: binance::sim::stand_in,
@@ -138,7 +158,7 @@ pub const VENUES: &[Venue] = &[
         name: "binancef",
         recorded_as: ("binance", "usdm"),
         symbols: binance::sim::symbols,
-        check: |_| Vec::new(),
+        check: binance::check,
         session: |settings, ports, cancel| Box::pin(binance::run(Config::new(&USDM, settings), ports, cancel)),
         probe: |settings| Box::pin(binance::probe(Config::new(&USDM, settings))),
         stand_in: binance::sim::stand_in,

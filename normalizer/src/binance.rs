@@ -15,7 +15,7 @@ mod series;
 mod tape;
 mod wire;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use akis_connectors::{Content, RawFrame, Request};
 use akis_model::{Channel, Kind};
@@ -37,6 +37,10 @@ pub(crate) struct Binance {
     market: Market,
     /// Every symbol that comes is let in.
     any: bool,
+    /// What is wanted of the symbols that come; empty in a recording, where it is what comes.
+    kinds: Vec<Kind>,
+    /// Whether candles of the past are to be asked for, of symbols that come later too.
+    publishes: bool,
     /// In order, so that what ticks say comes in the same order on every run.
     instruments: BTreeMap<String, Instrument>,
     /// Common forms that `exchangeInfo` told.
@@ -50,7 +54,13 @@ impl Mapper for Binance {
             self.any = true;
             return;
         };
+        self.kinds = kinds.to_vec();
         for symbol in symbols.iter().map(|symbol| symbol.to_ascii_uppercase()) {
+            if symbol.contains('*') || symbol.starts_with("TOP:") {
+                // The session has looked up what that means and asked for nothing else.
+                self.any = true;
+                continue;
+            }
             if self.instruments.contains_key(&symbol) {
                 continue;
             }
@@ -91,18 +101,20 @@ impl Mapper for Binance {
             if instrument.on_tick(now_ms, out) {
                 out.requests.push(Request::Book { symbol: symbol.clone() });
             }
+            if self.publishes && instrument.wants_candles && !instrument.has_past {
+                instrument.has_past = true;
+                let ask = |interval| instrument.ask_candles(symbol, interval, PAST_CANDLES);
+                out.requests.extend(Interval::ALL.map(ask));
+            }
             if let Some(from_id) = instrument.missing_trades(now_ms) {
                 out.requests.push(Request::Trades { symbol: symbol.clone(), from_id });
             }
         }
     }
 
-    fn backfill(&mut self, out: &mut Output) {
-        for (symbol, instrument) in self.instruments.iter().filter(|(_, instrument)| instrument.wants_candles) {
-            for interval in Interval::ALL {
-                out.requests.push(instrument.ask_candles(symbol, interval, PAST_CANDLES));
-            }
-        }
+    fn backfill(&mut self, _out: &mut Output) {
+        self.publishes = true;
+        self.instruments.values_mut().for_each(|instrument| instrument.has_past = false);
     }
 
     fn finish(&mut self, out: &mut Output) {
@@ -114,7 +126,7 @@ impl Binance {
     /// Lets nothing in yet.
     pub(crate) fn new(market: Market) -> Self {
         let (instruments, common, declared) = (BTreeMap::new(), HashMap::new(), Vec::new());
-        Self { market, any: false, instruments, common, declared }
+        Self { market, any: false, kinds: Vec::new(), publishes: false, instruments, common, declared }
     }
 
     fn on_text(&mut self, text: &str, origin: Origin, out: &mut Output) -> Result<(), Reason> {
@@ -199,25 +211,36 @@ impl Binance {
             }
             "/exchangeInfo" => {
                 let info: wire::ExchangeInfo<'_> = wire::parse(body)?;
-                for symbol in info.symbols {
-                    let common = format!("{}/{}", symbol.base_asset, symbol.quote_asset);
-                    if let Some(instrument) = self.instruments.get_mut(&*symbol.symbol) {
-                        instrument.common = common;
-                    } else if self.any {
-                        self.common.insert(symbol.symbol.into_owned(), common);
-                    }
-                }
+                self.on_info(info, target.contains("symbols="), received_at, out);
                 Ok(())
             }
             _ => Err(Reason::UnknownEvent),
         }
     }
 
+    /// Takes what the symbols are made of, and whether they are traded. `partly`: only some of them were asked for.
+    fn on_info(&mut self, info: wire::ExchangeInfo<'_>, partly: bool, now_ms: i64, out: &mut Output) {
+        let mut listed = BTreeSet::new();
+        for symbol in info.symbols {
+            let common = format!("{}/{}", symbol.base_asset, symbol.quote_asset);
+            if let Some(instrument) = self.instruments.get_mut(&*symbol.symbol) {
+                instrument.common = common;
+                instrument.on_venue_state(&symbol.status, now_ms, out);
+            } else if self.any {
+                self.common.insert(symbol.symbol.clone().into_owned(), common);
+            }
+            listed.insert(symbol.symbol);
+        }
+        let delisted = self.instruments.iter_mut().filter(|(symbol, _)| !partly && !listed.contains(symbol.as_str()));
+        delisted.for_each(|(_, instrument)| instrument.on_venue_state("DELISTED", now_ms, out));
+    }
+
     fn instrument(&mut self, symbol: &str) -> Result<&mut Instrument, Reason> {
         if self.any && !self.instruments.contains_key(symbol) {
             let common = self.common_form(symbol);
             let mut instrument = Instrument::new(self.market, symbol, common).ok_or(Reason::UnknownSymbol)?;
-            instrument.asks_for_books = true;
+            instrument.asks_for_books = self.kinds.is_empty() || self.kinds.contains(&Kind::Book);
+            instrument.wants_candles = self.kinds.contains(&Kind::Candles);
             self.instruments.insert(symbol.to_owned(), instrument);
         }
         self.instruments.get_mut(symbol).ok_or(Reason::UnknownSymbol)

@@ -51,6 +51,11 @@ pub(crate) struct Bist {
 }
 
 impl Mapper for Bist {
+    /// A day that is played faster than it passes runs ahead of the clock, by a day at most.
+    fn believed_ahead_ms(&self) -> i64 {
+        24 * 3_600_000
+    }
+
     fn admit(&mut self, symbols: Option<&[String]>, kinds: &[Kind]) {
         self.market.admit(symbols, kinds);
     }

@@ -16,6 +16,7 @@ mod metrics;
 mod observe;
 mod pipeline;
 mod replay;
+mod rhythm;
 mod run;
 mod throttle;
 mod update;

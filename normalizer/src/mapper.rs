@@ -31,6 +31,11 @@ pub trait Mapper: Send {
     /// Takes note of the time, milliseconds since the epoch; never before the last frame's.
     fn on_tick(&mut self, now_ms: i64, out: &mut Output);
 
+    /// How far a venue time may lie ahead of the moment of receiving and still be believed, in milliseconds.
+    fn believed_ahead_ms(&self) -> i64 {
+        60_000
+    }
+
     /// What is published from now on is ours: asks for the candles of the past that charts begin with. A mapper whose
     /// venue has none leaves it as it is.
     fn backfill(&mut self, _out: &mut Output) {}
@@ -98,6 +103,8 @@ pub enum Reason {
     Duplicate,
     /// Older than what was seen before.
     Stale,
+    /// A venue time from the future or from long ago: the event is told with the moment of receiving instead.
+    BadTime,
     /// A snapshot that nobody waits for, or that is too old to be joined.
     UnusedSnapshot,
     /// The venue refused a request.
@@ -106,7 +113,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for tables and metrics.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::BadLine,
         Self::NotText,
         Self::NotBinary,
@@ -121,6 +128,7 @@ impl Reason {
         Self::Misfit,
         Self::Duplicate,
         Self::Stale,
+        Self::BadTime,
         Self::UnusedSnapshot,
         Self::Refused,
     ];
@@ -142,6 +150,7 @@ impl Reason {
             Self::Misfit => "misfit",
             Self::Duplicate => "duplicate",
             Self::Stale => "stale",
+            Self::BadTime => "bad_time",
             Self::UnusedSnapshot => "unused_snapshot",
             Self::Refused => "refused",
         }

@@ -19,6 +19,7 @@ pub struct Metrics {
     lost_trades: IntCounterVec,
     up: IntGaugeVec,
     connections: IntGaugeVec,
+    clock_offset: IntGaugeVec,
     session: IntCounterVec,
     publisher: IntCounterVec,
     log_errors: IntCounterVec,
@@ -47,6 +48,11 @@ impl Metrics {
             lost_trades: counter("akis_normalizer_lost_trades_total", "Holes in the venue's trade ids.", &["venue"])?,
             up: gauge("akis_venue_up", "1 while the venue's data flows.", &["venue"])?,
             connections: gauge("akis_venue_connections", "Connections to the venue that are open.", &["venue"])?,
+            clock_offset: gauge(
+                "akis_venue_clock_offset_milliseconds",
+                "How far the venue's clock is ahead of this machine's; 0 where it is not measured.",
+                &["venue"],
+            )?,
             session: counter("akis_venue_session_total", "What happened in the session.", &["venue", "what"])?,
             publisher: counter("akis_publisher_events_total", "What became of the events.", &["venue", "what"])?,
             log_errors: counter(
@@ -92,12 +98,14 @@ impl Metrics {
 
     /// Takes over what session and publisher have counted.
     pub(crate) fn refresh(&self, venue: &str, stats: &Stats, counts: &PublisherCounts) {
+        self.clock_offset.with_label_values(&[venue]).set(stats.clock_offset_ms.get());
         let open = i64::try_from(stats.open.get()).unwrap_or(i64::MAX);
         self.connections.with_label_values(&[venue]).set(open);
         for (what, n) in [
             ("opened", &stats.opened),
             ("lost", &stats.lost),
             ("silent_streams", &stats.silent_streams),
+            ("stopped_streams", &stats.stopped_streams),
             ("requests", &stats.requests),
             ("requests_refused", &stats.refused),
             ("malformed", &stats.malformed),

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use akis_connectors::recording::Header;
-use akis_connectors::{RawFrame, Request};
+use akis_connectors::{Part, RawFrame, Request};
 use akis_eventlog::Event;
 use akis_model::{Body, Channel, ChannelState, Kind};
 
 use crate::feed::{Feed, Turn};
 use crate::mapper::{History, Mapper, Output, Reason, Resync};
+use crate::rhythm::{Rhythms, Silent};
 use crate::throttle::Throttle;
 use crate::update::Update;
 
@@ -35,6 +36,7 @@ pub(crate) struct Step {
 pub(crate) struct Pipeline {
     mapper: Box<dyn Mapper>,
     feed: Feed,
+    rhythms: Rhythms,
     throttle: Option<Throttle>,
     /// Those that are told when the venue is down.
     channels: BTreeSet<Channel>,
@@ -47,12 +49,17 @@ impl Pipeline {
     pub(crate) fn new(mapper: Box<dyn Mapper>, throttled: bool) -> Self {
         let throttle = throttled.then(Throttle::default);
         let (feed, channels, output) = (Feed::default(), BTreeSet::new(), Output::default());
-        Self { mapper, feed, throttle, channels, output, passed: Vec::new(), now_ms: i64::MIN }
+        let rhythms = Rhythms::default();
+        Self { mapper, feed, rhythms, throttle, channels, output, passed: Vec::new(), now_ms: i64::MIN }
     }
 
     /// See [`Mapper::admit`].
-    pub(crate) fn admit(&mut self, symbols: Option<&[String]>, kinds: &[Kind]) {
-        self.mapper.admit(symbols, kinds);
+    pub(crate) fn admit(&mut self, symbols: Option<&[String]>, part: Option<Part>, kinds: &[Kind]) {
+        // What is no name is looked up by the session, which then asks for its part.
+        let is_name = |symbol: &str| !symbol.contains(['*', ':']);
+        let is_wanted = |symbol: &&String| !is_name(symbol) || part.is_none_or(|part| part.has(symbol));
+        let of_part = |symbols: &[String]| -> Vec<String> { symbols.iter().filter(is_wanted).cloned().collect() };
+        self.mapper.admit(symbols.map(of_part).as_deref(), kinds);
         self.channels.extend(self.mapper.channels());
     }
 
@@ -85,6 +92,7 @@ impl Pipeline {
         }
         self.mapper.on_tick(self.now_ms, &mut self.output);
         self.take(step);
+        self.tell_silent();
         if let Some(throttle) = &mut self.throttle {
             throttle.on_tick(self.now_ms, &mut self.passed);
         }
@@ -114,6 +122,7 @@ impl Pipeline {
             Turn::Up => (ChannelState::Up, now, "data flows again"),
             Turn::Down { since, reason } => (ChannelState::Down, since, reason),
         };
+        self.rhythms.clear();
         for channel in &self.channels {
             let status = Update::status(channel.clone(), state, since, reason, now);
             pass(&mut self.throttle, status, now, &mut self.passed);
@@ -122,9 +131,34 @@ impl Pipeline {
         self.render(step);
     }
 
+    /// Tells the channels that are silent for longer than is usual for them.
+    fn tell_silent(&mut self) {
+        let now = self.now_ms;
+        for Silent { channel, since, usual_ms } in self.rhythms.silent(now) {
+            let seconds = now.saturating_sub(since) / 1000;
+            let reason = format!("no event for {seconds} s, where its longest pause was {usual_ms} ms");
+            let status = Update::stale(channel, since, reason, now);
+            pass(&mut self.throttle, status, now, &mut self.passed);
+        }
+    }
+
     /// Takes over what the mapper said.
     fn take(&mut self, step: &mut Step) {
-        for update in self.output.updates.drain(..) {
+        let believed_ahead_ms = self.mapper.believed_ahead_ms();
+        for mut update in self.output.updates.drain(..) {
+            if update.distrust_time(believed_ahead_ms) {
+                step.skipped.push(Reason::BadTime);
+            }
+            if !update.payload.is_status() && self.rhythms.note(&update.channel, self.now_ms) {
+                let up = Update::status(
+                    update.channel.clone(),
+                    ChannelState::Up,
+                    self.now_ms,
+                    "data flows again",
+                    self.now_ms,
+                );
+                pass(&mut self.throttle, up, self.now_ms, &mut self.passed);
+            }
             if !self.channels.contains(&update.channel) {
                 self.channels.insert(update.channel.clone());
             }

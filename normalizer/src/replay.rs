@@ -106,7 +106,7 @@ impl<W: Write> Run<'_, W> {
         };
         player.pipeline.on_header(header);
         // No kinds: what a recording does not hold is not missing either.
-        player.pipeline.admit(header.symbols.as_deref(), &[] as &[Kind]);
+        player.pipeline.admit(header.symbols.as_deref(), None, &[] as &[Kind]);
         for frame in frames {
             let mut step = Step::default();
             match frame {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use akis_connectors::{Content, Ports, RawFrame, Request, Settings, StartError, Stats, Venue};
+use akis_connectors::{Content, Part, Ports, RawFrame, Request, Settings, StartError, Stats, Venue};
 use akis_eventlog::{Publisher, PublisherConfig, PublisherHandle, Role, Store};
 use akis_model::Kind;
 use tokio::sync::mpsc;
@@ -63,10 +63,11 @@ pub async fn run(
     mapper.configure(&settings.own);
     let mut pipeline = Pipeline::new(mapper, true);
     let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|&kind| settings.wants(kind)).collect();
-    pipeline.admit(Some(&settings.symbols), &kinds);
+    pipeline.admit(Some(&settings.symbols), settings.part, &kinds);
 
     let stop_publisher = CancellationToken::new();
-    let (publisher, writing) = Publisher::start(store, PublisherConfig::new(venue.name), stop_publisher.clone());
+    let lease = lease(venue.name, settings.part);
+    let (publisher, writing) = Publisher::start(store, PublisherConfig::new(&lease), stop_publisher.clone());
     pipeline.channels().iter().for_each(|channel| publisher.declare(channel));
 
     let session_cancel = cancel.child_token();
@@ -85,6 +86,14 @@ pub async fn run(
     stop_publisher.cancel();
     writing.await?;
     Ok(ended??)
+}
+
+/// What is leased: a venue, or a part of it. Parts of different splits are different: never run two splits at once.
+fn lease(venue: &str, part: Option<Part>) -> String {
+    match part {
+        None => venue.to_owned(),
+        Some(Part { number, of }) => format!("{venue}.{number}of{of}"),
+    }
 }
 
 struct Shell {

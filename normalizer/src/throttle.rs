@@ -49,7 +49,7 @@ impl Throttle {
             }
             self.due.remove(&(slot.open_at, channel.clone()));
         }
-        if matches!(update.payload, Payload::Status(_)) {
+        if update.payload.is_status() {
             out.push(update);
         } else if now_ms >= slot.open_at {
             slot.open_at = now_ms.saturating_add(interval);
@@ -85,7 +85,7 @@ impl Throttle {
 /// Whether `held` need not be told once `newer` is.
 fn replaces(newer: &Update, held: &Update) -> bool {
     match (&newer.payload, &held.payload) {
-        (Payload::Status(_), _) => false,
+        (Payload::Status(_) | Payload::Stale(_), _) => false,
         (_, Payload::Candle(held)) => !held.closed,
         _ => true,
     }

@@ -6,6 +6,9 @@ use akis_model::{
     PriceTick, Provenance, TimeSource, Trade,
 };
 
+/// A venue time further back than this is not believed: 1970 is the usual one.
+const PAST_MS: i64 = 10 * 365 * 24 * 3_600_000;
+
 /// One event of a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Update {
@@ -36,6 +39,28 @@ pub enum Payload {
     Market(MarketStatus),
     /// `channel_status`
     Status(ChannelStatus),
+    /// `channel_status` of a channel that is silent for longer than is usual for it.
+    Stale(ChannelStatus),
+}
+
+impl Payload {
+    /// Whether it is about the channel, and no news of the market.
+    pub(crate) fn is_status(&self) -> bool {
+        matches!(self, Self::Status(_) | Self::Stale(_))
+    }
+
+    /// Where the envelope's `ts` comes from.
+    fn provenance_mut(&mut self) -> &mut Provenance {
+        match self {
+            Self::PriceTick(tick) => &mut tick.provenance,
+            Self::Trade(trade) => &mut trade.provenance,
+            Self::Book(book) => &mut book.provenance,
+            Self::Candle(candle) => &mut candle.provenance,
+            Self::Auction(auction) => &mut auction.tick.provenance,
+            Self::Market(status) => &mut status.provenance,
+            Self::Status(status) | Self::Stale(status) => &mut status.provenance,
+        }
+    }
 }
 
 impl Update {
@@ -44,6 +69,27 @@ impl Update {
         let provenance = Provenance { ts_source: TimeSource::Received, received_at: now_ms };
         let status = ChannelStatus { state, since, reason: reason.to_owned(), provenance };
         Self { channel, ts: now_ms, missing_before: 0, payload: Payload::Status(status) }
+    }
+
+    /// A `channel_status` of now: silent since `since`, which is longer than usual.
+    pub(crate) fn stale(channel: Channel, since: i64, reason: String, now_ms: i64) -> Self {
+        let provenance = Provenance { ts_source: TimeSource::Received, received_at: now_ms };
+        let status = ChannelStatus { state: ChannelState::Down, since, reason, provenance };
+        Self { channel, ts: now_ms, missing_before: 0, payload: Payload::Stale(status) }
+    }
+
+    /// Puts the moment of receiving in the place of a venue time that cannot be true, because it lies further ahead than
+    /// `believed_ahead_ms` or years back; whether it did.
+    pub(crate) fn distrust_time(&mut self, believed_ahead_ms: i64) -> bool {
+        let ts = self.ts;
+        let provenance = self.payload.provenance_mut();
+        let (ahead, behind) = (ts.saturating_sub(provenance.received_at), provenance.received_at.saturating_sub(ts));
+        if provenance.ts_source == TimeSource::Received || (ahead <= believed_ahead_ms && behind <= PAST_MS) {
+            return false;
+        }
+        provenance.ts_source = TimeSource::Received;
+        self.ts = provenance.received_at;
+        true
     }
 
     /// A candle of the past, closed since its last millisecond.
@@ -61,6 +107,10 @@ impl Update {
             Payload::Book(book) => Body::render(ts, "orderbook", channel, Outcome::Ok, book),
             Payload::Candle(candle) => Body::render(ts, "candle_update", channel, Outcome::Ok, candle),
             Payload::Market(status) => Body::render(ts, "market_status", channel, Outcome::Ok, status),
+            Payload::Stale(status) => {
+                let outcome = Outcome::Failed(ErrorCode::StalenessWarning);
+                Body::render(ts, "channel_status", channel, outcome, status)
+            }
             Payload::Status(status) => {
                 let outcome = match status.state {
                     ChannelState::Up => Outcome::Ok,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use akis_connectors::{Own, Settings, Venue};
+use akis_connectors::{Own, Part, Settings, Venue};
 use akis_eventlog::Store;
 use akis_normalizer::Metrics;
 use akis_service::config::{Config, VenueConfig};
@@ -102,6 +102,7 @@ pub(crate) fn settings(config: &VenueConfig) -> Settings {
         kinds: config.kinds.clone(),
         ws_url: config.ws_url.clone(),
         rest_url: config.rest_url.clone(),
+        part: config.part.map(|(number, of)| Part { number, of }),
         own: Own(config.own.iter().map(|(key, value)| (key.clone(), value.expose().to_owned())).collect()),
     }
 }

@@ -32,6 +32,8 @@ pub struct Market {
     pub(super) trades_weight: u32,
     /// What a call for up to 500 candles weighs.
     pub(super) candles_weight: u32,
+    /// What the last 24 hours of every symbol weigh.
+    pub(super) days_weight: u32,
     /// What `exchangeInfo` weighs.
     pub(super) info_weight: u32,
     /// Whether `exchangeInfo` can be asked for some symbols only.
@@ -53,6 +55,7 @@ pub static SPOT: Market = Market {
     weight_limit: 5_000,
     book_weight: 50,
     trades_weight: 4,
+    days_weight: 80,
     candles_weight: 2,
     info_weight: 20,
     info_by_symbol: true,
@@ -73,6 +76,7 @@ pub static USDM: Market = Market {
     weight_limit: 2_000,
     book_weight: 20,
     trades_weight: 20,
+    days_weight: 40,
     candles_weight: 2,
     info_weight: 1,
     info_by_symbol: false,

@@ -3,6 +3,8 @@
 //! Requests are made one after the other and paced by the weight that the venue says is used.
 //! Source: <https://developers.binance.com/docs/binance-spot-api-docs/rest-api/limits>.
 
+mod clock;
+mod lookup;
 mod weight;
 
 use std::collections::VecDeque;
@@ -11,7 +13,7 @@ use std::time::Duration;
 
 use reqwest::{Response, StatusCode, header};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
 use super::config::Config;
@@ -20,6 +22,8 @@ use crate::backoff::Backoff;
 use crate::frame::Content;
 use crate::outlet::{Outlet, Stopped, now_ms};
 use crate::ports::Request;
+use clock::Clock;
+pub(super) use lookup::{Listing, Lookup};
 use weight::Weight;
 
 /// A request that takes longer is made again.
@@ -30,6 +34,12 @@ const MAX_BODY_BYTES: usize = 32 << 20;
 
 /// The most that one request may name, so that the address stays short.
 const SYMBOLS_PER_INFO: usize = 100;
+
+/// How often it is looked up what symbols there are.
+const REFRESH_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// How often the venue's clock is compared with this machine's.
+const MEASURE_EVERY: Duration = Duration::from_secs(600);
 
 /// How long to wait when the venue says 429 or 418 and not how long.
 const HOLD: Duration = Duration::from_secs(60);
@@ -46,6 +56,12 @@ pub(super) struct Calls {
     market: &'static Market,
     base: String,
     queue: VecDeque<Call>,
+    /// What is asked for again and again: what the symbols are made of.
+    infos: Vec<Call>,
+    refresh_at: Instant,
+    measure_at: Instant,
+    clock: Clock,
+    lookup: Option<Lookup>,
     weight: Weight,
     backoff: Backoff,
 }
@@ -66,15 +82,29 @@ enum Outcome {
 }
 
 impl Calls {
-    pub(super) fn new(client: reqwest::Client, config: &Config) -> Self {
+    /// `found` is told what there is, when symbols have to be looked up.
+    pub(super) fn new(client: reqwest::Client, config: &Config, found: mpsc::Sender<Listing>) -> Self {
         let market = config.market;
-        let queue = if market.info_by_symbol {
-            config.symbols.chunks(SYMBOLS_PER_INFO).map(|symbols| Call::info_of(market, symbols)).collect()
-        } else {
-            VecDeque::from([Call::info(market)])
+        let names = config.names();
+        let infos = match (config.looks_up(), market.info_by_symbol) {
+            (true, _) => vec![Call::info(market), Call::days(market)],
+            (false, true) => names.chunks(SYMBOLS_PER_INFO).map(|symbols| Call::info_of(market, symbols)).collect(),
+            (false, false) => vec![Call::info(market)],
         };
-        let (base, weight) = (config.rest_url.clone(), Weight::new(market.weight_limit));
-        Self { client, market, base, queue, weight, backoff: Backoff::default() }
+        let now = Instant::now();
+        Self {
+            client,
+            market,
+            base: config.rest_url.clone(),
+            queue: VecDeque::new(),
+            infos,
+            refresh_at: now,
+            measure_at: now,
+            clock: Clock::default(),
+            lookup: config.looks_up().then(|| Lookup { found, info: None }),
+            weight: Weight::new(market.weight_limit),
+            backoff: Backoff::default(),
+        }
     }
 
     /// Makes the calls and hands on the answers, until the session stops or nobody can ask any more.
@@ -83,14 +113,33 @@ impl Calls {
             while let Ok(request) = requests.try_recv() {
                 self.enqueue(&request);
             }
+            self.enqueue_due();
             if self.queue.is_empty() {
-                match outlet.unless_stopped(requests.recv()).await {
-                    Ok(Some(request)) => self.enqueue(&request),
-                    Ok(None) | Err(Stopped) => return,
+                let due = sleep_until(self.refresh_at.min(self.measure_at));
+                let next = async {
+                    tokio::select! { request = requests.recv() => Some(request), () = due => None }
+                };
+                match outlet.unless_stopped(next).await {
+                    Ok(Some(Some(request))) => self.enqueue(&request),
+                    Ok(None) => {}
+                    Ok(Some(None)) | Err(Stopped) => return,
                 }
             } else if outlet.unless_stopped(self.make_first(outlet)).await.is_err() {
                 return;
             }
+        }
+    }
+
+    /// Queues what is asked for by the clock.
+    fn enqueue_due(&mut self) {
+        let now = Instant::now();
+        if self.refresh_at <= now {
+            self.refresh_at = now + REFRESH_EVERY;
+            self.queue.extend(self.infos.iter().cloned());
+        }
+        if self.measure_at <= now {
+            self.measure_at = now + MEASURE_EVERY;
+            self.queue.push_back(Call::time(self.market));
         }
     }
 
@@ -113,6 +162,12 @@ impl Calls {
             Outcome::Done(reply) => {
                 self.queue.pop_front();
                 self.backoff.reset();
+                if let Some(lookup) = &mut self.lookup {
+                    lookup.take(&reply);
+                }
+                if let Some(offset) = self.clock.offset() {
+                    outlet.stats().clock_offset_ms.set(offset);
+                }
                 // The caller sees by itself that the session has stopped.
                 let _ = outlet.send(reply).await;
             }
@@ -125,6 +180,7 @@ impl Calls {
 
     async fn make(&mut self, call: &Call) -> Outcome {
         self.weight.spend(now_ms(), call.weight);
+        let asked_at = now_ms();
         let response = match self.client.get(format!("{}{}", self.base, call.target)).send().await {
             Ok(response) => response,
             Err(error) => return self.again(&call.target, &error),
@@ -147,7 +203,10 @@ impl Calls {
             return self.again(&call.target, &status);
         }
         match body(response).await {
-            Ok(body) => Outcome::Done(Content::Reply { target: call.target.clone(), status: status.as_u16(), body }),
+            Ok(body) => {
+                self.clock.take(&body, asked_at, now_ms());
+                Outcome::Done(Content::Reply { target: call.target.clone(), status: status.as_u16(), body })
+            }
             Err(error) => self.again(&call.target, &error),
         }
     }
@@ -175,6 +234,15 @@ impl Call {
         let symbol = encode(symbol);
         let target = format!("{}/klines?symbol={symbol}&interval={interval}&limit={count}", market.rest);
         Self { target, weight: market.candles_weight }
+    }
+
+    fn time(market: &Market) -> Self {
+        Self { target: format!("{}/time", market.rest), weight: 1 }
+    }
+
+    /// The last 24 hours of every symbol.
+    fn days(market: &Market) -> Self {
+        Self { target: format!("{}/ticker/24hr", market.rest), weight: market.days_weight }
     }
 
     /// What every symbol is made of.

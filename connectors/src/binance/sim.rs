@@ -134,7 +134,7 @@ fn openings(source: Source) -> Result<Vec<(&'static Venue, Opening)>, SimError> 
             let header = playback.header();
             let (venue, market) = (header.venue.clone(), header.market.clone());
             match [&SPOT, &USDM].into_iter().find(|known| venue == "binance" && market == known.recorded_as) {
-                Some(known) => Ok(vec![(known, Opening::Recorded(playback))]),
+                Some(known) => Ok(vec![(known, Opening::Recorded(Box::new(playback)))]),
                 None => Err(SimError::OtherVenue { file, venue, market, expected: "binance spot or usdm" }),
             }
         }

@@ -29,11 +29,10 @@ const ATTEMPTS: (usize, Duration) = (300, Duration::from_secs(300));
 /// An acknowledgement proves nothing: a name that does not exist is acknowledged and silent.
 const FIRST_DATA: Duration = Duration::from_secs(30);
 
-/// The dialog of each connection that `config` needs: a stream is asked for where the venue has it.
-pub(super) fn dialogs(config: &Config) -> Vec<Dialog> {
+/// The dialog of each connection that the symbols need: a stream is asked for where the venue has it.
+pub(super) fn dialogs(config: &Config, attempts: &Arc<Attempts>, symbols: &[String]) -> Vec<Dialog> {
     let market = config.market;
-    let attempts = Arc::new(Attempts::new(ATTEMPTS.0, ATTEMPTS.1));
-    let streams = config.symbols.iter().flat_map(|symbol| streams(symbol, &config.kinds));
+    let streams = symbols.iter().flat_map(|symbol| streams(symbol, &config.kinds));
     let mut by_path: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for stream in streams {
         let path = if is_of_book(&stream) { market.book_path } else { market.tape_path };
@@ -51,10 +50,25 @@ pub(super) fn dialogs(config: &Config) -> Vec<Dialog> {
             first_data: FIRST_DATA,
             silence: SILENCE,
             lifetime: LIFETIME,
-            attempts: Arc::clone(&attempts),
+            attempts: Arc::clone(attempts),
+            again: Some(again),
             read,
         })
         .collect()
+}
+
+/// What counts the attempts to connect, for all dialogs of a session.
+pub(super) fn attempts() -> Arc<Attempts> {
+    Arc::new(Attempts::new(ATTEMPTS.0, ATTEMPTS.1))
+}
+
+/// Leaves the streams and asks for them again.
+fn again(streams: &[&str]) -> Vec<String> {
+    let message = |method, (names, id): (&[&str], u64)| {
+        serde_json::json!({ "method": method, "params": names, "id": id }).to_string()
+    };
+    let parts = || streams.chunks(NAMES_PER_MESSAGE).zip(1_000_000..);
+    parts().flat_map(|part| [message("UNSUBSCRIBE", part), message("SUBSCRIBE", part)]).collect()
 }
 
 /// The streams of one symbol, which stand in their names with small ASCII letters.
@@ -113,6 +127,21 @@ mod tests {
         Config::new(&SPOT, &Settings { symbols, kinds: kinds.to_vec(), ..Settings::default() })
     }
 
+    fn dialogs(config: &Config) -> Vec<Dialog> {
+        super::dialogs(config, &attempts(), &config.names())
+    }
+
+    #[test]
+    fn streams_are_left_and_asked_for_again() {
+        assert_eq!(
+            again(&["a@trade", "b@trade"]),
+            [
+                r#"{"id":1000000,"method":"UNSUBSCRIBE","params":["a@trade","b@trade"]}"#,
+                r#"{"id":1000000,"method":"SUBSCRIBE","params":["a@trade","b@trade"]}"#
+            ]
+        );
+    }
+
     #[test]
     fn a_symbol_has_the_streams_of_its_kinds() {
         assert_eq!(
@@ -159,7 +188,7 @@ mod tests {
         let symbols = ["btcusdt", "BTCUSDT", "币安人生usdt"].map(str::to_owned).to_vec();
         let settings = Settings { symbols, ws_url: Some("ws://127.0.0.1:1/".into()), ..Settings::default() };
         let config = Config::new(&SPOT, &settings);
-        assert_eq!(config.symbols, ["BTCUSDT", "币安人生USDT"]);
+        assert_eq!(config.names(), ["BTCUSDT", "币安人生USDT"]);
         assert_eq!((config.ws_url.as_str(), config.rest_url.as_str()), ("ws://127.0.0.1:1", SPOT.rest_url));
     }
 

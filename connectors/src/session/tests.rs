@@ -39,6 +39,7 @@ impl Scripted {
             silence: WITHIN,
             lifetime: WITHIN * 10,
             attempts: Arc::new(Attempts::new(100, WITHIN)),
+            again: Some(|streams| vec![format!("again {}", streams.join(" "))]),
             read: |text| match text.split_once(' ') {
                 Some(("data", stream)) => Reading::Data(stream.into()),
                 Some(("bye", _)) => Reading::Leaving,

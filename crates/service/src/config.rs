@@ -290,6 +290,9 @@ pub struct VenueConfig {
     pub ws_url: Option<String>,
     /// `rest_url`: where the venue's REST is. Default: the venue's public address.
     pub rest_url: Option<String>,
+    /// `part`: which part of the symbols, `"1/3"` for example: the number of the part and how many there are.
+    /// Default: all symbols.
+    pub part: Option<(u32, u32)>,
     /// Keys that only this venue has, as text by their names. Some may be passwords.
     pub own: BTreeMap<String, Secret>,
 }
@@ -297,7 +300,15 @@ pub struct VenueConfig {
 impl VenueConfig {
     /// An enabled venue with nothing said but its symbols.
     pub fn of_symbols(symbols: Vec<String>) -> Self {
-        Self { enabled: true, symbols, kinds: Vec::new(), ws_url: None, rest_url: None, own: BTreeMap::new() }
+        Self {
+            enabled: true,
+            symbols,
+            kinds: Vec::new(),
+            ws_url: None,
+            rest_url: None,
+            part: None,
+            own: BTreeMap::new(),
+        }
     }
 }
 

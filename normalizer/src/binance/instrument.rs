@@ -46,7 +46,11 @@ pub(super) struct Instrument {
     pub(super) asks_for_books: bool,
     /// Whether its candles are wanted.
     pub(super) wants_candles: bool,
+    /// Whether the candles of the past have been asked for.
+    pub(super) has_past: bool,
     symbol: String,
+    /// Why it is not traded, as the venue says it.
+    halted: Option<String>,
     channels: Channels,
     quote: Quote,
     statistics: Statistics,
@@ -98,7 +102,9 @@ impl Instrument {
             common,
             asks_for_books: false,
             wants_candles: false,
+            has_past: false,
             symbol: symbol.to_owned(),
+            halted: None,
             reached: BTreeMap::new(),
             channels,
             quote: Quote::default(),
@@ -182,6 +188,23 @@ impl Instrument {
         out.data = true;
         self.tick(ticker.event_time, origin.venue(), out);
         Ok(())
+    }
+
+    /// Takes note of whether it is traded; a change is told on all of its channels.
+    pub(super) fn on_venue_state(&mut self, state: &str, now_ms: i64, out: &mut Output) {
+        let halted = (state != "TRADING").then(|| state.to_owned());
+        if self.halted == halted {
+            return;
+        }
+        let (state, reason) = match &halted {
+            Some(state) => (ChannelState::Down, format!("the venue says {state}")),
+            None => (ChannelState::Up, "traded again".to_owned()),
+        };
+        self.halted = halted;
+        for channel in [Kind::Ticker, Kind::Trades, Kind::Book, Kind::Candles].map(|kind| self.channels(kind)).concat()
+        {
+            out.updates.push(Update::status(channel, state, now_ms, &reason, now_ms));
+        }
     }
 
     fn tick(&self, ts: i64, provenance: Provenance, out: &mut Output) {

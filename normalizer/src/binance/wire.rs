@@ -210,6 +210,9 @@ pub(super) struct ExchangeInfo<'a> {
 pub(super) struct SymbolInfo<'a> {
     #[serde(borrow)]
     pub(super) symbol: Cow<'a, str>,
+    /// `TRADING`, or why it is not traded.
+    #[serde(borrow)]
+    pub(super) status: Cow<'a, str>,
     #[serde(borrow)]
     pub(super) base_asset: Cow<'a, str>,
     #[serde(borrow)]

@@ -73,11 +73,15 @@ struct Normalizer {
 
 impl Normalizer {
     fn start(settings: Settings) -> Result<Self> {
+        Self::of("binance", settings)
+    }
+
+    fn of(name: &str, settings: Settings) -> Result<Self> {
         let (store, registry, cancel) = (MemoryStore::new(4), Registry::new(), CancellationToken::new());
         let metrics = Metrics::register(&registry)?;
-        let binance = venue("binance").context("the venue is there")?;
+        let venue = venue(name).context("the venue is there")?;
         let log = Arc::clone(&store) as Arc<dyn Store>;
-        let running = tokio::spawn(run(binance, settings, log, metrics, cancel.clone()));
+        let running = tokio::spawn(run(venue, settings, log, metrics, cancel.clone()));
         let stop = cancel.clone().drop_guard();
         Ok(Self { store, registry, running, cancel, _stop: stop })
     }
@@ -161,6 +165,69 @@ async fn every_kind_of_every_symbol_flows_and_is_dense() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn futures_flow_beside_spot_and_their_books_resync() -> Result<()> {
+    let venue = Venue::start("127.0.0.1:0").await?;
+    let normalizer = Normalizer::of("binancef", venue.settings())?;
+    for (facet, count) in [("ticker", 5), ("trades", 20), ("book", 5), ("1m", 1), ("4h", 1)] {
+        let channel = format!("binancef:BTCUSDT:{facet}");
+        normalizer.wait_for(&channel, count).await?;
+        assert_dense(&normalizer.events(&channel).await?);
+    }
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let url = format!("http://{}/sim/fault?market=usdm", venue.address);
+    let fault = json!({"fault":"drop_diff","symbol":"BTCUSDT"}).to_string();
+    client.post(url).body(fault).send().await?.error_for_status()?;
+    normalizer.wait_for_metric("akis_normalizer_book_resyncs_total{cause=\"gap\",venue=\"binancef\"}").await?;
+    let before = normalizer.events("binancef:BTCUSDT:book").await?.len();
+    normalizer.wait_for("binancef:BTCUSDT:book", before + 4).await?;
+    normalizer.stop().await?;
+    venue.stop().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn symbols_are_found_by_pattern_and_by_volume() -> Result<()> {
+    let venue = Venue::start("127.0.0.1:0").await?;
+    let url = format!("http://{}/api/v3/ticker/24hr", venue.address);
+    let days = reqwest::Client::builder().no_proxy().build()?.get(url).send().await?.text().await?;
+    let days: Vec<Value> = serde_json::from_str(&days)?;
+    let volume = |day: &&Value| {
+        let whole = day["quoteVolume"].as_str().and_then(|volume| volume.split('.').next());
+        whole.and_then(|whole| whole.parse::<u128>().ok())
+    };
+    let busiest = days.iter().max_by_key(volume).and_then(|day| day["symbol"].as_str()).context("there are symbols")?;
+    for (entry, found) in [("eth*", "ETHUSDT"), ("top:1", busiest)] {
+        let settings = Settings { symbols: vec![entry.to_owned()], ..venue.settings() };
+        let normalizer = Normalizer::start(settings)?;
+        for facet in ["trades", "book"] {
+            normalizer.wait_for(&format!("binance:{found}:{facet}"), 3).await?;
+        }
+        let channels = normalizer.store.channels("binance:").await?;
+        let others = channels.iter().filter(|head| !head.channel.as_str().contains(found)).count();
+        assert_eq!(others, 0, "{entry}");
+        normalizer.stop().await?;
+    }
+    venue.stop().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn charts_begin_with_the_candles_of_the_past() -> Result<()> {
+    let venue = Venue::start("127.0.0.1:0").await?;
+    let normalizer = Normalizer::start(venue.settings())?;
+    for (facet, length_ms, at_least) in [("1m", 60_000, 400), ("5m", 300_000, 80), ("1h", 3_600_000, 6)] {
+        let channel = Channel::parse(&format!("binance:ETHUSDT:{facet}"))?;
+        let candles = async || normalizer.store.candles(&channel, None, 1_000).await.unwrap_or_default();
+        wait_until(WITHIN, "the past is kept", async || candles().await.len() >= at_least).await?;
+        let kept = candles().await;
+        assert!(kept.windows(2).all(|pair| pair[1].open_ms - pair[0].open_ms == length_ms), "{facet} has a hole");
+    }
+    normalizer.stop().await?;
+    venue.stop().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_diff_resyncs_the_book_and_bad_frames_are_counted() -> Result<()> {
     let venue = Venue::start("127.0.0.1:0").await?;
     let normalizer = Normalizer::start(venue.settings())?;
@@ -221,7 +288,7 @@ async fn a_planned_close_of_the_venue_loses_no_trade() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cut_connection_comes_back_and_its_hole_is_left_open() -> Result<()> {
+async fn a_cut_connection_comes_back_and_its_hole_is_filled() -> Result<()> {
     let venue = Venue::start("127.0.0.1:0").await?;
     let normalizer = Normalizer::start(venue.settings())?;
     normalizer.wait_for("binance:BTCUSDT:trades", 10).await?;
@@ -231,10 +298,9 @@ async fn a_cut_connection_comes_back_and_its_hole_is_left_open() -> Result<()> {
     let before = normalizer.events("binance:BTCUSDT:trades").await?.len();
     normalizer.wait_for("binance:BTCUSDT:trades", before + 10).await?;
     let events = normalizer.events("binance:BTCUSDT:trades").await?;
-    for pair in events.windows(2) {
-        let ids = trade_ids(pair);
-        assert_eq!(pair[1].0.get() - pair[0].0.get(), ids[1] - ids[0], "positions are left out for lost trades");
-    }
+    assert_dense(&events);
+    let ids = trade_ids(&events);
+    assert!(ids.windows(2).all(|pair| pair[1] == pair[0] + 1), "{ids:?}");
     normalizer.stop().await?;
     venue.stop().await?;
     Ok(())

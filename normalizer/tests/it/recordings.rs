@@ -347,6 +347,36 @@ fn a_silent_venue_is_told_on_its_channels_and_so_is_its_return() {
 }
 
 #[test]
+fn a_time_from_the_future_is_marked_and_not_trusted() {
+    let now = 1_791_383_700_000;
+    let lines = [HEADER.to_owned(), trade_line(now, "AAAUSDT", 1)];
+    let (events, summary) = play_text(&lines.join("\n"));
+    assert_eq!((events[0]["ts"].as_i64(), &events[0]["data"]["tsSource"]), (Some(now), &json!("received")));
+    assert!(summary.to_string().ends_with("skipped bad_time 1"), "{summary}");
+}
+
+#[test]
+fn a_channel_that_falls_silent_while_others_go_on_is_told() {
+    let mut lines = vec![HEADER.to_owned()];
+    for n in 1..=100 {
+        if n <= 40 {
+            lines.push(trade_line(n * 1_000, "AAAUSDT", n as u64));
+        }
+        lines.push(trade_line(n * 1_000, "BBBUSDT", n as u64));
+    }
+    lines.push(trade_line(101_000, "AAAUSDT", 41));
+    let (events, _) = play_text(&lines.join("\n"));
+    let told = of_channel(&events, "binance:AAAUSDT:trades");
+    let statuses: Vec<&Value> = told.iter().filter(|event| event["event"] == "channel_status").collect();
+    let [stale, up] = statuses.as_slice() else { panic!("{statuses:?}") };
+    assert_eq!((&stale["errorCode"], &stale["data"]["since"]), (&json!("STALENESS_WARNING"), &json!(40_000)));
+    assert!((70_000..72_000).contains(&stale["ts"].as_i64().unwrap()), "{stale}");
+    assert_eq!((&up["data"]["state"], &told.last().unwrap()["event"]), (&json!("up"), &json!("trade")));
+    let others = of_channel(&events, "binance:BBBUSDT:trades");
+    assert!(others.iter().all(|event| event["event"] == "trade"), "contained to its channel");
+}
+
+#[test]
 fn other_markets_are_refused_by_name() {
     let header = HEADER.replace("spot", "moon");
     let refused = replay([header.as_bytes()], false, &mut Vec::new());

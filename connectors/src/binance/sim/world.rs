@@ -39,7 +39,7 @@ pub(super) enum Command {
 /// What a world begins with, once somebody asks for something.
 pub(super) enum Opening {
     Generated { venue: &'static Venue, symbols: Vec<String>, rate: u32, seed: u64 },
-    Recorded(Playback),
+    Recorded(Box<Playback>),
 }
 
 /// Where frames come from.
@@ -61,7 +61,7 @@ impl World {
             Opening::Generated { venue, symbols, rate, seed } => {
                 Market::Generated(Generator::new(venue, &symbols, rate, seed, now))
             }
-            Opening::Recorded(playback) => Market::Recorded(playback),
+            Opening::Recorded(playback) => Market::Recorded(*playback),
         };
         Self { market, hub: Hub::default(), gate: Gate::default() }
     }

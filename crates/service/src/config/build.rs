@@ -21,6 +21,9 @@ pub const MIN_SECRET_BYTES: usize = 32;
 /// More would make every replica read more streams than one process can follow.
 const MAX_PARTITIONS: u16 = 256;
 
+/// Parts that a venue may be split into.
+const MAX_PARTS: u32 = 64;
+
 /// A bound for every number that bounds memory, so that a slip of the pen cannot ask for all of it.
 const MAX_COUNT: usize = 10_000_000;
 
@@ -286,6 +289,7 @@ fn venue(r: &mut Reader, name: &str, all: &[Kind]) -> Option<VenueConfig> {
         kinds: kinds(r, &key("kinds"), all),
         ws_url: r.url(&key("ws_url"), &["ws", "wss"]),
         rest_url: r.url(&key("rest_url"), &["http", "https"]),
+        part: part(r, &key("part")),
         own: schema::own_keys(&section)
             .filter_map(|field| Some((field.to_owned(), Secret::new(r.text(&key(field))?))))
             .collect(),
@@ -295,6 +299,19 @@ fn venue(r: &mut Reader, name: &str, all: &[Kind]) -> Option<VenueConfig> {
         r.refuse(&place, "an enabled venue needs symbols");
     }
     Some(config)
+}
+
+/// `2/3`: the second of three.
+fn part(r: &mut Reader, key: &str) -> Option<(u32, u32)> {
+    let text = r.text(key)?;
+    let part = text.split_once('/').and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
+    match part {
+        Some((number, of)) if (1..=of).contains(&number) && of <= MAX_PARTS => Some((number, of)),
+        _ => {
+            r.refuse(key, format!("must be a part and their number, like \"1/3\", of at most {MAX_PARTS}"));
+            None
+        }
+    }
 }
 
 /// Symbols stay in the venue's own spelling; some of them are not ASCII.

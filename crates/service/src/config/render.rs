@@ -95,6 +95,7 @@ fn venue(venue: &VenueConfig) -> Value {
         ("enabled", Some(venue.enabled.into())),
         ("symbols", Some(venue.symbols.clone().into())),
         ("kinds", Some(kinds.into())),
+        ("part", venue.part.map(|(number, of)| format!("{number}/{of}").into())),
         ("ws_url", venue.ws_url.as_deref().map(|url| hide_passwords(url).into())),
         ("rest_url", venue.rest_url.as_deref().map(|url| hide_passwords(url).into())),
     ];

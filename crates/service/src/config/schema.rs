@@ -41,21 +41,25 @@ const KEYS: &[&str] = &[
     "venues.binance.enabled",
     "venues.binance.symbols",
     "venues.binance.kinds",
+    "venues.binance.part",
     "venues.binance.ws_url",
     "venues.binance.rest_url",
     "venues.binancef.enabled",
     "venues.binancef.symbols",
     "venues.binancef.kinds",
+    "venues.binancef.part",
     "venues.binancef.ws_url",
     "venues.binancef.rest_url",
     "venues.btcturk.enabled",
     "venues.btcturk.symbols",
     "venues.btcturk.kinds",
+    "venues.btcturk.part",
     "venues.btcturk.ws_url",
     "venues.btcturk.rest_url",
     "venues.bist.enabled",
     "venues.bist.symbols",
     "venues.bist.kinds",
+    "venues.bist.part",
     "venues.bist.ws_url",
     "venues.bist.rest_url",
     "venues.bist.transport",
@@ -71,7 +75,7 @@ const KEYS: &[&str] = &[
 ];
 
 /// What every venue has.
-const COMMON: [&str; 5] = ["enabled", "symbols", "kinds", "ws_url", "rest_url"];
+const COMMON: [&str; 6] = ["enabled", "symbols", "kinds", "part", "ws_url", "rest_url"];
 
 /// The keys of a venue's table that other venues do not have.
 pub(super) fn own_keys(section: &str) -> impl Iterator<Item = &'static str> {

@@ -114,6 +114,7 @@ fn each_mistake_is_told_with_its_place() {
         ("[venues.binance]\nenabled = true", "an enabled venue needs symbols"),
         ("[venues.binance]\nsymbols = [\"A B\"]", "is no symbol"),
         ("[venues.binance]\nsymbols = [\"A\"]\nkinds = [\"session\"]", "is no kind of this venue"),
+        ("[venues.binance]\nsymbols = [\"A\"]\npart = \"3/2\"", "must be a part and their number"),
         ("[venues.binance]\nsymbols = [\"A\"]\nws_url = \"http://h\"", "must begin with one of ws://, wss://"),
         ("log_format = \"xml\"", "must be \"text\" or \"json\""),
         ("[gateway", "no TOML"),

@@ -1,0 +1,115 @@
+//! How often each channel speaks, and which ones are silent for longer than is usual for them.
+//!
+//! A quiet symbol is not a broken one, so nothing is compared with a constant but with the channel's own pauses.
+
+use std::collections::HashMap;
+
+use akis_model::Channel;
+
+/// After so many events it is known how long a channel pauses.
+const LEARNED: u32 = 30;
+
+/// No channel is told to be silent before this.
+const SHORTEST_MS: i64 = 30_000;
+
+/// How many times its longest pause lately a channel has to be silent.
+const TIMES: i64 = 8;
+
+/// The longest pause is forgotten by this part with each event, so that one long pause does not count for ever.
+const FADING: i64 = 256;
+
+/// How often silence is looked for.
+const LOOK_EVERY_MS: i64 = 1_000;
+
+/// The channels of a venue.
+#[derive(Debug, Default)]
+pub(crate) struct Rhythms {
+    channels: HashMap<Channel, Rhythm>,
+    look_at: i64,
+}
+
+#[derive(Debug)]
+struct Rhythm {
+    heard_at: i64,
+    longest_ms: i64,
+    events: u32,
+    is_told: bool,
+}
+
+/// A channel that is silent.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Silent {
+    pub(crate) channel: Channel,
+    /// Since when, milliseconds since the epoch.
+    pub(crate) since: i64,
+    /// Its longest pause before.
+    pub(crate) usual_ms: i64,
+}
+
+impl Rhythms {
+    /// Takes note of an event; whether the channel had been told to be silent.
+    pub(crate) fn note(&mut self, channel: &Channel, now_ms: i64) -> bool {
+        let Some(rhythm) = self.channels.get_mut(channel) else {
+            let rhythm = Rhythm { heard_at: now_ms, longest_ms: 0, events: 1, is_told: false };
+            self.channels.insert(channel.clone(), rhythm);
+            return false;
+        };
+        let pause = now_ms.saturating_sub(rhythm.heard_at);
+        rhythm.longest_ms = pause.max(rhythm.longest_ms - rhythm.longest_ms / FADING);
+        rhythm.events = rhythm.events.saturating_add(1);
+        rhythm.heard_at = now_ms;
+        std::mem::take(&mut rhythm.is_told)
+    }
+
+    /// The channels that have become silent, in order, each once.
+    pub(crate) fn silent(&mut self, now_ms: i64) -> Vec<Silent> {
+        if now_ms < self.look_at {
+            return Vec::new();
+        }
+        self.look_at = now_ms.saturating_add(LOOK_EVERY_MS);
+        let mut silent = Vec::new();
+        for (channel, rhythm) in &mut self.channels {
+            let limit = SHORTEST_MS.max(rhythm.longest_ms.saturating_mul(TIMES));
+            let is_silent = now_ms.saturating_sub(rhythm.heard_at) > limit;
+            if rhythm.events >= LEARNED && is_silent && !std::mem::replace(&mut rhythm.is_told, true) {
+                let (since, usual_ms) = (rhythm.heard_at, rhythm.longest_ms);
+                silent.push(Silent { channel: channel.clone(), since, usual_ms });
+            }
+        }
+        silent.sort_unstable_by(|a, b| a.channel.cmp(&b.channel));
+        silent
+    }
+
+    /// Forgets everything: the venue as a whole is away, and every channel is told so.
+    pub(crate) fn clear(&mut self) {
+        self.channels.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_told_once_and_by_a_channels_own_measure() {
+        let channel = |name: &str| Channel::parse(name).unwrap();
+        let (quick, slow, new) = (channel("v:A:ticker"), channel("v:B:ticker"), channel("v:C:ticker"));
+        let mut rhythms = Rhythms::default();
+        for n in 1..=400 {
+            rhythms.note(&quick, n * 1_000);
+            if n % 10 == 0 {
+                rhythms.note(&slow, n * 1_000);
+            }
+        }
+        rhythms.note(&new, 400_000);
+        assert_eq!(rhythms.silent(430_000), []);
+        let told = |rhythms: &mut Rhythms, now| {
+            rhythms.silent(now).into_iter().map(|silent| silent.channel).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&mut rhythms, 431_001), std::slice::from_ref(&quick));
+        assert_eq!(told(&mut rhythms, 440_000), []);
+        assert_eq!(told(&mut rhythms, 480_001), [slow]);
+        assert!(rhythms.note(&quick, 490_000), "it is back");
+        assert!(!rhythms.note(&quick, 491_000));
+    }
+}
