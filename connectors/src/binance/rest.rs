@@ -41,6 +41,12 @@ const REFRESH_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// How often the venue's clock is compared with this machine's.
 const MEASURE_EVERY: Duration = Duration::from_secs(600);
 
+/// So many books can still be asked for when candles have used what they may.
+const RESERVED_BOOKS: u32 = 20;
+
+/// How long candles wait before it is looked whether anything more urgent has come.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
 /// How long to wait when the venue says 429 or 418 and not how long.
 const HOLD: Duration = Duration::from_secs(60);
 const HOLD_WHEN_BANNED: Duration = Duration::from_secs(120);
@@ -56,6 +62,9 @@ pub(super) struct Calls {
     market: &'static Market,
     base: String,
     queue: VecDeque<Call>,
+    /// What is only asked for while nothing else waits: candles of the past, of which there are many at the start, when
+    /// books are wanted too.
+    later: VecDeque<Call>,
     /// What is asked for again and again: what the symbols are made of.
     infos: Vec<Call>,
     refresh_at: Instant,
@@ -97,6 +106,7 @@ impl Calls {
             market,
             base: config.rest_url.clone(),
             queue: VecDeque::new(),
+            later: VecDeque::new(),
             infos,
             refresh_at: now,
             measure_at: now,
@@ -114,7 +124,7 @@ impl Calls {
                 self.enqueue(&request);
             }
             self.enqueue_due();
-            if self.queue.is_empty() {
+            if self.queue.is_empty() && self.later.is_empty() {
                 let due = sleep_until(self.refresh_at.min(self.measure_at));
                 let next = async {
                     tokio::select! { request = requests.recv() => Some(request), () = due => None }
@@ -149,18 +159,27 @@ impl Calls {
             Request::Candles { symbol, interval, count } => Call::candles(self.market, symbol, interval, *count),
             Request::Trades { symbol, from_id } => Call::trades(self.market, symbol, *from_id),
         };
-        if !self.queue.contains(&call) {
-            self.queue.push_back(call);
+        let queue = if matches!(request, Request::Candles { .. }) { &mut self.later } else { &mut self.queue };
+        if !queue.contains(&call) {
+            queue.push_back(call);
         }
     }
 
     async fn make_first(&mut self, outlet: &Outlet) {
-        let Some(call) = self.queue.front().cloned() else { return };
-        sleep(self.weight.wait(now_ms(), call.weight)).await;
+        let is_later = self.queue.is_empty();
+        let Some(call) = self.queue.front().or(self.later.front()).cloned() else { return };
+        let reserve = if is_later { RESERVED_BOOKS * self.market.book_weight } else { 0 };
+        let wait = self.weight.wait(now_ms(), call.weight + reserve);
+        if is_later && !wait.is_zero() {
+            // Not the whole wait: something that cannot wait may come.
+            sleep(wait.min(LOOK_AGAIN)).await;
+            return;
+        }
+        sleep(wait).await;
         outlet.stats().requests.add(1);
         match self.make(&call).await {
             Outcome::Done(reply) => {
-                self.queue.pop_front();
+                if is_later { &mut self.later } else { &mut self.queue }.pop_front();
                 self.backoff.reset();
                 if let Some(lookup) = &mut self.lookup {
                     lookup.take(&reply);

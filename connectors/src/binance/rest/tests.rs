@@ -126,6 +126,22 @@ async fn a_refused_request_is_held_as_long_as_the_venue_says_and_made_again() {
 }
 
 #[tokio::test]
+async fn candles_of_the_past_let_everything_else_go_first() {
+    let mut venue = Venue::start(&[], &[]).await;
+    for interval in ["1m", "5m", "15m"] {
+        let request = Request::Candles { symbol: "BTCUSDT".into(), interval, count: 500 };
+        venue.requests.send(request).await.unwrap();
+    }
+    venue.ask("ETHUSDT").await;
+    let mut targets = Vec::new();
+    while targets.len() < 4 {
+        targets.push(venue.reply().await.0);
+    }
+    let book = targets.iter().position(|target| target.contains("/depth?")).unwrap();
+    assert!(book <= 1, "only one that was under way already may come first: {targets:?}");
+}
+
+#[tokio::test]
 async fn a_request_that_can_never_succeed_is_answered() {
     let mut venue = Venue::start(&[], &[400]).await;
     venue.ask("NOSUCH").await;
