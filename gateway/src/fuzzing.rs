@@ -12,6 +12,8 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey};
 
+#[cfg(test)]
+pub(crate) use self::frames::Came;
 pub use self::frames::frames;
 use crate::auth::Authenticator;
 use crate::request::{Ask, Request};

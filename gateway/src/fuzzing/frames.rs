@@ -10,8 +10,8 @@ const SMALL: usize = 300;
 const LARGE: usize = 1 << 20;
 
 /// What came, owned.
-#[derive(Debug, PartialEq)]
-enum Came {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Came {
     Text(String),
     Binary(Vec<u8>),
     Ping(Vec<u8>),

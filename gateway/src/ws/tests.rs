@@ -4,28 +4,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
 
 use super::*;
-
-/// What came, owned.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Came {
-    Text(String),
-    Binary(Vec<u8>),
-    Ping(Vec<u8>),
-    Pong,
-    Close(Option<u16>),
-}
-
-impl From<Incoming<'_>> for Came {
-    fn from(incoming: Incoming<'_>) -> Self {
-        match incoming {
-            Incoming::Text(text) => Self::Text(text.to_owned()),
-            Incoming::Binary(bytes) => Self::Binary(bytes.to_vec()),
-            Incoming::Ping(payload) => Self::Ping(payload.to_vec()),
-            Incoming::Pong => Self::Pong,
-            Incoming::Close(code) => Self::Close(code),
-        }
-    }
-}
+use crate::fuzzing::Came;
 
 /// A client's frame, masked, with its length in the shortest form.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
