@@ -35,6 +35,8 @@ pub(crate) struct Options {
     pub(crate) redis: Option<RedisServer>,
     /// Whether Redis keeps what it has on disk.
     pub(crate) appendonly: bool,
+    /// Whether the clock of Redis can be set.
+    pub(crate) has_clock: bool,
     /// Whether gateways and normalizers reach Redis through [`System::proxy`].
     pub(crate) proxied: bool,
     /// More of the configuration of every role: whole tables, in TOML.
@@ -51,6 +53,7 @@ impl Default for Options {
             rate: 100,
             redis: None,
             appendonly: false,
+            has_clock: false,
             proxied: false,
             config: String::new(),
         }
@@ -99,10 +102,27 @@ pub(crate) struct Door {
     http: reqwest::Client,
 }
 
+/// How a client takes what it is told.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Taking {
+    /// Several envelopes in a frame.
+    pub(crate) batches: bool,
+    /// Compressed.
+    pub(crate) deflate: bool,
+}
+
 impl Door {
     /// Connects a client with a token.
     pub(crate) async fn connect(&self, token: &str) -> Result<LiveClient, ConnectError> {
         LiveClient::connect(&format!("ws://{}/live", self.address), Some(token)).await
+    }
+
+    /// The same, taking what is said in one of the ways that clients may choose.
+    pub(crate) async fn connect_as(&self, token: &str, taking: Taking) -> Result<LiveClient, ConnectError> {
+        let query = if taking.batches { "?batch=1" } else { "" };
+        let deflate = [("sec-websocket-extensions", "permessage-deflate; client_max_window_bits")];
+        let headers: &[_] = if taking.deflate { &deflate } else { &[] };
+        LiveClient::connect_with(&format!("ws://{}/live{query}", self.address), Some(token), headers).await
     }
 
     /// Asks for one event to be published: HTTP status and body.
@@ -130,7 +150,8 @@ pub(crate) struct System {
 impl System {
     /// Starts everything, and waits until gateways are ready and the venue's events are in the log.
     pub(crate) async fn start(mut options: Options) -> Self {
-        let keeping = RedisOptions { appendonly: options.appendonly, args: Vec::new() };
+        let keeping =
+            RedisOptions { appendonly: options.appendonly, has_clock: options.has_clock, ..RedisOptions::default() };
         let redis = match options.redis.take() {
             Some(redis) => redis,
             None => RedisServer::start_with(keeping).await.unwrap(),

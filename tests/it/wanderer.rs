@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::system::{Door, SOON, token};
+use crate::system::{Door, SOON, Taking, token};
 
 /// A channel that no token allows.
 const SECRET: &str = "secret:1";
@@ -170,7 +170,8 @@ impl Walk {
     async fn run(mut self) {
         loop {
             let door = self.rng.usize(..self.doors.len());
-            let Ok(mut client) = self.doors[door].connect(&self.token(None)).await else {
+            let taking = Taking { batches: self.rng.bool(), deflate: self.rng.bool() };
+            let Ok(mut client) = self.doors[door].connect_as(&self.token(None), taking).await else {
                 sleep(RETRY_EVERY).await;
                 continue;
             };
@@ -223,6 +224,8 @@ impl Walk {
             12 => self.refresh(client, None).await?,
             13 => self.refresh(client, Some(channel)).await?,
             14 => self.subscribe(client, &[SECRET], false).await?,
+            // Again, which changes the interval.
+            15 | 16 if !is_asked && is_subscribed => self.subscribe(client, &[channel], false).await?,
             _ => {}
         }
         Ok(Next::Stay)
@@ -251,9 +254,15 @@ impl Walk {
         }
         let entries: Vec<Value> = {
             let mut diary = self.diary.lock().unwrap();
-            let entry = |channel: &&str| match diary.positions.get(*channel) {
-                Some(position) if resumes => json!({"channel": channel, "after": position}),
-                _ => json!(channel),
+            let entry = |channel: &&str| {
+                let mut entry = json!({"channel": channel});
+                if let Some(position) = diary.positions.get(*channel).filter(|_| resumes) {
+                    entry["after"] = json!(position);
+                }
+                if self.rng.u8(..3) == 0 {
+                    entry["interval"] = json!(self.rng.u64(1..1500));
+                }
+                entry
             };
             let entries = channels.iter().map(entry).collect();
             diary.asked.extend(channels.iter().map(|&channel| channel.to_owned()));

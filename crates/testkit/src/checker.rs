@@ -21,12 +21,12 @@ pub struct Report {
 
 /// Checks the connections of one client to one channel, in the order in which it made them; each but the first
 /// resumed after the last position of the one before. `history` is every event of the channel that was ever
-/// acknowledged or seen, whole envelopes by position. Not for subscriptions with an interval.
+/// acknowledged or seen, whole envelopes by position.
 ///
 /// Positions rise; every step is by one, or told (`gap`, `backpressure_drop`, `term`); a `term` and
-/// `recovered: true` hide no event; what is delivered is what history has.
+/// `recovered: true` hide no event; what is delivered is what history has. While an interval is granted, positions only rise.
 pub fn check_channel(channel: &str, connections: &[&[Envelope]], history: &BTreeMap<u64, Value>) -> Report {
-    let mut check = Check { history, position: None, report: Report::default() };
+    let mut check = Check { history, position: None, skips: false, report: Report::default() };
     for (number, envelopes) in connections.iter().enumerate() {
         for envelope in envelopes.iter().filter(|envelope| envelope.channel() == channel) {
             check.take(envelope, number);
@@ -39,6 +39,8 @@ struct Check<'a> {
     history: &'a BTreeMap<u64, Value>,
     /// The position that the next event follows.
     position: Option<u64>,
+    /// Whether the subscription has an interval, so that events are skipped without a word.
+    skips: bool,
     report: Report,
 }
 
@@ -64,6 +66,7 @@ impl Check<'_> {
     fn subscribed(&mut self, envelope: &Envelope, position: Option<u64>) -> Option<String> {
         let seq = envelope.seq();
         self.position = Some(seq);
+        self.skips = envelope.data()["interval"].as_u64().is_some_and(|interval| interval > 0);
         if envelope.data()["recovered"].as_bool() == Some(true) {
             let Some(position) = position else { return Some("recovered, but nothing came before".to_owned()) };
             return if seq < position {
@@ -97,7 +100,7 @@ impl Check<'_> {
 
     fn event(&mut self, envelope: &Envelope, position: u64) -> Option<String> {
         let seq = envelope.seq();
-        if seq != position + 1 {
+        if seq <= position || (seq > position + 1 && !self.skips) {
             if seq > position {
                 self.position = Some(seq);
             }
@@ -114,6 +117,9 @@ impl Check<'_> {
 
     /// The events that lie above `after` and up to `to`, in words.
     fn hidden(&self, after: u64, to: u64) -> Option<String> {
+        if self.skips {
+            return None;
+        }
         let hidden: Vec<u64> = self.history.keys().copied().filter(|seq| *seq > after && *seq <= to).collect();
         let first = hidden.first()?;
         Some(format!("hides {} events between {after} and {to}, the first at {first}", hidden.len()))
@@ -154,6 +160,18 @@ mod tests {
         assert_eq!(report.violations, Vec::<String>::new());
         assert_eq!(report.delivered, BTreeSet::from([5, 6, 100, 103, 104]));
         assert_eq!(report.missing, vec![("gap".to_owned(), 101, 102)]);
+    }
+
+    #[test]
+    fn an_interval_allows_holes_and_nothing_else() {
+        let start = told("subscribed", 4, json!({"interval": 250}));
+        let exact = told("subscribed", 9, json!({"interval": 0}));
+        let history = history(&[5, 6, 7, 9, 10, 11, 12]);
+        let check = |envelopes: &[Envelope]| check_channel("job:1", &[envelopes], &history).violations.len();
+        assert_eq!(check(&[start.clone(), event(7), event(9), exact.clone(), event(10), event(11)]), 0);
+        assert_eq!(check(&[start.clone(), event(7), event(6)]), 1, "goes back");
+        assert_eq!(check(&[start.clone(), event(8)]), 1, "invented");
+        assert_eq!(check(&[start, event(9), exact, event(12)]), 1, "a hole after the interval's end");
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! here waits for a time to pass: [`wait_until`] waits for a condition, with a deadline.
 
 mod checker;
+mod clock;
+mod inflating;
 mod live;
 mod process;
 mod proxy;

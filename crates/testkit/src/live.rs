@@ -11,7 +11,9 @@ use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+use crate::inflating::Inflating;
 
 /// One message from the server.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,7 +64,7 @@ pub enum ConnectError {
 
 /// A connection that remembers everything it received.
 pub struct LiveClient {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: WebSocketStream<Inflating>,
     received: Vec<Envelope>,
     /// Envelopes of a batch that were not asked for yet.
     waiting: VecDeque<Envelope>,
@@ -76,12 +78,31 @@ impl LiveClient {
     ///
     /// [`ConnectError::Refused`] with what the server said, [`ConnectError::Failed`] when it said nothing.
     pub async fn connect(url: &str, token: Option<&str>) -> Result<Self, ConnectError> {
+        Self::connect_with(url, token, &[]).await
+    }
+
+    /// The same with more headers. `permessage-deflate` may be offered, as long as the server compresses each message on its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`LiveClient::connect`].
+    pub async fn connect_with(
+        url: &str,
+        token: Option<&str>,
+        headers: &[(&'static str, &'static str)],
+    ) -> Result<Self, ConnectError> {
         let mut request = url.into_client_request().context("parse the URL")?;
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, HeaderValue::from_static(value));
+        }
         if let Some(token) = token {
             let value = HeaderValue::from_str(&format!("Bearer {token}")).context("put the token into a header")?;
             request.headers_mut().insert("authorization", value);
         }
-        match connect_async(request).await {
+        let address = request.uri().authority().context("find the address in the URL")?.to_string();
+        let socket = TcpStream::connect(address).await.context("connect")?;
+        socket.set_nodelay(true).context("set up the socket")?;
+        match client_async(request, Inflating::new(socket)).await {
             Ok((socket, _)) => Ok(Self { socket, received: Vec::new(), waiting: VecDeque::new(), close_code: None }),
             Err(Error::Http(response)) => {
                 let body = response.body().as_deref().unwrap_or_default();

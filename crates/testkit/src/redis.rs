@@ -12,6 +12,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::clock::Clock;
 use crate::process::{end, signal};
 use crate::wait_until;
 
@@ -26,6 +27,8 @@ const START_ATTEMPTS: usize = 5;
 pub struct RedisOptions {
     /// Keeps an append-only file, so that [`RedisServer::restart`] finds everything again.
     pub appendonly: bool,
+    /// Has a wall clock of its own, for [`RedisServer::set_clock`].
+    pub has_clock: bool,
     /// More of the command line: `--maxmemory 10mb`.
     pub args: Vec<String>,
 }
@@ -35,6 +38,7 @@ pub struct RedisServer {
     dir: TempDir,
     port: u16,
     options: RedisOptions,
+    clock: Option<Clock>,
     child: Child,
 }
 
@@ -58,8 +62,9 @@ impl RedisServer {
         for _ in 0..START_ATTEMPTS {
             let dir = tempfile::tempdir().context("make a directory for Redis")?;
             let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-            let child = spawn(&dir, port, &options)?;
-            let mut server = Self { dir, port, options: options.clone(), child };
+            let clock = options.has_clock.then(Clock::new).transpose()?;
+            let child = spawn(&dir, port, &options, clock.as_ref())?;
+            let mut server = Self { dir, port, options: options.clone(), clock, child };
             match server.wait_ready().await {
                 Ok(()) => return Ok(server),
                 Err(error) => failure = Some(error),
@@ -90,7 +95,7 @@ impl RedisServer {
     /// When it does not come back.
     pub async fn restart(&mut self) -> Result<()> {
         self.kill();
-        self.child = spawn(&self.dir, self.port, &self.options)?;
+        self.child = spawn(&self.dir, self.port, &self.options, self.clock.as_ref())?;
         self.wait_ready().await
     }
 
@@ -121,6 +126,15 @@ impl RedisServer {
     /// When the signal cannot be sent.
     pub fn resume(&self) -> Result<()> {
         signal(self.child.id(), "CONT")
+    }
+
+    /// Sets the server's wall clock so many seconds off, at once; it stays so when the server is started again.
+    ///
+    /// # Errors
+    ///
+    /// When it was started without [`RedisOptions::has_clock`].
+    pub fn set_clock(&self, seconds: i64) -> Result<()> {
+        self.clock.as_ref().context("the server has no clock of its own")?.set(seconds)
     }
 
     /// Makes this server a replica of the one at `primary`, which may be a proxy, and waits until it is in step.
@@ -213,11 +227,12 @@ async fn read_string(stream: &mut BufReader<TcpStream>, length: &str) -> Result<
     Ok(String::from_utf8_lossy(&value).into_owned())
 }
 
-fn spawn(dir: &TempDir, port: u16, options: &RedisOptions) -> Result<Child> {
+fn spawn(dir: &TempDir, port: u16, options: &RedisOptions, clock: Option<&Clock>) -> Result<Child> {
     let log = File::create(dir.path().join("log")).context("make the log of Redis")?;
     let port = port.to_string();
     let appendonly = if options.appendonly { "yes" } else { "no" };
-    let started = Command::new("redis-server")
+    let mut command = Command::new("redis-server");
+    command
         // `everysec` puts a write off while the disk is busy, and a kill then loses what was acknowledged.
         .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", appendonly])
         .args(["--appendfsync", "always"])
@@ -227,9 +242,11 @@ fn spawn(dir: &TempDir, port: u16, options: &RedisOptions) -> Result<Child> {
         .current_dir(dir.path())
         .stdin(Stdio::null())
         .stdout(log)
-        .stderr(Stdio::null())
-        .spawn();
-    match started {
+        .stderr(Stdio::null());
+    if let Some(clock) = clock {
+        clock.rule(&mut command);
+    }
+    match command.spawn() {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             bail!("redis-server is not installed: apt-get install redis-server")
         }
@@ -239,11 +256,13 @@ fn spawn(dir: &TempDir, port: u16, options: &RedisOptions) -> Result<Child> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{SystemTime, UNIX_EPOCH};
+
     use super::*;
 
     #[tokio::test]
     async fn an_append_only_server_comes_back_with_its_data_and_an_empty_one_without() {
-        let options = RedisOptions { appendonly: true, args: Vec::new() };
+        let options = RedisOptions { appendonly: true, ..RedisOptions::default() };
         let mut server = RedisServer::start_with(options).await.unwrap();
         server.command(&["SET", "key", "value"]).await.unwrap();
         server.restart().await.unwrap();
@@ -261,5 +280,24 @@ mod tests {
         assert_eq!(replica.command(&["GET", "key"]).await.unwrap(), "value");
         replica.promote().await.unwrap();
         assert_eq!(replica.command(&["SET", "key", "other"]).await.unwrap(), "OK");
+    }
+
+    #[tokio::test]
+    async fn a_clock_is_set_while_the_server_runs() {
+        let options = RedisOptions { has_clock: true, ..RedisOptions::default() };
+        let mut server = RedisServer::start_with(options).await.unwrap();
+        let is_off_by = async |server: &RedisServer, seconds: i64| {
+            let told = server.command(&["EVAL", "return redis.call('TIME')[1]", "0"]).await.unwrap();
+            let here = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
+            (told.parse::<i64>().unwrap() - here - seconds).abs() < 30
+        };
+        assert!(is_off_by(&server, 0).await);
+        for seconds in [3600, -3600] {
+            server.set_clock(seconds).unwrap();
+            assert!(is_off_by(&server, seconds).await);
+        }
+        server.restart().await.unwrap();
+        assert!(is_off_by(&server, -3600).await);
+        assert!(RedisServer::start().await.unwrap().set_clock(1).is_err());
     }
 }

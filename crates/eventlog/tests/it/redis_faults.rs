@@ -56,7 +56,7 @@ async fn a_server_that_came_back_empty_is_another_log() {
 
 #[tokio::test]
 async fn a_server_that_came_back_with_its_data_is_another_log_too() {
-    let options = RedisOptions { appendonly: true, args: Vec::new() };
+    let options = RedisOptions { appendonly: true, ..RedisOptions::default() };
     let mut server = RedisServer::start_with(options).await.unwrap();
     let store = RedisStore::connect(&server.url(), "akis", 1).await.unwrap();
     let old = claim(&*store, "venue").await;
@@ -138,7 +138,7 @@ async fn a_batch_whose_answer_was_lost_is_not_written_twice() {
 #[tokio::test]
 async fn a_server_that_cannot_hold_a_log_is_refused() {
     let args = ["--maxmemory-policy", "allkeys-lru"].map(str::to_owned).to_vec();
-    let evicting = RedisServer::start_with(RedisOptions { appendonly: false, args }).await.unwrap();
+    let evicting = RedisServer::start_with(RedisOptions { args, ..RedisOptions::default() }).await.unwrap();
     let error = RedisStore::connect(&evicting.url(), "akis", 1).await.err().unwrap();
     assert_eq!(error, ConnectError::Eviction("allkeys-lru".to_owned()));
     assert!(!error.is_retryable());
@@ -155,7 +155,7 @@ async fn a_server_that_cannot_hold_a_log_is_refused() {
 #[tokio::test]
 async fn a_wrong_password_is_said_and_never_shown() {
     let args = ["--requirepass", "right"].map(str::to_owned).to_vec();
-    let server = RedisServer::start_with(RedisOptions { appendonly: false, args }).await.unwrap();
+    let server = RedisServer::start_with(RedisOptions { args, ..RedisOptions::default() }).await.unwrap();
     let with = |password: &str| format!("redis://:{password}@{}", server.address());
     assert!(RedisStore::connect(&with("right"), "akis", 1).await.is_ok());
     for url in [&with("secret"), &server.url(), "redis://:secret@127.0.0.1:x", "http://:secret@host", "secret"] {
@@ -329,7 +329,7 @@ async fn a_cluster_holds_a_log() {
     let bus = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
     let args = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-announce-ip", "127.0.0.1"];
     let args = args.map(str::to_owned).to_vec();
-    let server = RedisServer::start_with(RedisOptions { appendonly: false, args }).await.unwrap();
+    let server = RedisServer::start_with(RedisOptions { args, ..RedisOptions::default() }).await.unwrap();
     server.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await.unwrap();
     wait_until(SECONDS, "the cluster is complete", async || {
         server.command(&["CLUSTER", "INFO"]).await.unwrap().contains("cluster_state:ok")
