@@ -10,7 +10,8 @@ use crate::frame::RawFrame;
 /// Something that the reader of a session wants from the venue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// The whole book of a symbol, in the venue's spelling. The answer is a [`crate::Content::Reply`].
+    /// The whole book of a symbol, in the venue's spelling. The answer is a [`crate::Content::Reply`], or a frame where
+    /// books come over the socket.
     Book {
         /// The symbol.
         symbol: String,

@@ -10,9 +10,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::binance::{self, Config, SPOT, USDM};
-use crate::bist;
 use crate::ports::Ports;
 use crate::sim::{SimError, Source, StandIn};
+use crate::{bist, btcturk};
 
 /// What to ask a venue for, and where.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -171,6 +171,15 @@ pub const VENUES: &[Venue] = &[
         session: |settings, ports, cancel| Box::pin(bist::run(settings.clone(), ports, cancel)),
         probe: |settings| Box::pin(bist::probe(settings.clone())),
         stand_in: bist::sim::stand_in,
+    },
+    Venue {
+        name: "btcturk",
+        recorded_as: ("btcturk", "spot"),
+        symbols: btcturk::sim::symbols,
+        check: btcturk::check,
+        session: |settings, ports, cancel| Box::pin(btcturk::run(settings.into(), ports, cancel)),
+        probe: |settings| Box::pin(btcturk::probe(settings.into())),
+        stand_in: btcturk::sim::stand_in,
     },
 ];
 

@@ -8,7 +8,6 @@ mod lookup;
 mod weight;
 
 use std::collections::VecDeque;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use reqwest::{Response, StatusCode, header};
@@ -20,17 +19,12 @@ use super::config::Config;
 use super::market::Market;
 use crate::backoff::Backoff;
 use crate::frame::Content;
+use crate::http;
 use crate::outlet::{Outlet, Stopped, now_ms};
 use crate::ports::Request;
 use clock::Clock;
 pub(super) use lookup::{Listing, Lookup};
 use weight::Weight;
-
-/// A request that takes longer is made again.
-const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The largest body taken: every symbol of the venue in one `exchangeInfo` stays below it.
-const MAX_BODY_BYTES: usize = 32 << 20;
 
 /// The most that one request may name, so that the address stays short.
 const SYMBOLS_PER_INFO: usize = 100;
@@ -50,11 +44,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// How long to wait when the venue says 429 or 418 and not how long.
 const HOLD: Duration = Duration::from_secs(60);
 const HOLD_WHEN_BANNED: Duration = Duration::from_secs(120);
-
-/// The client for all calls. It takes no proxy from the environment, for the streams could not either.
-pub(super) fn client() -> Result<reqwest::Client, reqwest::Error> {
-    reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build()
-}
 
 /// The calls that wait to be made.
 pub(super) struct Calls {
@@ -204,7 +193,7 @@ impl Calls {
             Ok(response) => response,
             Err(error) => return self.again(&call.target, &error),
         };
-        if let Some(used) = number(&response, "x-mbx-used-weight-1m") {
+        if let Some(used) = http::number(&response, "x-mbx-used-weight-1m") {
             self.weight.told(now_ms(), u32::try_from(used).unwrap_or(u32::MAX));
         }
         let status = response.status();
@@ -221,7 +210,7 @@ impl Calls {
         if !(status.is_success() || status == StatusCode::BAD_REQUEST || status == StatusCode::NOT_FOUND) {
             return self.again(&call.target, &status);
         }
-        match body(response).await {
+        match http::body(response).await {
             Ok(body) => {
                 self.clock.take(&body, asked_at, now_ms());
                 Outcome::Done(Content::Reply { target: call.target.clone(), status: status.as_u16(), body })
@@ -240,17 +229,17 @@ impl Calls {
 
 impl Call {
     fn book(market: &Market, symbol: &str) -> Self {
-        let target = format!("{}/depth?symbol={}&limit=1000", market.rest, encode(symbol));
+        let target = format!("{}/depth?symbol={}&limit=1000", market.rest, http::encode(symbol));
         Self { target, weight: market.book_weight }
     }
 
     fn trades(market: &Market, symbol: &str, from_id: u64) -> Self {
-        let target = format!("{}/aggTrades?symbol={}&fromId={from_id}&limit=1000", market.rest, encode(symbol));
+        let target = format!("{}/aggTrades?symbol={}&fromId={from_id}&limit=1000", market.rest, http::encode(symbol));
         Self { target, weight: market.trades_weight }
     }
 
     fn candles(market: &Market, symbol: &str, interval: &str, count: u32) -> Self {
-        let symbol = encode(symbol);
+        let symbol = http::encode(symbol);
         let target = format!("{}/klines?symbol={symbol}&interval={interval}&limit={count}", market.rest);
         Self { target, weight: market.candles_weight }
     }
@@ -272,7 +261,7 @@ impl Call {
     /// What these symbols are made of.
     fn info_of(market: &Market, symbols: &[String]) -> Self {
         let list = symbols.iter().map(|symbol| format!("\"{symbol}\"")).collect::<Vec<_>>().join(",");
-        let target = format!("{}/exchangeInfo?symbols={}", market.rest, encode(&format!("[{list}]")));
+        let target = format!("{}/exchangeInfo?symbols={}", market.rest, http::encode(&format!("[{list}]")));
         Self { target, weight: market.info_weight }
     }
 }
@@ -284,46 +273,7 @@ fn hold(response: &Response) -> Option<Duration> {
         418 => HOLD_WHEN_BANNED,
         _ => return None,
     };
-    Some(number(response, header::RETRY_AFTER.as_str()).map_or(default, Duration::from_secs))
-}
-
-fn number(response: &Response, name: &str) -> Option<u64> {
-    response.headers().get(name)?.to_str().ok()?.trim().parse().ok()
-}
-
-#[derive(Debug, thiserror::Error)]
-enum BodyError {
-    #[error("{0}")]
-    Http(#[from] reqwest::Error),
-    #[error("the body has more than {MAX_BODY_BYTES} bytes")]
-    TooLarge,
-    #[error("the body is not UTF-8")]
-    NotText,
-}
-
-async fn body(mut response: Response) -> Result<String, BodyError> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        if bytes.len() + chunk.len() > MAX_BODY_BYTES {
-            return Err(BodyError::TooLarge);
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    String::from_utf8(bytes).map_err(|_| BodyError::NotText)
-}
-
-/// Percent-encodes a value of a query. Source: RFC 3986 section 2.3.
-fn encode(value: &str) -> String {
-    let mut encoded = String::with_capacity(value.len());
-    for byte in value.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            encoded.push(char::from(byte));
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
+    Some(http::number(response, header::RETRY_AFTER.as_str()).map_or(default, Duration::from_secs))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use super::rest::Listing;
 use super::symbols::select;
 use super::{rest, subscribe};
 use crate::attempts::Attempts;
+use crate::http;
 use crate::outlet::Outlet;
 use crate::ports::Ports;
 use crate::registry::StartError;
@@ -24,7 +25,7 @@ use crate::session::keep;
 ///
 /// [`StartError::HttpClient`] before anything was sent.
 pub async fn run(config: Config, ports: Ports, cancel: CancellationToken) -> Result<(), StartError> {
-    let client = rest::client().map_err(|source| StartError::HttpClient { venue: config.market.name, source })?;
+    let client = http::client().map_err(|source| StartError::HttpClient { venue: config.market.name, source })?;
     let cancel = cancel.child_token();
     let Ports { frames, requests, stats } = ports;
     let nobody = frames.clone();

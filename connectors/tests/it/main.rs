@@ -5,3 +5,4 @@
 
 mod binance_sim;
 mod bist;
+mod btcturk_sim;

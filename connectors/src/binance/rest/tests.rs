@@ -72,7 +72,7 @@ impl Venue {
         tokio::spawn(axum::serve(listener, routes).with_graceful_shutdown(stopped).into_future());
         let ((frames_in, frames), (requests, asked)) = (mpsc::channel(8), mpsc::channel(8));
         let outlet = Outlet::new(frames_in, Arc::clone(&stats), cancel.clone());
-        let calls = Calls::new(client().unwrap(), &config, mpsc::channel(1).0);
+        let calls = Calls::new(http::client().unwrap(), &config, mpsc::channel(1).0);
         tokio::spawn(async move { calls.serve(asked, &outlet).await });
         Self { script, requests, frames, stats, cancel }
     }

@@ -1,0 +1,60 @@
+//! What to ask BtcTurk for, and where.
+
+use akis_model::Kind;
+
+use crate::registry::Settings;
+
+/// Where the public channels are.
+pub const WS_URL: &str = "wss://ws-feed-pro.btcturk.com";
+
+/// Where public REST is, all but candles.
+pub const REST_URL: &str = "https://api.btcturk.com";
+
+/// Where candles are.
+pub const GRAPH_URL: &str = "https://graph-api.btcturk.com";
+
+/// The kinds of channels that BtcTurk feeds.
+pub const KINDS: [Kind; 4] = [Kind::Ticker, Kind::Trades, Kind::Book, Kind::Candles];
+
+/// What to ask for, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Pairs in upper case, `BTCTRY`, each once: the socket is silent about `btctry` and `BTC_TRY`.
+    pub symbols: Vec<String>,
+    /// Some of [`KINDS`].
+    pub kinds: Vec<Kind>,
+    /// Address of the socket, without a slash at the end.
+    pub ws_url: String,
+    /// Base address of REST, without a slash at the end.
+    pub rest_url: String,
+    /// Base address of the candles, without a slash at the end. One REST address that was given serves both.
+    pub graph_url: String,
+}
+
+/// What is wrong with the settings, a line each.
+pub fn check(settings: &Settings) -> Vec<String> {
+    let is_pair = |symbol: &str| symbol.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let wrong = settings.symbols.iter().filter(|symbol| !is_pair(symbol));
+    wrong.map(|symbol| format!("{symbol:?} is no pair of BtcTurk, like BTCTRY; patterns are not known here")).collect()
+}
+
+impl From<&Settings> for Config {
+    fn from(settings: &Settings) -> Self {
+        let mut symbols: Vec<String> = Vec::new();
+        let wanted = settings.symbols.iter().filter(|symbol| settings.part.is_none_or(|part| part.has(symbol)));
+        for symbol in wanted.map(|symbol| symbol.replace('_', "").to_ascii_uppercase()) {
+            if !symbols.contains(&symbol) {
+                symbols.push(symbol);
+            }
+        }
+        let address =
+            |given: &Option<String>, public: &str| given.as_deref().unwrap_or(public).trim_end_matches('/').to_owned();
+        Self {
+            symbols,
+            kinds: KINDS.into_iter().filter(|&kind| settings.wants(kind)).collect(),
+            ws_url: address(&settings.ws_url, WS_URL),
+            rest_url: address(&settings.rest_url, REST_URL),
+            graph_url: address(&settings.rest_url, GRAPH_URL),
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! REST: candles when they are asked for, and once at the start what the pairs are made of.
+//!
+//! Requests are made one after the other, seldom enough for the venue's limits, which count by address: 600 in 10
+//! minutes on the host of the candles, and then 10 minutes of nothing.
+//! Source: <https://docs.btcturk.com/rate-limits>.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use reqwest::{Response, StatusCode, header};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
+
+use super::config::Config;
+use crate::backoff::Backoff;
+use crate::frame::Content;
+use crate::http;
+use crate::outlet::{Outlet, Stopped, now_ms};
+
+/// Time between two requests: 500 in 10 minutes.
+const PACE: Duration = Duration::from_millis(1_200);
+
+/// How long to wait when the venue says 429 and not how long.
+const HOLD: Duration = Duration::from_secs(60);
+
+/// Most that one 429 may hold everything.
+const MOST_HOLD: Duration = Duration::from_secs(1_800);
+
+/// A request that can be made again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Call {
+    /// Two calls about the same are one.
+    subject: String,
+    /// Path and query.
+    target: String,
+    host: Host,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Host {
+    Api,
+    Graph,
+}
+
+impl Call {
+    /// The latest candles of a pair, `interval` in minutes as the venue names it. They are asked for by time.
+    pub(super) fn candles(symbol: &str, interval: &str, count: u32) -> Self {
+        Self::candles_until(now_ms().div_euclid(1_000), symbol, interval, count)
+    }
+
+    /// As above, those up to a moment in seconds.
+    fn candles_until(to: i64, symbol: &str, interval: &str, count: u32) -> Self {
+        let minutes: i64 = interval.parse().unwrap_or(1);
+        let from = to - i64::from(count) * minutes * 60;
+        let target = format!("/v1/klines/history?symbol={symbol}&resolution={interval}&from={from}&to={to}");
+        Self { subject: symbol.to_owned(), target, host: Host::Graph }
+    }
+
+    fn exchange_info() -> Self {
+        let target = "/api/v2/server/exchangeinfo".to_owned();
+        Self { subject: target.clone(), target, host: Host::Api }
+    }
+}
+
+/// The calls that wait to be made.
+pub(super) struct Calls {
+    client: reqwest::Client,
+    api: String,
+    graph: String,
+    /// At most one for each subject.
+    queue: VecDeque<Call>,
+    next_at: Instant,
+    backoff: Backoff,
+}
+
+/// What the answer to a call means for the queue.
+enum Outcome {
+    /// It has been answered for good.
+    Done(Content),
+    /// Nothing is asked for so long, then the same again.
+    Again(Duration),
+}
+
+impl Calls {
+    pub(super) fn new(client: reqwest::Client, config: &Config) -> Self {
+        Self {
+            client,
+            api: config.rest_url.clone(),
+            graph: config.graph_url.clone(),
+            queue: VecDeque::from([Call::exchange_info()]),
+            next_at: Instant::now(),
+            backoff: Backoff::default(),
+        }
+    }
+
+    /// Makes the calls and hands on the answers, until the session stops or nobody can ask any more.
+    pub(super) async fn serve(mut self, mut asked: mpsc::Receiver<Call>, outlet: &Outlet) {
+        loop {
+            while let Ok(call) = asked.try_recv() {
+                self.enqueue(call);
+            }
+            if self.queue.is_empty() {
+                match outlet.unless_stopped(asked.recv()).await {
+                    Ok(Some(call)) => self.enqueue(call),
+                    Ok(None) | Err(Stopped) => return,
+                }
+            } else if outlet.unless_stopped(self.make_first(outlet)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn enqueue(&mut self, call: Call) {
+        match self.queue.iter_mut().find(|waiting| waiting.subject == call.subject) {
+            Some(waiting) => *waiting = call,
+            None => self.queue.push_back(call),
+        }
+    }
+
+    async fn make_first(&mut self, outlet: &Outlet) {
+        sleep_until(self.next_at).await;
+        let Some(call) = self.queue.front().cloned() else { return };
+        outlet.stats().requests.add(1);
+        let outcome = self.make(&call).await;
+        let wait = match outcome {
+            Outcome::Done(reply) => {
+                self.queue.pop_front();
+                self.backoff.reset();
+                // The caller sees by itself that the session has stopped.
+                let _ = outlet.send(reply).await;
+                PACE
+            }
+            Outcome::Again(after) => {
+                outlet.stats().refused.add(1);
+                after.max(PACE)
+            }
+        };
+        self.next_at = Instant::now() + wait;
+    }
+
+    async fn make(&mut self, call: &Call) -> Outcome {
+        let base = match call.host {
+            Host::Api => &self.api,
+            Host::Graph => &self.graph,
+        };
+        let response = match self.client.get(format!("{base}{}", call.target)).send().await {
+            Ok(response) => response,
+            Err(error) => return self.again(&call.target, &error),
+        };
+        let status = response.status();
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            let hold = hold(&response);
+            warn!(venue = "btcturk", hold_s = hold.as_secs(), "too many requests, holding all");
+            return Outcome::Again(hold);
+        }
+        // 400 and 404 are about what was asked for and stay so; everything else may pass.
+        if !(status.is_success() || status == StatusCode::BAD_REQUEST || status == StatusCode::NOT_FOUND) {
+            return self.again(&call.target, &status);
+        }
+        match http::body(response).await {
+            Ok(body) => Outcome::Done(Content::Reply { target: call.target.clone(), status: status.as_u16(), body }),
+            Err(error) => self.again(&call.target, &error),
+        }
+    }
+
+    fn again(&mut self, target: &str, reason: &dyn std::fmt::Display) -> Outcome {
+        if self.backoff.is_fresh() {
+            info!(venue = "btcturk", target, %reason, "request failed, trying again");
+        }
+        Outcome::Again(self.backoff.fail())
+    }
+}
+
+/// How long the venue wants no requests.
+fn hold(response: &Response) -> Duration {
+    http::number(response, header::RETRY_AFTER.as_str()).map_or(HOLD, Duration::from_secs).min(MOST_HOLD)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Settings;
+
+    #[test]
+    fn calls_about_the_same_wait_once_and_the_newest_counts() {
+        let config = Config::from(&Settings::default());
+        let mut calls = Calls::new(http::client().unwrap(), &config);
+        for (symbol, to) in [("BTCTRY", 7_000), ("ETHTRY", 8_000), ("BTCTRY", 9_000)] {
+            calls.enqueue(Call::candles_until(to, symbol, "1", 100));
+        }
+        let targets: Vec<&str> = calls.queue.iter().map(|call| call.target.as_str()).collect();
+        assert_eq!(
+            targets,
+            [
+                "/api/v2/server/exchangeinfo",
+                "/v1/klines/history?symbol=BTCTRY&resolution=1&from=3000&to=9000",
+                "/v1/klines/history?symbol=ETHTRY&resolution=1&from=2000&to=8000",
+            ]
+        );
+    }
+}

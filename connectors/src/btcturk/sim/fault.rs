@@ -1,0 +1,173 @@
+//! Faults on demand: what `POST /sim/fault` takes, and which of them wait to happen.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::Deserialize;
+
+/// A fault, as the body of `POST /sim/fault` names it: `{"fault":"drop_diff","symbol":"BTCTRY"}`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "fault", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Fault {
+    /// The next `432` of the pair is not sent; its `CS` is used up.
+    DropDiff {
+        /// In the venue's spelling.
+        symbol: String,
+    },
+    /// The next `432` and the next `422` of the pair are sent twice.
+    Duplicate {
+        /// In the venue's spelling.
+        symbol: String,
+    },
+    /// The next `432` of the pair comes behind the one after it.
+    Reorder {
+        /// In the venue's spelling.
+        symbol: String,
+    },
+    /// The next `432` of the pair has a `CS` far from where it should be.
+    WrongSequence {
+        /// In the venue's spelling.
+        symbol: String,
+    },
+    /// The next `432` of the pair also has a bid above the best ask.
+    CrossedBook {
+        /// In the venue's spelling.
+        symbol: String,
+    },
+    /// What is sent in the next while comes at its end, in order.
+    Delay {
+        /// How long, in milliseconds.
+        ms: i64,
+        /// Which pair's frames; absent: everyone's.
+        symbol: Option<String>,
+    },
+    /// Nothing is sent for a while, and what would have been is lost. Pings go on.
+    Silence {
+        /// How long, in milliseconds.
+        ms: i64,
+        /// Which pair's frames; absent: everyone's.
+        symbol: Option<String>,
+    },
+    /// Nothing moves for a while, pings and REST included; sockets stay open and nothing is lost.
+    Freeze {
+        /// How long, in milliseconds.
+        ms: i64,
+    },
+    /// Every client gets this text as a frame.
+    BadFrame {
+        /// As it is sent.
+        text: String,
+    },
+    /// Every client gets the first half of a frame, then its connection is reset.
+    HalfFrame {},
+    /// Every connection is closed in order.
+    Close {
+        /// The close code.
+        code: u16,
+        /// The reason, empty when absent.
+        #[serde(default)]
+        reason: String,
+    },
+    /// Every connection is reset without a close.
+    Cut {},
+    /// The next REST requests fail.
+    RestStatus {
+        /// 429, 500, …
+        status: u16,
+        /// How many requests.
+        times: u32,
+    },
+    /// The next REST replies come byte by byte.
+    SlowLoris {
+        /// How many replies.
+        times: u32,
+    },
+    /// From now on the venue's clock is off by this much.
+    ClockSkew {
+        /// Milliseconds to add.
+        ms: i64,
+    },
+    /// So many pairs more are traded.
+    NewSymbols {
+        /// How many.
+        count: usize,
+    },
+}
+
+impl Fault {
+    /// The pair that it is about.
+    pub(super) fn symbol(&self) -> Option<&str> {
+        match self {
+            Self::DropDiff { symbol }
+            | Self::Duplicate { symbol }
+            | Self::Reorder { symbol }
+            | Self::WrongSequence { symbol }
+            | Self::CrossedBook { symbol } => Some(symbol),
+            Self::Delay { symbol, .. } | Self::Silence { symbol, .. } => symbol.as_deref(),
+            Self::Freeze { .. }
+            | Self::BadFrame { .. }
+            | Self::HalfFrame {}
+            | Self::Close { .. }
+            | Self::Cut {}
+            | Self::RestStatus { .. }
+            | Self::SlowLoris { .. }
+            | Self::ClockSkew { .. }
+            | Self::NewSymbols { .. } => None,
+        }
+    }
+}
+
+/// What happens to the next frame of a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Once {
+    DropDiff,
+    DuplicateDiff,
+    DuplicateTrade,
+    Reorder,
+    WrongSequence,
+    Cross,
+}
+
+/// The faults that wait for a frame of their pair, and those that last.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    once: HashSet<(Once, String)>,
+    /// Until when a pair's frames (or everyone's) are lost.
+    silent: HashMap<Option<String>, i64>,
+    /// Until when they are held back.
+    late: HashMap<Option<String>, i64>,
+}
+
+impl Pending {
+    /// Something happens once to a pair.
+    pub(super) fn once(&mut self, what: Once, symbol: String) {
+        self.once.insert((what, symbol));
+    }
+
+    pub(super) fn silence(&mut self, until: i64, symbol: Option<String>) {
+        self.silent.insert(symbol, until);
+    }
+
+    pub(super) fn delay(&mut self, until: i64, symbol: Option<String>) {
+        self.late.insert(symbol, until);
+    }
+
+    /// Whether it is to happen to this pair now; it is asked for once.
+    pub(super) fn take(&mut self, what: Once, symbol: &str) -> bool {
+        !self.once.is_empty() && self.once.remove(&(what, symbol.to_owned()))
+    }
+
+    /// Whether what is sent for the pair at `now` is lost.
+    pub(super) fn is_silent(&self, symbol: &str, now: i64) -> bool {
+        lasts(&self.silent, symbol, now)
+    }
+
+    /// Whether what is sent for the pair at `now` is held back.
+    pub(super) fn is_late(&self, symbol: &str, now: i64) -> bool {
+        lasts(&self.late, symbol, now)
+    }
+}
+
+fn lasts(until: &HashMap<Option<String>, i64>, symbol: &str, now: i64) -> bool {
+    !until.is_empty()
+        && [None, Some(symbol.to_owned())].iter().any(|key| until.get(key).is_some_and(|&until| now < until))
+}
