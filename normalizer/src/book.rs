@@ -30,10 +30,15 @@ impl Sides {
     pub(crate) fn set(&mut self, bids: &[Level], asks: &[Level]) {
         set(&mut self.bids, bids);
         set(&mut self.asks, asks);
-        while self.bids.len() > MAX_LEVELS {
+        self.keep_best(MAX_LEVELS);
+    }
+
+    /// Forgets the levels of each side behind the best `most`, for venues that tell of no more.
+    pub(crate) fn keep_best(&mut self, most: usize) {
+        while self.bids.len() > most {
             self.bids.pop_first();
         }
-        while self.asks.len() > MAX_LEVELS {
+        while self.asks.len() > most {
             self.asks.pop_last();
         }
     }

@@ -7,6 +7,7 @@
 mod binance;
 mod bist;
 mod book;
+mod btcturk;
 // Its users are the venues that send no candles of every length.
 #[allow(dead_code, unused_imports)]
 mod candles;
@@ -20,6 +21,7 @@ mod rhythm;
 mod run;
 mod throttle;
 mod update;
+mod wire;
 
 pub use mapper::{History, Mapper, Output, Reason, Resync, mapper};
 pub use metrics::Metrics;

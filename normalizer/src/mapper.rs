@@ -4,9 +4,8 @@ use akis_connectors::recording::Header;
 use akis_connectors::{Own, RawFrame, Request};
 use akis_model::{Candle, Channel, Kind};
 
-use crate::binance;
-use crate::bist;
 use crate::update::Update;
+use crate::{binance, bist, btcturk};
 
 /// Turns the frames of one venue into updates.
 ///
@@ -197,6 +196,7 @@ pub fn mapper(recorded_as: (&str, &str)) -> Option<Box<dyn Mapper>> {
         ("binance", "spot") => Some(Box::new(binance::Binance::new(binance::Market::SPOT))),
         ("binance", "usdm") => Some(Box::new(binance::Binance::new(binance::Market::USDM))),
         ("bist", "equities") => Some(Box::<bist::Bist>::default()),
+        ("btcturk", "spot") => Some(Box::<btcturk::BtcTurk>::default()),
         _ => None,
     }
 }

@@ -5,37 +5,13 @@
 
 use std::borrow::Cow;
 
-use akis_model::{Decimal, Level};
+use akis_model::Level;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use crate::mapper::Reason;
-
-/// A price or quantity: a string, or a number where the venue should ever write one; never parsed as a float.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(transparent)]
-pub(super) struct Number<'a>(#[serde(borrow)] &'a RawValue);
-
-impl Number<'_> {
-    /// Any number.
-    pub(super) fn signed(self) -> Result<Decimal, Reason> {
-        let raw = self.0.get();
-        let text = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(raw);
-        text.parse().map_err(|_| Reason::BadNumber)
-    }
-
-    /// Zero or above.
-    pub(super) fn unsigned(self) -> Result<Decimal, Reason> {
-        self.signed().and_then(|value| if value.is_negative() { Err(Reason::OutOfRange) } else { Ok(value) })
-    }
-
-    /// Above zero.
-    pub(super) fn positive(self) -> Result<Decimal, Reason> {
-        self.unsigned().and_then(|value| if value.is_zero() { Err(Reason::OutOfRange) } else { Ok(value) })
-    }
-}
+pub(super) use crate::wire::{Number, parse};
 
 /// `{"stream":"btcusdt@aggTrade","data":{…}}`. Without `stream` it is an event of a raw connection, or a reply.
 #[derive(Debug, Deserialize)]
@@ -229,12 +205,4 @@ impl Levels<'_> {
     pub(super) fn parse(&self) -> Result<Vec<Level>, Reason> {
         self.0.iter().map(|(price, qty)| Ok(Level(price.positive()?, qty.unsigned()?))).collect()
     }
-}
-
-/// Parses one of these.
-pub(super) fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Reason> {
-    serde_json::from_str(text).map_err(|error| match error.classify() {
-        Category::Syntax | Category::Eof | Category::Io => Reason::NotJson,
-        Category::Data => Reason::BadShape,
-    })
 }

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-const WITHIN: Duration = Duration::from_secs(20);
+pub(crate) const WITHIN: Duration = Duration::from_secs(20);
 
 struct Venue {
     address: SocketAddr,
@@ -63,7 +63,8 @@ impl Venue {
     }
 }
 
-struct Normalizer {
+/// A normalizer of one venue with a log of its own.
+pub(crate) struct Normalizer {
     store: Arc<MemoryStore>,
     registry: Registry,
     running: JoinHandle<Result<(), RunError>>,
@@ -76,7 +77,7 @@ impl Normalizer {
         Self::of("binance", settings)
     }
 
-    fn of(name: &str, settings: Settings) -> Result<Self> {
+    pub(crate) fn of(name: &str, settings: Settings) -> Result<Self> {
         let (store, registry, cancel) = (MemoryStore::new(4), Registry::new(), CancellationToken::new());
         let metrics = Metrics::register(&registry)?;
         let venue = venue(name).context("the venue is there")?;
@@ -86,7 +87,7 @@ impl Normalizer {
         Ok(Self { store, registry, running, cancel, _stop: stop })
     }
 
-    async fn events(&self, channel: &str) -> Result<Vec<(Seq, Value)>> {
+    pub(crate) async fn events(&self, channel: &str) -> Result<Vec<(Seq, Value)>> {
         let select = Select::Above { after: Seq::ZERO, limit: 100_000 };
         let entries = self.store.range(&Channel::parse(channel)?, select).await?.entries;
         entries
@@ -97,7 +98,15 @@ impl Normalizer {
             .collect()
     }
 
-    async fn wait_for(&self, channel: &str, count: usize) -> Result<()> {
+    /// The closed candles that are kept for charts, in order.
+    pub(crate) async fn candles(&self, channel: &str) -> Result<Vec<Value>> {
+        let kept = self.store.candles(&Channel::parse(channel)?, None, 2_000).await?;
+        kept.iter()
+            .map(|candle| Ok(serde_json::from_str(&format!("{{{}", std::str::from_utf8(&candle.body)?))?))
+            .collect()
+    }
+
+    pub(crate) async fn wait_for(&self, channel: &str, count: usize) -> Result<()> {
         let what = format!("{channel} has {count} events");
         wait_until(WITHIN, &what, async || self.events(channel).await.is_ok_and(|events| events.len() >= count)).await
     }
@@ -115,28 +124,28 @@ impl Normalizer {
         wait_until(WITHIN, &what, is_so).await
     }
 
-    fn metric(&self, line_start: &str) -> u64 {
+    pub(crate) fn metric(&self, line_start: &str) -> u64 {
         let text = TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix(line_start));
         line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
     }
 
-    async fn wait_for_metric(&self, line_start: &str) -> Result<()> {
+    pub(crate) async fn wait_for_metric(&self, line_start: &str) -> Result<()> {
         wait_until(WITHIN, line_start, async || self.metric(line_start) > 0).await
     }
 
-    async fn stop(self) -> Result<()> {
+    pub(crate) async fn stop(self) -> Result<()> {
         self.cancel.cancel();
         Ok(tokio::time::timeout(WITHIN, self.running).await???)
     }
 }
 
-fn trade_ids(events: &[(Seq, Value)]) -> Vec<u64> {
+pub(crate) fn trade_ids(events: &[(Seq, Value)]) -> Vec<u64> {
     let ids = events.iter().filter(|(_, event)| event["event"] == "trade");
     ids.map(|(_, event)| event["data"]["id"].as_str().unwrap().parse().unwrap()).collect()
 }
 
-fn assert_dense(events: &[(Seq, Value)]) {
+pub(crate) fn assert_dense(events: &[(Seq, Value)]) {
     for pair in events.windows(2) {
         assert_eq!(pair[1].0, pair[0].0.next(), "between {} and {}", pair[0].1, pair[1].1);
     }

@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "everything here is a test or helps one")]
 
 mod bist;
+mod btcturk;
 mod live;
 mod recordings;

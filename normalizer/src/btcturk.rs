@@ -1,0 +1,224 @@
+//! BtcTurk: what its frames mean.
+//!
+//! | frame | event |
+//! |---|---|
+//! | `402`, items of `401` | `price_tick`, unless it repeats what was said |
+//! | `422`, and what a `421` has that was missed | `trade` |
+//! | `431` and `432` of `obdiff` | `orderbook` |
+//! | `428` of a minute, with `GET /v1/klines/history` | `candle_update`: the minute, and what is rolled up from it |
+
+mod candles;
+mod depth;
+mod instrument;
+mod names;
+mod tape;
+mod wire;
+
+use std::collections::{BTreeMap, HashMap};
+
+use akis_connectors::{Content, RawFrame, Request};
+use akis_model::{Channel, Kind};
+
+use self::instrument::{Instrument, Origin};
+use self::names::{guess_common, parameter};
+use crate::mapper::{Mapper, Output, Reason};
+use crate::wire::parse;
+
+/// The first segment of the channels.
+const SOURCE: &str = "btcturk";
+
+/// The channel whose books are taken; `orderbook` counts `CS` on its own and sends whole books only.
+const BOOK_CHANNEL: &str = "obdiff";
+
+/// The mapper of BtcTurk.
+#[derive(Default)]
+pub(crate) struct BtcTurk {
+    /// Every pair that comes is let in.
+    any: bool,
+    /// In order, so that what ticks say comes in the same order on every run.
+    instruments: BTreeMap<String, Instrument>,
+    /// Common forms that `exchangeinfo` told.
+    common: HashMap<String, String>,
+    declared: Vec<Channel>,
+}
+
+impl Mapper for BtcTurk {
+    fn admit(&mut self, symbols: Option<&[String]>, kinds: &[Kind]) {
+        let Some(symbols) = symbols else {
+            self.any = true;
+            return;
+        };
+        for symbol in symbols.iter().map(|symbol| symbol.replace('_', "").to_ascii_uppercase()) {
+            if self.instruments.contains_key(&symbol) {
+                continue;
+            }
+            let Some(mut instrument) = Instrument::new(&symbol, self.common_form(&symbol)) else { continue };
+            instrument.wanted = kinds.to_vec();
+            self.declared.extend(kinds.iter().flat_map(|&kind| instrument.channels(kind)).cloned());
+            self.instruments.insert(symbol, instrument);
+        }
+    }
+
+    fn channels(&self) -> Vec<Channel> {
+        self.declared.clone()
+    }
+
+    fn on_frame(&mut self, frame: &RawFrame, out: &mut Output) {
+        let taken = match &frame.content {
+            Content::Text { connection, text } => {
+                self.on_text(text, Origin { connection: *connection, received_at: frame.received_at }, out)
+            }
+            Content::Binary { .. } => Err(Reason::NotText),
+            Content::Reply { target, status, body } => self.on_reply(target, *status, body, frame.received_at, out),
+            Content::Closed { connection, .. } => {
+                for instrument in self.instruments.values_mut() {
+                    instrument.on_closed(*connection, frame.received_at, out);
+                }
+                Ok(())
+            }
+        };
+        if let Err(reason) = taken {
+            out.skipped.push(reason);
+        }
+    }
+
+    fn on_tick(&mut self, now_ms: i64, out: &mut Output) {
+        for (symbol, instrument) in &mut self.instruments {
+            let wish = instrument.on_tick(now_ms, out);
+            if wish.book {
+                out.requests.push(Request::Book { symbol: symbol.clone() });
+            }
+            if wish.candles {
+                let (interval, count) = (candles::MINUTE, candles::BACKFILL);
+                out.requests.push(Request::Candles { symbol: symbol.clone(), interval, count });
+            }
+        }
+    }
+
+    fn backfill(&mut self, _out: &mut Output) {
+        // They are asked for with the next tick.
+        self.instruments.values_mut().for_each(Instrument::backfill);
+    }
+}
+
+impl BtcTurk {
+    fn on_text(&mut self, text: &str, at: Origin, out: &mut Output) -> Result<(), Reason> {
+        let (kind, data) = wire::frame(text)?;
+        match kind {
+            100 => match parse::<wire::Answer>(data)?.ok {
+                true => Ok(()),
+                false => Err(Reason::Refused),
+            },
+            401 => self.on_tickers(&parse(data)?, at, out),
+            402 => {
+                let ticker: wire::Ticker<'_> = parse(data)?;
+                self.instrument(&ticker.pair)?.on_ticker(&ticker, at, out)
+            }
+            421 => {
+                let list: wire::TradeList<'_> = parse(data)?;
+                let pair = list.symbol.as_ref().or(list.event.as_ref()).ok_or(Reason::BadShape)?;
+                self.instrument(pair)?.on_trades(&list, at, out);
+                Ok(())
+            }
+            422 => {
+                let trade: wire::Trade<'_> = parse(data)?;
+                let pair = trade.pair.as_ref().or(trade.event.as_ref()).ok_or(Reason::BadShape)?;
+                self.instrument(pair)?.on_trade(&trade, at, out)
+            }
+            428 => self.on_candle(&parse(data)?, at, out),
+            431 | 432 => self.on_book(kind, &parse(data)?, at, out),
+            // About the connection or to everybody: a request of the manual's, messages of the system, the version.
+            101 | 801 | 802 | 991 => Ok(()),
+            _ => Err(Reason::UnknownEvent),
+        }
+    }
+
+    /// Takes every ticker of a pair that is wanted. A bad one costs no other.
+    fn on_tickers(&mut self, all: &wire::TickerAll<'_>, at: Origin, out: &mut Output) -> Result<(), Reason> {
+        out.data = true;
+        for item in &all.items {
+            let taken = parse::<wire::Ticker<'_>>(item.get()).and_then(|ticker| match self.instrument(&ticker.pair) {
+                Ok(instrument) => instrument.on_ticker(&ticker, at, out),
+                // The frame has all pairs, whoever asked for how many.
+                Err(_) => Ok(()),
+            });
+            if let Err(reason) = taken {
+                out.skipped.push(reason);
+            }
+        }
+        Ok(())
+    }
+
+    fn on_candle(&mut self, candle: &wire::TradingView<'_>, at: Origin, out: &mut Output) -> Result<(), Reason> {
+        if candle.resolution != candles::MINUTE {
+            return Err(Reason::UnknownEvent);
+        }
+        self.instrument(&candle.pair)?.on_candle(candle, at, out)
+    }
+
+    fn on_book(&mut self, kind: i64, book: &wire::Book<'_>, at: Origin, out: &mut Output) -> Result<(), Reason> {
+        if book.channel.as_ref().is_some_and(|channel| channel != BOOK_CHANNEL) {
+            return Err(Reason::UnknownEvent);
+        }
+        let pair = book.pair.as_ref().or(book.event.as_ref()).ok_or(Reason::BadShape)?;
+        let instrument = self.instrument(pair)?;
+        match kind {
+            431 => instrument.on_whole(book, at, out),
+            _ => instrument.on_change(book, at, out),
+        }
+    }
+
+    fn on_reply(
+        &mut self,
+        target: &str,
+        status: u16,
+        body: &str,
+        received_at: i64,
+        out: &mut Output,
+    ) -> Result<(), Reason> {
+        match target.split('?').next().unwrap_or_default() {
+            _ if status != 200 => Err(Reason::Refused),
+            "/v1/klines/history" => {
+                let rows: wire::Klines<'_> = parse(body)?;
+                if parameter(target, "resolution") != Some(candles::MINUTE) {
+                    return Err(Reason::UnknownEvent);
+                }
+                // A stretch without any trade is answered with `no_data`.
+                if !matches!(&*rows.s, "ok" | "no_data") {
+                    return Err(Reason::Refused);
+                }
+                let pair = parameter(target, "symbol").ok_or(Reason::UnknownSymbol)?;
+                self.instrument(pair)?.on_klines(&rows, received_at, out)
+            }
+            "/api/v2/server/exchangeinfo" => {
+                let info: wire::ExchangeInfo<'_> = parse(body)?;
+                for symbol in info.data.symbols {
+                    let common = format!("{}/{}", symbol.numerator, symbol.denominator);
+                    if let Some(instrument) = self.instruments.get_mut(&*symbol.name) {
+                        instrument.common = common;
+                    } else if self.any {
+                        self.common.insert(symbol.name.into_owned(), common);
+                    }
+                }
+                Ok(())
+            }
+            _ => Err(Reason::UnknownEvent),
+        }
+    }
+
+    fn instrument(&mut self, pair: &str) -> Result<&mut Instrument, Reason> {
+        if self.any && !self.instruments.contains_key(pair) {
+            let common = self.common_form(pair);
+            let instrument = Instrument::new(pair, common).ok_or(Reason::UnknownSymbol)?;
+            self.instruments.insert(pair.to_owned(), instrument);
+        }
+        self.instruments.get_mut(pair).ok_or(Reason::UnknownSymbol)
+    }
+
+    fn common_form(&self, pair: &str) -> String {
+        self.common.get(pair).cloned().unwrap_or_else(|| guess_common(pair))
+    }
+}
+
+#[cfg(test)]
+mod tests;

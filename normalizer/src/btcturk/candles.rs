@@ -1,0 +1,247 @@
+//! The candles of one pair: the venue's own minutes, from `428` or REST, and what is rolled up from them.
+//!
+//! `428` tells of the running candle only, and never that it is closed: it is when the next one begins, or when its time
+//! is over by the venue's clock. When frames may have been missed, REST tells what the minutes were before anything
+//! more is closed. Where no `428` comes at all, minutes are built from the trades instead.
+
+use akis_model::DecimalError;
+
+use crate::candles::{Bar, Calendar, Interval, Minutes, RollUp, Shown, Trade, Utc};
+use crate::mapper::Reason;
+
+/// The candles of a minute, as the venue calls them.
+pub(super) const MINUTE: &str = "1";
+
+/// How many minutes are asked for: as many as are kept, and always the whole day so far.
+pub(super) const BACKFILL: u32 = 1_500;
+
+/// So long after its end a minute is closed when nothing more is said of it: trades are told within a second.
+const GRACE_MS: i64 = 5_000;
+
+/// After so long minutes are asked for again.
+const ASK_AGAIN_MS: i64 = 60_000;
+
+/// After so long without an answer what was missed stays so, and the next minute begins anew.
+const GIVE_UP_MS: i64 = 90_000;
+
+/// Most minutes taken from one reply.
+const MOST_ROWS: usize = 10_000;
+
+/// What is known of the candles.
+#[derive(Debug)]
+pub(super) struct Candles {
+    /// The minute that is running: when it opened, and what it holds.
+    running: Option<(i64, Bar)>,
+    /// The end of the last minute that was told closed.
+    settled_until: i64,
+    /// Minutes from `settled_until` on may have been missed, and are being asked for.
+    hole: bool,
+    /// Since when, and when next, minutes are asked for; `None` while nothing flows.
+    asking_since: Option<i64>,
+    ask_at: i64,
+    /// Frames of the pair come.
+    flows: bool,
+    roll_up: RollUp<Utc>,
+    /// Whether the venue tells of candles.
+    speaks: bool,
+    from_trades: Minutes<Utc>,
+    /// Every trade after this moment of the venue's is known; `None` before the first one.
+    trades_since: Option<i64>,
+    /// The largest known difference of the venue's clock to ours: what comes late makes it smaller.
+    ahead_ms: Option<i64>,
+}
+
+impl Default for Candles {
+    fn default() -> Self {
+        Self {
+            running: None,
+            settled_until: 0,
+            hole: true,
+            asking_since: None,
+            ask_at: 0,
+            flows: false,
+            roll_up: RollUp::new(Utc),
+            speaks: false,
+            from_trades: Minutes::new(Utc),
+            trades_since: None,
+            ahead_ms: None,
+        }
+    }
+}
+
+impl Candles {
+    /// Takes the running minute of a `428`; what it changes is added to `out`.
+    pub(super) fn on_running(
+        &mut self,
+        open_time: i64,
+        bar: Bar,
+        received_at: i64,
+        out: &mut Vec<Shown>,
+    ) -> Result<(), Reason> {
+        if open_time.rem_euclid(60_000) != 0 {
+            return Err(Reason::OutOfRange);
+        }
+        self.speaks = true;
+        if open_time < self.settled_until {
+            return Err(Reason::Stale);
+        }
+        match self.running {
+            Some((running, _)) if open_time < running => return Err(Reason::Stale),
+            Some((running, known)) if open_time == running && known == bar => return Err(Reason::Duplicate),
+            Some((running, known)) if open_time > running && !self.hole => {
+                self.settle(running, &known, out).map_err(range)?;
+            }
+            Some((running, _)) if open_time > running => self.give_up(received_at),
+            Some(_) | None => {}
+        }
+        self.running = Some((open_time, bar));
+        self.tell(open_time, &bar, false, out).map_err(range)
+    }
+
+    /// Takes a trade. Without candles of the venue's, what it changes is added to `out`.
+    pub(super) fn on_trade(&mut self, trade: &Trade, missing: u64, out: &mut Vec<Shown>) -> Result<(), Reason> {
+        if missing > 0 {
+            self.trades_since = None;
+        }
+        let since = *self.trades_since.get_or_insert(trade.time);
+        if self.speaks {
+            return Ok(());
+        }
+        let mut shown = Vec::new();
+        self.from_trades.take(trade, &mut shown).map_err(range)?;
+        self.take_built(since, &shown, out)
+    }
+
+    /// Every trade after this moment of the venue's will come by itself.
+    pub(super) fn on_trades_known_until(&mut self, time: i64) {
+        self.trades_since.get_or_insert(time);
+    }
+
+    /// Takes note of a time of the venue's that was read just now.
+    pub(super) fn on_venue_time(&mut self, time: i64, received_at: i64) {
+        let ahead = time.saturating_sub(received_at);
+        self.ahead_ms = Some(self.ahead_ms.map_or(ahead, |known| known.max(ahead)));
+    }
+
+    /// Takes the minutes of a reply, in order. Those that are over, and the longer candles that are, are added to
+    /// `past`; what runs is added to `out`. The last minute of the reply may be running still.
+    pub(super) fn on_history(
+        &mut self,
+        minutes: &[(i64, Bar)],
+        past: &mut Vec<Shown>,
+        out: &mut Vec<Shown>,
+    ) -> Result<(), Reason> {
+        if minutes.len() > MOST_ROWS || minutes.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
+            return Err(Reason::BadShape);
+        }
+        if !self.hole {
+            return Err(Reason::UnusedSnapshot);
+        }
+        self.hole = false;
+        // From the beginning, so that each longer candle is known from its own.
+        self.roll_up = RollUp::new(Utc);
+        let newest = minutes.last().map(|minute| minute.0).max(self.running.map(|running| running.0));
+        let told_until = self.settled_until;
+        for (open_time, bar) in minutes.iter().filter(|minute| Some(minute.0) < newest) {
+            self.settle(*open_time, bar, past).map_err(range)?;
+        }
+        past.retain(|shown| shown.closed);
+        self.settled_until = self.settled_until.max(told_until);
+        // What the socket says of a minute is newer than what REST says.
+        self.running = self.running.filter(|running| Some(running.0) == newest).or(minutes.last().copied());
+        match self.running {
+            Some((open_time, bar)) if open_time >= self.settled_until => {
+                self.tell(open_time, &bar, false, out).map_err(range)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The minutes of the past are wanted, whatever is known.
+    pub(super) fn backfill(&mut self) {
+        (self.hole, self.asking_since) = (true, None);
+    }
+
+    /// Frames of the pair come.
+    pub(super) fn on_flow(&mut self) {
+        self.flows = true;
+    }
+
+    /// Frames may have been missed.
+    pub(super) fn on_closed(&mut self) {
+        (self.hole, self.flows, self.speaks, self.asking_since) = (true, false, false, None);
+        (self.trades_since, self.ahead_ms) = (None, None);
+        self.from_trades = Minutes::new(Utc);
+    }
+
+    /// Takes note of the time. What is over is added to `out`; gives back whether minutes are to be asked for.
+    pub(super) fn on_tick(&mut self, now_ms: i64, out: &mut Vec<Shown>) -> bool {
+        if self.hole {
+            if !self.flows || (self.asking_since.is_some() && now_ms < self.ask_at) {
+                return false;
+            }
+            self.asking_since.get_or_insert(now_ms);
+            self.ask_at = now_ms.saturating_add(ASK_AGAIN_MS);
+            return true;
+        }
+        let Some(ahead_ms) = self.ahead_ms else { return false };
+        let venue_now = now_ms.saturating_add(ahead_ms).saturating_sub(GRACE_MS);
+        if let Some((open_time, bar)) = self.running
+            && Utc.span(Interval::M1, open_time).is_some_and(|span| span.end <= venue_now)
+        {
+            self.running = None;
+            // A volume beyond all digits ends only the longer candles that cannot hold it.
+            let _ = self.settle(open_time, &bar, out);
+        }
+        self.roll_up.on_time(venue_now, out);
+        if let Some(since) = self.trades_since.filter(|_| !self.speaks) {
+            let mut shown = Vec::new();
+            self.from_trades.on_time(venue_now, &mut shown);
+            // As above.
+            let _ = self.take_built(since, &shown, out);
+        }
+        false
+    }
+
+    /// Ends the wait for an answer that does not come.
+    fn give_up(&mut self, now_ms: i64) {
+        if self.asking_since.is_some_and(|since| now_ms.saturating_sub(since) > GIVE_UP_MS) {
+            self.hole = false;
+            self.roll_up = RollUp::new(Utc);
+        }
+    }
+
+    /// Takes minutes that were built from trades, those that are known from their beginning.
+    fn take_built(&mut self, since: i64, shown: &[Shown], out: &mut Vec<Shown>) -> Result<(), Reason> {
+        for minute in shown {
+            let open_time = minute.span.open_time;
+            if open_time <= since || open_time < self.settled_until {
+                continue;
+            }
+            if minute.closed && !self.hole {
+                self.running = None;
+                self.settle(open_time, &minute.bar, out).map_err(range)?;
+            } else if !minute.closed {
+                self.running = Some((open_time, minute.bar));
+                self.tell(open_time, &minute.bar, false, out).map_err(range)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, open_time: i64, bar: &Bar, out: &mut Vec<Shown>) -> Result<(), DecimalError> {
+        self.settled_until = open_time.saturating_add(60_000);
+        self.tell(open_time, bar, true, out)
+    }
+
+    fn tell(&mut self, open_time: i64, bar: &Bar, closed: bool, out: &mut Vec<Shown>) -> Result<(), DecimalError> {
+        let Some(span) = Utc.span(Interval::M1, open_time) else { return Ok(()) };
+        out.push(Shown { interval: Interval::M1, span, bar: *bar, closed });
+        // While minutes may be missing, nothing can be rolled up from them.
+        if self.hole { Ok(()) } else { self.roll_up.take(open_time, bar, closed, out) }
+    }
+}
+
+fn range(_: DecimalError) -> Reason {
+    Reason::OutOfRange
+}

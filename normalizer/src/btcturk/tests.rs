@@ -1,0 +1,538 @@
+use std::collections::BTreeMap;
+
+use akis_model::ChannelState;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::mapper::Resync;
+use crate::update::{Payload, Update};
+
+const MINUTE: i64 = 60_000;
+
+/// A mapper of BTCTRY and what it said.
+struct Harness {
+    mapper: BtcTurk,
+    now: i64,
+    connection: u32,
+}
+
+impl Harness {
+    fn new() -> Self {
+        let mut mapper = BtcTurk::default();
+        mapper.admit(Some(&["btctry".to_owned()]), &[Kind::Ticker, Kind::Trades, Kind::Book, Kind::Candles]);
+        Self { mapper, now: 1_000, connection: 1 }
+    }
+
+    fn content(&mut self, content: Content) -> Output {
+        let mut out = Output::default();
+        self.mapper.on_frame(&RawFrame { received_at: self.now, content }, &mut out);
+        out
+    }
+
+    fn frame(&mut self, kind: i64, data: &Value) -> Output {
+        self.content(Content::Text { connection: self.connection, text: json!([kind, data]).to_string() })
+    }
+
+    fn book(&mut self, kind: i64, change_set: i64, bids: Value, asks: Value) -> Output {
+        let data = json!({"CS": change_set, "PS": "BTCTRY", "AO": asks, "BO": bids, "channel": "obdiff", "event": "BTCTRY",
+            "type": kind});
+        self.frame(kind, &data)
+    }
+
+    fn trade(&mut self, time: i64, id: u64) -> Output {
+        self.frame(422, &trade(time, id))
+    }
+
+    fn list(&mut self, trades: &[(i64, u64)]) -> Output {
+        let items: Vec<Value> = trades.iter().map(|&(time, id)| trade(time, id)).collect();
+        self.frame(
+            421,
+            &json!({"symbol": "BTCTRY", "items": items, "channel": "trade", "event": "BTCTRY", "type": 421}),
+        )
+    }
+
+    fn candle(&mut self, open_time_s: i64, close: &str, volume: &str) -> Output {
+        let data = json!({"D": open_time_s, "P": "BTCTRY", "R": "1", "O": "10", "H": "20", "L": "5", "C": close, "V": volume,
+            "channel": "tradeview", "event": "BTCTRY_1", "type": 428});
+        self.frame(428, &data)
+    }
+
+    fn klines(&mut self, rows: &[(i64, i64)]) -> Output {
+        let column = |pick: &dyn Fn(&(i64, i64)) -> Value| rows.iter().map(pick).collect::<Vec<_>>();
+        let price = |_: &(i64, i64)| json!(10);
+        let body = json!({"s": "ok", "t": column(&|row| json!(row.0)), "o": column(&price), "h": column(&price),
+            "l": column(&price), "c": column(&price), "v": column(&|row| json!(row.1))});
+        let target = "/v1/klines/history?symbol=BTCTRY&resolution=1&from=0&to=1".to_owned();
+        self.content(Content::Reply { target, status: 200, body: body.to_string() })
+    }
+
+    fn close(&mut self) -> Output {
+        let connection = self.connection;
+        self.connection += 1;
+        self.content(Content::Closed { connection, code: 1000 })
+    }
+
+    fn tick(&mut self, later_ms: i64) -> Output {
+        self.now += later_ms;
+        let mut out = Output::default();
+        self.mapper.on_tick(self.now, &mut out);
+        out
+    }
+
+    /// A book of one bid at 10 and one ask at 11, at the change set 100.
+    fn live() -> Self {
+        let mut harness = Self::new();
+        let out = harness.book(431, 100, json!([level("10", "1")]), json!([level("11", "1")]));
+        assert_eq!(seqs(&out), ["100"]);
+        harness
+    }
+}
+
+fn level(price: &str, amount: &str) -> Value {
+    json!({"P": price, "A": amount})
+}
+
+fn change(kind: i64, price: &str, amount: &str) -> Value {
+    json!({"CP": kind, "P": price, "A": amount})
+}
+
+fn trade(time: i64, id: u64) -> Value {
+    json!({"D": time.to_string(), "I": id.to_string(), "A": "0.0203373200000000", "P": "48999.0000000000", "PS": "BTCTRY",
+        "S": 0, "channel": "trade", "event": "BTCTRY", "type": 422})
+}
+
+fn seqs(out: &Output) -> Vec<&str> {
+    let books = out.updates.iter().filter_map(|update| match &update.payload {
+        Payload::Book(book) => Some(book.venue_seq.as_str()),
+        _ => None,
+    });
+    books.collect()
+}
+
+fn states(out: &Output) -> Vec<ChannelState> {
+    let states = out.updates.iter().filter_map(|update| match &update.payload {
+        Payload::Status(status) => Some(status.state),
+        _ => None,
+    });
+    states.collect()
+}
+
+fn ids(out: &Output) -> Vec<(&str, u64)> {
+    let trades = out.updates.iter().filter_map(|update| match &update.payload {
+        Payload::Trade(trade) => Some((trade.id.as_str(), update.missing_before)),
+        _ => None,
+    });
+    trades.collect()
+}
+
+/// Candles: interval, minute in which it opened, volume, whether closed.
+fn candles(out: &Output) -> Vec<(&str, i64, String, bool)> {
+    let candles = out.updates.iter().filter_map(|update| match &update.payload {
+        Payload::Candle(c) => Some((c.interval.as_str(), c.open_time / MINUTE, c.volume.to_string(), c.closed)),
+        _ => None,
+    });
+    candles.collect()
+}
+
+/// Candles of the past: interval, minute in which it opened, volume.
+fn past(out: &Output) -> Vec<String> {
+    let all = out.history.iter().flat_map(|history| &history.candles);
+    all.map(|c| format!("{} {} {}", c.interval, c.open_time / MINUTE, c.volume)).collect()
+}
+
+fn rendered(update: Update) -> Value {
+    let event = update.into_event().unwrap();
+    serde_json::from_str(&event.body.envelope(akis_model::Seq::ZERO)).unwrap()
+}
+
+#[test]
+fn a_trade_becomes_an_event_without_a_side() {
+    let mut out = Harness::new().trade(900, 7);
+    assert_eq!(
+        rendered(out.updates.remove(0)),
+        json!({"v":1,"seq":0,"ts":900,"event":"trade","channel":"btcturk:BTCTRY:trades","ok":true,"data":{
+            "symbol":"BTC/TRY","id":"7","price":"48999","qty":"0.02033732","tsSource":"venue","receivedAt":1000}})
+    );
+}
+
+#[test]
+fn a_ticker_becomes_an_event_once() {
+    let data = json!({"B":"86689","A":"86699","BA":"0.00863785","AA":"0.00288357","PS":"BTCTRY","H":"86800","L":"85148",
+        "LA":"86766","O":"85459","V":"16.43392495","AV":"86078.604090120000","D":"1240","DP":"-1.50","DS":"TRY","NS":"BTC",
+        "PId":19,"channel":"ticker","event":"BTCTRY","type":402});
+    let mut harness = Harness::new();
+    let mut out = harness.frame(402, &data);
+    assert_eq!(
+        rendered(out.updates.remove(0)),
+        json!({"v":1,"seq":0,"ts":1000,"event":"price_tick","channel":"btcturk:BTCTRY:ticker","ok":true,"data":{
+            "symbol":"BTC/TRY","last":"86766","bid":"86689","bidQty":"0.00863785","ask":"86699","askQty":"0.00288357",
+            "open24h":"85459","high24h":"86800","low24h":"85148","volume24h":"16.43392495","change24hPct":"-1.5",
+            "tsSource":"received","receivedAt":1000}})
+    );
+    let repeated = harness.frame(402, &data);
+    assert!(repeated.updates.is_empty() && repeated.data, "a repetition shows that the venue is there");
+    assert_eq!(repeated.skipped, [Reason::Duplicate]);
+    let all = json!({"channel":"ticker","event":"all","type":401,"items":[{"PS":"OTHER"}, data, {"B": 1}]});
+    harness.close();
+    let out = harness.frame(401, &all);
+    assert_eq!((out.updates.len(), out.skipped), (1, vec![Reason::BadShape, Reason::BadShape]));
+}
+
+#[test]
+fn a_book_follows_its_change_sets() {
+    let mut harness = Harness::live();
+    let asks = json!([change(1, "10.8", "2.50"), change(3, "11", "9")]);
+    let mut out = harness.book(432, 101, json!([change(0, "10", "7")]), asks);
+    assert_eq!(
+        rendered(out.updates.remove(0)),
+        json!({"v":1,"seq":0,"ts":1000,"event":"orderbook","channel":"btcturk:BTCTRY:book","ok":true,"data":{
+            "symbol":"BTC/TRY","bids":[["10","7"]],"asks":[["10.8","2.5"]],"venueSeq":"101","tsSource":"received",
+            "receivedAt":1000}})
+    );
+    let out = harness.book(432, 101, json!([]), json!([]));
+    assert_eq!((seqs(&out).len(), out.skipped), (0, vec![Reason::Duplicate]));
+    let unknown = json!([change(3, "3", "1")]);
+    assert_eq!(
+        seqs(&harness.book(432, 102, unknown, json!([]))),
+        ["102"],
+        "deleting what is not there changes nothing"
+    );
+}
+
+#[test]
+fn a_gap_is_asked_for_once_and_nothing_is_shown_until_the_book_is_whole() {
+    let mut harness = Harness::live();
+    let out = harness.book(432, 102, json!([change(1, "9", "1")]), json!([]));
+    assert_eq!((seqs(&out).len(), out.resyncs), (0, vec![Resync::Gap]));
+    assert_eq!(harness.tick(50).requests[..1], [Request::Book { symbol: "BTCTRY".into() }]);
+    assert!(!harness.tick(50).requests.contains(&Request::Book { symbol: "BTCTRY".into() }));
+    assert_eq!(harness.book(432, 103, json!([change(1, "9", "1")]), json!([])).skipped, [Reason::Stale]);
+    assert_eq!(states(&harness.tick(1_000)), [ChannelState::Resyncing]);
+    let out = harness.book(431, 7, json!([level("9", "1")]), json!([level("12", "1")]));
+    assert_eq!((states(&out), seqs(&out)), (vec![ChannelState::Up], vec!["7"]));
+}
+
+#[test]
+fn a_book_that_is_crossed_or_cannot_be_read_is_built_anew() {
+    let mut harness = Harness::live();
+    let out = harness.book(432, 101, json!([change(1, "11", "1")]), json!([]));
+    assert_eq!((seqs(&out).len(), out.resyncs), (0, vec![Resync::Crossed]));
+    let mut harness = Harness::live();
+    let out = harness.book(432, 101, json!([change(2, "9", "1")]), json!([]));
+    assert_eq!((out.resyncs, out.skipped), (vec![Resync::Gap], vec![Reason::BadShape]));
+    let out = harness.book(431, 9, json!([level("12", "1")]), json!([level("12", "1")]));
+    assert_eq!((seqs(&out).len(), out.skipped), (0, vec![Reason::Crossed]));
+}
+
+#[test]
+fn a_book_that_falls_behind_for_good_is_asked_for_again() {
+    let mut harness = Harness::live();
+    let resyncs: usize = (0..20).map(|_| harness.book(432, 3, json!([]), json!([])).resyncs.len()).sum();
+    assert_eq!(resyncs, 1);
+}
+
+#[test]
+fn a_repeated_book_is_passed_over_and_one_that_counts_anew_is_taken() {
+    let mut harness = Harness::live();
+    harness.book(432, 101, json!([change(0, "10", "5")]), json!([]));
+    let book = || (json!([level("10", "1")]), json!([level("11", "1")]));
+    assert_eq!(harness.book(431, 100, book().0, book().1).skipped, [Reason::UnusedSnapshot]);
+    assert_eq!(seqs(&harness.book(431, -9_000, book().0, book().1)), ["-9000"]);
+    assert_eq!(seqs(&harness.book(432, -8_999, json!([]), json!([]))), ["-8999"]);
+}
+
+#[test]
+fn the_next_connection_takes_over_with_its_own_numbers() {
+    let mut harness = Harness::live();
+    harness.connection = 2;
+    let book = (json!([level("10", "3")]), json!([level("11", "3")]));
+    assert_eq!(seqs(&harness.book(431, 5, book.0, book.1)), ["5"]);
+    harness.connection = 1;
+    assert_eq!(seqs(&harness.book(432, 101, json!([]), json!([]))).len(), 0, "what is left of the old one");
+    assert!(harness.close().resyncs.is_empty(), "the old one costs nothing");
+    assert_eq!(seqs(&harness.book(432, 6, json!([]), json!([]))), ["6"]);
+    assert_eq!(harness.close().resyncs, [Resync::Connection]);
+}
+
+#[test]
+fn the_pair_is_that_of_the_subscription_when_the_frame_has_none() {
+    let mut harness = Harness::new();
+    let data =
+        json!({"CS": -5, "PS": null, "AO": [level("11", "1")], "BO": null, "channel": "obdiff", "event": "BTCTRY"});
+    assert_eq!(seqs(&harness.frame(431, &data)), ["-5"]);
+    let other = json!({"CS": 1, "PS": "BTCTRY", "AO": [], "BO": [], "channel": "orderbook", "event": "BTCTRY"});
+    assert_eq!(harness.frame(431, &other).skipped, [Reason::UnknownEvent], "another series of numbers");
+}
+
+#[test]
+fn trades_are_told_once_and_missed_ones_are_found() {
+    let mut harness = Harness::new();
+    assert_eq!(ids(&harness.list(&[(20, 2), (10, 1)])).len(), 0, "the past");
+    assert_eq!(ids(&harness.trade(30, 3)), [("3", 0)]);
+    assert_eq!(harness.trade(30, 3).skipped, [Reason::Duplicate]);
+    harness.close();
+    assert_eq!(ids(&harness.list(&[(50, 5), (40, 4), (30, 3)])), [("4", 0), ("5", 0)]);
+    harness.close();
+    let out = harness.list(&[(90, 9), (80, 8)]);
+    assert_eq!((ids(&out), out.lost_trades), (vec![("8", 1), ("9", 0)], 1), "nothing that was known: some are lost");
+}
+
+#[test]
+fn minutes_close_with_the_next_one_once_the_past_is_known() {
+    let mut harness = Harness::new();
+    assert_eq!(candles(&harness.candle(600, "10", "1")), [("1m", 10, "1".into(), false)]);
+    let asked = Request::Candles { symbol: "BTCTRY".into(), interval: "1", count: 1_500 };
+    assert_eq!(harness.tick(50).requests, [asked]);
+    let out = harness.klines(&[(480, 2), (540, 3), (600, 1)]);
+    assert_eq!(past(&out), ["1m 8 2", "1m 9 3"]);
+    assert_eq!(candles(&out), [("1m", 10, "1".into(), false), ("5m", 10, "1".into(), false)]);
+    assert_eq!(harness.candle(600, "10", "1").skipped, [Reason::Duplicate]);
+    let out = harness.candle(660, "12", "4");
+    assert_eq!(
+        candles(&out),
+        [
+            ("1m", 10, "1".into(), true),
+            ("5m", 10, "1".into(), false),
+            ("1m", 11, "4".into(), false),
+            ("5m", 10, "5".into(), false),
+        ]
+    );
+    assert_eq!(harness.candle(600, "10", "9").skipped, [Reason::Stale], "a closed one changes no more");
+}
+
+#[test]
+fn a_minute_that_was_not_seen_whole_comes_from_rest() {
+    let mut harness = Harness::new();
+    harness.candle(600, "10", "1");
+    harness.klines(&[(540, 3), (600, 1)]);
+    harness.close();
+    let out = harness.candle(720, "10", "2");
+    assert_eq!(candles(&out), [("1m", 12, "2".into(), false)], "minute 10 may have gone on unseen");
+    assert_eq!(harness.tick(50).requests.len(), 1);
+    let out = harness.klines(&[(540, 3), (600, 8), (660, 9), (720, 1)]);
+    assert_eq!(past(&out), ["1m 9 3", "1m 10 8", "1m 11 9"]);
+    let told = candles(&out);
+    assert_eq!(told, [("1m", 12, "2".into(), false), ("5m", 10, "19".into(), false)], "and what runs adds up");
+}
+
+#[test]
+fn who_begins_to_publish_gets_the_past_again() {
+    let mut harness = Harness::new();
+    harness.candle(600, "10", "1");
+    harness.klines(&[(540, 3), (600, 1)]);
+    assert_eq!(harness.klines(&[(540, 3), (600, 1)]).skipped, [Reason::UnusedSnapshot]);
+    harness.mapper.backfill(&mut Output::default());
+    assert_eq!(harness.tick(50).requests.len(), 1);
+    assert_eq!(past(&harness.klines(&[(540, 3), (600, 1)])), ["1m 9 3"]);
+}
+
+#[test]
+fn minutes_are_built_from_trades_where_the_venue_sends_none() {
+    let mut harness = Harness::new();
+    harness.list(&[(9 * MINUTE, 1)]);
+    harness.klines(&[]);
+    assert_eq!(candles(&harness.trade(9 * MINUTE + 5, 2)).len(), 0, "a minute whose beginning was not seen");
+    let out = harness.trade(10 * MINUTE + 5, 3);
+    assert_eq!(candles(&out)[0], ("1m", 10, "0.02033732".into(), false));
+    let out = harness.trade(11 * MINUTE + 5, 4);
+    assert!(candles(&out).contains(&("1m", 10, "0.02033732".into(), true)), "{:?}", candles(&out));
+}
+
+#[test]
+fn a_quiet_minute_closes_by_the_clock_of_the_venue() {
+    let mut harness = Harness::new();
+    harness.now = 60 * MINUTE;
+    harness.klines(&[]);
+    // The venue's clock is fifty minutes behind.
+    harness.trade(10 * MINUTE + 30_000, 1);
+    harness.candle(600, "10", "1");
+    assert!(candles(&harness.tick(30_000)).is_empty(), "it may be told a moment late");
+    assert_eq!(candles(&harness.tick(5_000))[0], ("1m", 10, "1".into(), true));
+}
+
+#[test]
+fn nonsense_is_skipped_with_a_reason() {
+    for (text, reason) in [
+        ("", Reason::NotJson),
+        (r#"[431,{"CS":"#, Reason::NotJson),
+        ("{}", Reason::BadShape),
+        ("[431]", Reason::BadShape),
+        (r#"[422,{"PS":"BTCTRY","D":"x","I":"1","P":"1","A":"1","S":0}]"#, Reason::BadNumber),
+        (r#"[422,{"PS":"BTCTRY","D":"1","I":"1","P":"-1","A":"1","S":0}]"#, Reason::OutOfRange),
+        (r#"[422,{"PS":"NOPE","D":"1","I":"1","P":"1","A":"1","S":0}]"#, Reason::UnknownSymbol),
+        (r#"[100,{"ok":false,"message":"join|obdiff:BTCTRY"}]"#, Reason::Refused),
+        ("[453,{}]", Reason::UnknownEvent),
+    ] {
+        let out = Harness::new().content(Content::Text { connection: 1, text: text.into() });
+        assert_eq!(out.skipped, [reason], "{text}");
+    }
+    let known = ["[991,{}]", r#"[100,{"ok":true}]"#, "[801,{}]"];
+    for text in known {
+        assert!(
+            Harness::new().content(Content::Text { connection: 1, text: text.into() }).skipped.is_empty(),
+            "{text}"
+        );
+    }
+}
+
+/// Price and quantity of each level, best first: bids and asks.
+type Levels = (Vec<(String, String)>, Vec<(String, String)>);
+
+/// What a reader of the venue would know: integers by price, and whether it can be sure.
+#[derive(Debug, Default, Clone, PartialEq)]
+struct Model {
+    bids: BTreeMap<i64, i64>,
+    asks: BTreeMap<i64, i64>,
+}
+
+impl Model {
+    fn start() -> Self {
+        Self { bids: (1..=100).map(|n| (1_000 - n, n)).collect(), asks: (1..=100).map(|n| (1_000 + n, n)).collect() }
+    }
+
+    fn shown(&self) -> Levels {
+        let text = |(price, qty): (&i64, &i64)| (price.to_string(), qty.to_string());
+        (self.bids.iter().rev().take(20).map(text).collect(), self.asks.iter().take(20).map(text).collect())
+    }
+
+    fn whole(&self) -> (Value, Value) {
+        let side = |levels: &mut dyn Iterator<Item = (&i64, &i64)>| {
+            levels.map(|(price, qty)| level(&price.to_string(), &qty.to_string())).collect::<Vec<_>>()
+        };
+        (json!(side(&mut self.bids.iter().rev())), json!(side(&mut self.asks.iter())))
+    }
+
+    /// Sets an amount and pushes out the 101st level; gives back what the venue says of that.
+    fn set(&mut self, is_bid: bool, distance: i64, qty: i64) -> Vec<Value> {
+        let price = if is_bid { 1_000 - distance } else { 1_000 + distance };
+        let side = if is_bid { &mut self.bids } else { &mut self.asks };
+        let known = side.contains_key(&price);
+        if qty == 0 {
+            side.remove(&price);
+            return vec![change(3, &price.to_string(), "5")];
+        }
+        side.insert(price, qty);
+        let mut told = vec![change(i64::from(!known), &price.to_string(), &qty.to_string())];
+        if side.len() > 100 {
+            let out = if is_bid { side.pop_first() } else { side.pop_last() };
+            told.extend(out.map(|(price, qty)| change(3, &price.to_string(), &qty.to_string())));
+        }
+        told
+    }
+}
+
+/// The levels of the book that was published last.
+fn published(out: &Output) -> Option<Levels> {
+    let texts = |levels: &[akis_model::Level]| levels.iter().map(|l| (l.0.to_string(), l.1.to_string())).collect();
+    out.updates.iter().rev().find_map(|update| match &update.payload {
+        Payload::Book(book) => Some((texts(&book.bids), texts(&book.asks))),
+        _ => None,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Whatever is lost, doubled, swapped, numbered wrong or cut: a book that is published is the venue's.
+    #[test]
+    fn every_published_book_is_the_venues(
+        steps in prop::collection::vec((0u8..40, any::<bool>(), 1i64..130, 0i64..4), 1..120)
+    ) {
+        let mut harness = Harness::new();
+        let mut model = Model::start();
+        let mut change_set = 500;
+        let (bids, asks) = model.whole();
+        harness.book(431, change_set, bids, asks);
+        // The venue's book by its number: what was true when.
+        let mut truth = BTreeMap::from([(change_set, model.shown())]);
+        let mut held: Option<(i64, Value, Value)> = None;
+        for (fault, is_bid, distance, qty) in steps {
+            let told = json!(model.set(is_bid, distance, qty));
+            change_set += 1;
+            truth.insert(change_set, model.shown());
+            let (bids, asks) = if is_bid { (told, json!([])) } else { (json!([]), told) };
+            let mut outs = Vec::new();
+            match fault {
+                0 => {}
+                1 => outs.extend((0..2).map(|_| harness.book(432, change_set, bids.clone(), asks.clone()))),
+                2 if held.is_none() => held = Some((change_set, bids, asks)),
+                3 => outs.push(harness.book(432, change_set + 7, bids, asks)),
+                4 => {
+                    harness.close();
+                }
+                5 => outs.push(harness.content(Content::Text { connection: harness.connection, text: "[432,{\"CS".into() })),
+                6 => {
+                    let crossed = json!([change(1, "5000", "1")]);
+                    outs.push(harness.book(432, change_set, crossed, asks));
+                }
+                _ => outs.push(harness.book(432, change_set, bids, asks)),
+            }
+            if fault != 2 && let Some((number, bids, asks)) = held.take() {
+                outs.push(harness.book(432, number, bids, asks));
+            }
+            let wants_book = harness.tick(60).requests.contains(&Request::Book { symbol: "BTCTRY".into() });
+            if wants_book || fault == 4 {
+                // Leaving and joining again, or another connection: the numbers begin elsewhere.
+                change_set += 1_000;
+                truth.insert(change_set, model.shown());
+                let (bids, asks) = model.whole();
+                outs.push(harness.book(431, change_set, bids, asks));
+            }
+            for out in &outs {
+                let Some(shown) = published(out) else { continue };
+                let numbers = seqs(out);
+                let number: i64 = numbers.last().unwrap().parse().unwrap();
+                prop_assert_eq!(Some(&shown), truth.get(&number), "at {}", number);
+            }
+        }
+        // And it always comes back.
+        let (bids, asks) = model.whole();
+        for _ in 0..40 {
+            if harness.tick(1_000).requests.contains(&Request::Book { symbol: "BTCTRY".into() }) {
+                change_set += 1_000;
+                harness.book(431, change_set, bids.clone(), asks.clone());
+            }
+        }
+        let told = json!(model.set(true, 1, 9));
+        let out = harness.book(432, change_set + 1, told, json!([]));
+        prop_assert!(published(&out).is_none_or(|shown| shown == model.shown()));
+    }
+
+    /// Frames that were cut, doubled or scribbled into end nothing, and what they leave behind is still a book.
+    #[test]
+    fn scribbled_frames_are_survived(edits in prop::collection::vec((0usize..64, 0usize..4_000, any::<u8>()), 1..60)) {
+        let corpus: Vec<String> = ["frames_2022-2026.jsonl", "shapes_constructed.jsonl"]
+            .iter()
+            .flat_map(|file| {
+                let path = format!("{}/../connectors/fixtures/btcturk/{file}", env!("CARGO_MANIFEST_DIR"));
+                let text = std::fs::read_to_string(path).unwrap();
+                let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>();
+                lines.into_iter().filter_map(|line| line["text"].as_str().map(str::to_owned))
+            })
+            .collect();
+        let mut mapper = BtcTurk::default();
+        mapper.admit(None, &[]);
+        let (mut out, mut now) = (Output::default(), 1_000);
+        for (which, at, byte) in edits {
+            let mut bytes = corpus[which % corpus.len()].clone().into_bytes();
+            let at = at % bytes.len();
+            match byte % 4 {
+                0 => bytes.truncate(at),
+                1 => bytes[at] = byte / 2,
+                2 => bytes.insert(at, b'0' + byte % 10),
+                _ => {}
+            }
+            now += 500;
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let frame = RawFrame { received_at: now, content: Content::Text { connection: 1, text } };
+            mapper.on_frame(&frame, &mut out);
+            mapper.on_tick(now, &mut out);
+        }
+        for update in &out.updates {
+            let Payload::Book(book) = &update.payload else { continue };
+            prop_assert!(book.bids.first().zip(book.asks.first()).is_none_or(|(bid, ask)| bid.0 < ask.0));
+            prop_assert!(book.bids.iter().chain(&book.asks).all(|level| !level.1.is_zero()));
+        }
+    }
+}
