@@ -25,6 +25,8 @@ pub(crate) struct Options {
     pub(crate) gateways: usize,
     /// How many normalizers to start; the first has the lease when the system has started.
     pub(crate) normalizers: usize,
+    /// The venue, as the configuration names it.
+    pub(crate) venue: &'static str,
     /// Symbols of the venue, in its spelling.
     pub(crate) symbols: &'static [&'static str],
     /// What is normalized of each symbol.
@@ -48,6 +50,7 @@ impl Default for Options {
         Self {
             gateways: 1,
             normalizers: 1,
+            venue: "binance",
             symbols: &["BTCUSDT", "ETHUSDT"],
             kinds: &["ticker", "trades"],
             rate: 100,
@@ -143,6 +146,8 @@ pub(crate) struct System {
     /// What lies between the roles and Redis, when it was asked for.
     pub(crate) proxy: Option<Proxy>,
     http: reqwest::Client,
+    /// The stand-in's address.
+    pub(crate) venue: String,
     _sim: Process,
     dir: TempDir,
 }
@@ -159,15 +164,15 @@ impl System {
         let proxy = if options.proxied { Some(Proxy::start(redis.address()).await.unwrap()) } else { None };
         let dir = tempfile::tempdir().unwrap();
         let (symbols, rate) = (options.symbols.join(","), options.rate.to_string());
-        let args = ["sim", "binance", "--listen", "127.0.0.1:0", "--symbols", &symbols, "--rate", &rate];
+        let args = ["sim", options.venue, "--listen", "127.0.0.1:0", "--symbols", &symbols, "--rate", &rate];
         let mut sim = Process::start(akis(dir.path()).args(args)).unwrap();
         let line = sim.wait_for_line("rest_url: http://", SOON).await.unwrap();
-        let venue = line.trim_start_matches("rest_url: http://");
+        let venue = line.trim_start_matches("rest_url: http://").to_owned();
         let log = proxy.as_ref().map_or(redis.address(), Proxy::address);
-        std::fs::write(dir.path().join("akis.toml"), config(&options, venue, log)).unwrap();
+        std::fs::write(dir.path().join("akis.toml"), config(&options, &venue, log)).unwrap();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let (gateways, normalizers) = (Vec::new(), Vec::new());
-        let mut system = Self { gateways, normalizers, redis, proxy, http, _sim: sim, dir };
+        let mut system = Self { gateways, normalizers, redis, proxy, http, venue, _sim: sim, dir };
         for number in 0..options.normalizers {
             let mut normalizer = system.start_normalizer().await;
             if number == 0 {
@@ -182,7 +187,7 @@ impl System {
         for symbol in options.symbols {
             // A candle channel is not named after its kind, and comes whenever the venue says so.
             for kind in options.kinds.iter().filter(|kind| **kind != "candles") {
-                system.wait_for_events(&format!("binance:{symbol}:{kind}"), 1).await;
+                system.wait_for_events(&format!("{}:{symbol}:{kind}", options.venue), 1).await;
             }
         }
         system
@@ -301,7 +306,7 @@ url = "redis://{log}"
 partitions = {PARTITIONS}
 [auth]
 secret = "{SECRET}"
-[venues.binance]
+[venues.{}]
 enabled = true
 symbols = {:?}
 kinds = {:?}
@@ -309,7 +314,7 @@ ws_url = "ws://{venue}"
 rest_url = "http://{venue}"
 {}
 "#,
-        options.symbols, options.kinds, options.config
+        options.venue, options.symbols, options.kinds, options.config
     )
 }
 
