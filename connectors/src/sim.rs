@@ -1,10 +1,14 @@
 //! What all stand-ins have in common: what they play, what leads to them, and why one cannot start.
 
+pub(crate) mod listener;
+pub(crate) mod player;
+
 use std::fmt;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
+use self::player::Player;
 use crate::recording::RecordingError;
 
 /// What a stand-in plays.
@@ -71,4 +75,57 @@ pub enum SimError {
     /// A value makes no sense.
     #[error("start the stand-in: {0}")]
     Config(String),
+}
+
+/// Most events a second that are generated: far more than one task can serve.
+const MOST_RATE: u32 = 1_000_000;
+
+/// Checks how many events a second are asked for.
+///
+/// # Errors
+///
+/// [`SimError::Config`].
+pub(crate) fn check_rate(rate: u32) -> Result<(), SimError> {
+    if rate > MOST_RATE {
+        return Err(SimError::Config(format!("a rate of {rate} is beyond {MOST_RATE} events a second")));
+    }
+    Ok(())
+}
+
+/// Opens a recording to be played.
+///
+/// # Errors
+///
+/// [`SimError::Config`] for a speed that is none, [`SimError::Recording`].
+pub(crate) fn open_recording(file: &Path, speed: f64) -> Result<Player, SimError> {
+    if !(speed.is_finite() && speed > 0.0) {
+        return Err(SimError::Config(format!("a speed of {speed} is not above 0")));
+    }
+    Player::open(file, speed).map_err(|source| SimError::Recording { file: file.to_owned(), source })
+}
+
+/// Checks that there are symbols, each once and in the venue's spelling. `kind` and `example` say what that is.
+///
+/// # Errors
+///
+/// [`SimError::Config`].
+pub(crate) fn check_symbols(
+    symbols: &[String],
+    is_spelled: impl Fn(&str) -> bool,
+    kind: &str,
+    example: &str,
+) -> Result<(), SimError> {
+    if symbols.is_empty() {
+        return Err(SimError::Config("no symbols are given".into()));
+    }
+    for (i, symbol) in symbols.iter().enumerate() {
+        if symbol.is_empty() || !is_spelled(symbol) {
+            let reason = format!("{symbol:?} is not a {kind} in the venue's spelling, like {example}");
+            return Err(SimError::Config(reason));
+        }
+        if symbols.iter().take(i).any(|earlier| earlier == symbol) {
+            return Err(SimError::Config(format!("{symbol} is given twice")));
+        }
+    }
+    Ok(())
 }

@@ -23,7 +23,7 @@ mod rest;
 mod server;
 mod world;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -37,13 +37,11 @@ use server::{Server, Worlds};
 use world::Opening;
 
 use super::market::{Market as Venue, SPOT, USDM};
-use crate::sim::{SimError, Source, StandIn};
+use crate::outlet::now_ms;
+use crate::sim::{SimError, Source, StandIn, check_rate, check_symbols, open_recording};
 
 /// How many commands of connections may wait for the world; further ones wait in their connections.
 const COMMANDS: usize = 1024;
-
-/// Most events a second that are generated: far more than one task can serve.
-const MOST_RATE: u32 = 1_000_000;
 
 /// What the stand-in plays and how strict it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -116,49 +114,20 @@ pub async fn serve(listener: TcpListener, config: SimConfig, cancel: Cancellatio
 fn openings(source: Source) -> Result<Vec<(&'static Venue, Opening)>, SimError> {
     match source {
         Source::Generated { symbols, rate, seed } => {
-            check_symbols(&symbols)?;
-            if rate > MOST_RATE {
-                return Err(SimError::Config(format!("a rate of {rate} is beyond {MOST_RATE} events a second")));
-            }
+            let is_spelled = |symbol: &str| symbol.chars().all(|c| c.is_alphanumeric() && !c.is_ascii_lowercase());
+            check_symbols(&symbols, is_spelled, "symbol", "BTCUSDT")?;
+            check_rate(rate)?;
             let generated = |venue| (venue, Opening::Generated { venue, symbols: symbols.clone(), rate, seed });
             Ok([&SPOT, &USDM].map(generated).into())
         }
         Source::Recorded { file, speed } => {
-            if !(speed.is_finite() && speed > 0.0) {
-                return Err(SimError::Config(format!("a speed of {speed} is not above 0")));
-            }
-            let playback = match Playback::open(&file, speed) {
-                Ok(playback) => playback,
-                Err(source) => return Err(SimError::Recording { file, source }),
-            };
-            let header = playback.header();
+            let player = open_recording(&file, speed)?;
+            let header = player.header();
             let (venue, market) = (header.venue.clone(), header.market.clone());
             match [&SPOT, &USDM].into_iter().find(|known| venue == "binance" && market == known.recorded_as) {
-                Some(known) => Ok(vec![(known, Opening::Recorded(Box::new(playback)))]),
+                Some(known) => Ok(vec![(known, Opening::Recorded(Box::new(Playback::new(player))))]),
                 None => Err(SimError::OtherVenue { file, venue, market, expected: "binance spot or usdm" }),
             }
         }
     }
-}
-
-fn check_symbols(symbols: &[String]) -> Result<(), SimError> {
-    if symbols.is_empty() {
-        return Err(SimError::Config("no symbols are given".into()));
-    }
-    let is_upper = |c: char| c.is_alphanumeric() && !c.is_ascii_lowercase();
-    for (i, symbol) in symbols.iter().enumerate() {
-        if symbol.is_empty() || !symbol.chars().all(is_upper) {
-            return Err(SimError::Config(format!("{symbol:?} is not a symbol in the venue's spelling, like BTCUSDT")));
-        }
-        if symbols.iter().take(i).any(|earlier| earlier == symbol) {
-            return Err(SimError::Config(format!("{symbol} is given twice")));
-        }
-    }
-    Ok(())
-}
-
-/// The present in milliseconds since the epoch.
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

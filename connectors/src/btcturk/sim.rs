@@ -30,13 +30,10 @@ use server::Server;
 use world::{Market, World};
 
 use crate::outlet::now_ms;
-use crate::sim::{SimError, Source, StandIn};
+use crate::sim::{SimError, Source, StandIn, check_rate, check_symbols, open_recording};
 
 /// How many commands of connections may wait for the world; further ones wait in their connections.
 const COMMANDS: usize = 1024;
-
-/// Most events a second that are generated: far more than one task can serve.
-const MOST_RATE: u32 = 1_000_000;
 
 /// What the stand-in plays and how strict it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,41 +98,19 @@ pub async fn serve(listener: TcpListener, config: SimConfig, cancel: Cancellatio
 fn open(source: Source, now: i64) -> Result<(Market, u64), SimError> {
     match source {
         Source::Generated { symbols, rate, seed } => {
-            check_symbols(&symbols)?;
-            if rate > MOST_RATE {
-                return Err(SimError::Config(format!("a rate of {rate} is beyond {MOST_RATE} events a second")));
-            }
+            let is_spelled = |symbol: &str| symbol.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+            check_symbols(&symbols, is_spelled, "pair", "BTCTRY")?;
+            check_rate(rate)?;
             Ok((Market::generated(&symbols, rate, seed, now), seed))
         }
         Source::Recorded { file, speed } => {
-            if !(speed.is_finite() && speed > 0.0) {
-                return Err(SimError::Config(format!("a speed of {speed} is not above 0")));
-            }
-            let playback = match Playback::open(&file, speed) {
-                Ok(playback) => playback,
-                Err(source) => return Err(SimError::Recording { file, source }),
-            };
-            let header = playback.header();
+            let player = open_recording(&file, speed)?;
+            let header = player.header();
             if (header.venue.as_str(), header.market.as_str()) != ("btcturk", "spot") {
                 let (venue, market) = (header.venue.clone(), header.market.clone());
                 return Err(SimError::OtherVenue { file, venue, market, expected: "btcturk spot" });
             }
-            Ok((Market::Recorded(Box::new(playback)), 0))
+            Ok((Market::Recorded(Box::new(Playback::new(player))), 0))
         }
     }
-}
-
-fn check_symbols(symbols: &[String]) -> Result<(), SimError> {
-    if symbols.is_empty() {
-        return Err(SimError::Config("no symbols are given".into()));
-    }
-    for (i, symbol) in symbols.iter().enumerate() {
-        if symbol.is_empty() || !symbol.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit()) {
-            return Err(SimError::Config(format!("{symbol:?} is not a pair in the venue's spelling, like BTCTRY")));
-        }
-        if symbols.iter().take(i).any(|earlier| earlier == symbol) {
-            return Err(SimError::Config(format!("{symbol} is given twice")));
-        }
-    }
-    Ok(())
 }

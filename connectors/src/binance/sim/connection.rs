@@ -9,20 +9,16 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 
 use super::Limits;
 use super::hub::{ClientId, Outgoing};
 use super::world::Command;
+use crate::sim::listener::close;
 
 /// How many frames are written at once.
 const WRITE_BATCH: usize = 256;
-
-/// How long a client has to answer a close.
-const CLOSE_WITHIN: Duration = Duration::from_millis(500);
 
 /// How many pings are remembered that were not answered.
 const MOST_UNANSWERED: usize = 16;
@@ -62,11 +58,7 @@ impl Connection {
         // The world may have stopped first; then there is nobody to tell.
         let _ = self.world.send(Command::Leave { id: self.id }).await;
         match end {
-            Some(End::Close(code, reason)) => {
-                let frame = CloseFrame { code: CloseCode::from(code), reason: reason.into() };
-                // A client that does not answer is left to itself.
-                let _ = tokio::time::timeout(CLOSE_WITHIN, close(&mut self.socket, frame)).await;
-            }
+            Some(End::Close(code, reason)) => close(&mut self.socket, code, reason).await,
             Some(End::Gone) => {}
             None => {
                 // Without lingering, dropping the socket resets the connection.
@@ -144,15 +136,6 @@ impl Connection {
         heartbeat.asked(payload.clone());
         self.socket.send(Message::Ping(payload)).await.map_err(|_| End::Gone)
     }
-}
-
-/// Says goodbye and reads on until the client has answered, so that what is unread does not reset the connection.
-async fn close(socket: &mut WebSocketStream<TcpStream>, frame: CloseFrame) -> Result<(), Error> {
-    socket.close(Some(frame)).await?;
-    while let Some(message) = socket.next().await {
-        message?;
-    }
-    Ok(())
 }
 
 /// Counts the messages of the last second.

@@ -1,25 +1,19 @@
 //! A recording in the place of the generated markets.
 
-use std::collections::{HashMap, HashSet};
-use std::fs::File;
-use std::io::BufReader;
-use std::path::Path;
+use std::collections::HashMap;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::sync::{mpsc, oneshot};
-use tracing::warn;
+use tokio::sync::oneshot;
 
 use super::frames;
 use super::hub::{Frame, Hub, Outgoing};
 use super::instrument::Instrument;
 use super::query::Target;
 use super::rest::{self, Answer, Refusal, Reply};
-use crate::recording::{Header, Reader, RecordingError};
-use crate::{Content, RawFrame};
-
-/// How many frames are read ahead of the moment that is being played.
-const READ_AHEAD: usize = 1024;
+use crate::Content;
+use crate::recording::Header;
+use crate::sim::player::Player;
 
 /// How many requests may wait for a reply that the recording has further on.
 const MOST_WAITING: usize = 256;
@@ -45,17 +39,7 @@ impl Asker {
 /// Time stands still until somebody subscribes, and while a client's queue is more than half full: nothing is lost
 /// to a fast playback. A reply is given out once its moment has come; requests wait for it.
 pub(super) struct Playback {
-    header: Header,
-    frames: mpsc::Receiver<RawFrame>,
-    ahead: Option<RawFrame>,
-    speed: f64,
-    /// The recording's moment in milliseconds; `None` before the first frame is due.
-    position: Option<f64>,
-    /// When the position was last moved, by our clock.
-    moved_at: i64,
-    is_over: bool,
-    /// Recorded connections that are open.
-    open: HashSet<u32>,
+    player: Player,
     replies: HashMap<Subject, (u16, String)>,
     waiting: Vec<(Subject, Asker)>,
 }
@@ -69,59 +53,32 @@ struct Wrapped<'a> {
 }
 
 impl Playback {
-    /// Opens a recording and begins to read it on a thread of its own.
-    pub(super) fn open(file: &Path, speed: f64) -> Result<Self, RecordingError> {
-        let (header, reader) = Reader::open(BufReader::new(File::open(file)?))?;
-        let (sender, frames) = mpsc::channel(READ_AHEAD);
-        // It ends with the file, or at the next frame once the receiver is gone.
-        tokio::task::spawn_blocking(move || {
-            for frame in reader {
-                let outcome = frame.map(|frame| sender.blocking_send(frame));
-                match outcome {
-                    Ok(Ok(())) => {}
-                    Ok(Err(_)) => return,
-                    Err(error) => warn!(%error, "a line of the recording is skipped"),
-                }
-            }
-        });
-        Ok(Self {
-            header,
-            frames,
-            ahead: None,
-            speed,
-            position: None,
-            moved_at: 0,
-            is_over: false,
-            open: HashSet::new(),
-            replies: HashMap::new(),
-            waiting: Vec::new(),
-        })
+    /// Nothing has been played yet.
+    pub(super) fn new(player: Player) -> Self {
+        Self { player, replies: HashMap::new(), waiting: Vec::new() }
     }
 
     /// What the recording says about itself.
     pub(super) fn header(&self) -> &Header {
-        &self.header
+        self.player.header()
     }
 
     /// Plays what is due at `now`.
     pub(super) fn advance(&mut self, now: i64, hub: &mut Hub) {
         hub.now = now;
-        let passed = (now - std::mem::replace(&mut self.moved_at, now)) as f64;
-        if self.is_over || (self.position.is_none() && !hub.has_readers()) || hub.is_congested() {
-            return;
-        }
-        if let Some(position) = &mut self.position {
-            *position += passed * self.speed;
-        }
-        while !hub.is_congested() {
-            let Some(frame) = self.next() else { return };
-            let at = frame.received_at as f64;
-            let position = *self.position.get_or_insert(at);
-            if at > position {
-                self.ahead = Some(frame);
-                return;
-            }
+        let waits = !self.player.has_begun() && !hub.has_readers();
+        let stands_still = waits || hub.is_congested();
+        self.player.move_to(now, stands_still);
+        while !stands_still
+            && !hub.is_congested()
+            && let Some(frame) = self.player.next_due()
+        {
             self.play(frame.content, hub);
+        }
+        if self.player.is_over() {
+            for (_, asker) in self.waiting.drain(..) {
+                asker.answer(Err(Refusal::unknown_path()), now);
+            }
         }
     }
 
@@ -132,56 +89,30 @@ impl Playback {
         let answer = match self.replies.get(&subject) {
             Some(recorded) => as_answer(recorded),
             None if target.route() == "/exchangeInfo" => Ok(self.exchange_info(target)),
-            None if self.is_over => Err(Refusal::unknown_path()),
+            None if self.player.is_over() => Err(Refusal::unknown_path()),
             None if self.waiting.len() >= MOST_WAITING => Err(Refusal::new(503, -1000, "Too many requests wait.")),
             None => {
                 self.waiting.push((subject, asker));
                 return;
             }
         };
-        asker.answer(answer, self.moved_at);
+        asker.answer(answer, self.player.moved_at());
     }
 
     /// Whether the recording is one of this symbol, as far as it says so.
     pub(super) fn has(&self, symbol: &str) -> bool {
-        self.header.symbols.as_ref().is_none_or(|symbols| symbols.iter().any(|found| found == symbol))
-    }
-
-    /// The next frame; `None` when none has been read yet or the recording is over.
-    fn next(&mut self) -> Option<RawFrame> {
-        if let Some(frame) = self.ahead.take() {
-            return Some(frame);
-        }
-        match self.frames.try_recv() {
-            Ok(frame) => Some(frame),
-            Err(mpsc::error::TryRecvError::Empty) => None,
-            Err(mpsc::error::TryRecvError::Disconnected) => {
-                self.is_over = true;
-                for (_, asker) in self.waiting.drain(..) {
-                    asker.answer(Err(Refusal::unknown_path()), self.moved_at);
-                }
-                None
-            }
-        }
+        self.player.has(symbol)
     }
 
     fn play(&mut self, content: Content, hub: &mut Hub) {
         match content {
-            Content::Text { connection, text } => {
-                self.open.insert(connection);
-                play_text(text, hub);
-            }
+            Content::Text { text, .. } => play_text(text, hub),
             Content::Reply { target, status, body } => self.play_reply(&target, status, body),
-            Content::Closed { connection, code } => {
-                self.open.remove(&connection);
-                // While another recorded connection is open, this was a rotation and nothing was missed.
-                if self.open.is_empty() {
-                    match code {
-                        1006 => hub.cut_all(),
-                        code => hub.send_all(|_| Outgoing::Close(code, String::new())),
-                    }
-                }
-            }
+            Content::Closed { code, .. } if self.player.is_unconnected() => match code {
+                1006 => hub.cut_all(),
+                code => hub.send_all(|_| Outgoing::Close(code, String::new())),
+            },
+            Content::Closed { .. } => {}
             // The venue sends none.
             Content::Binary { .. } => {}
         }
@@ -192,17 +123,17 @@ impl Playback {
         let subject = target.subject();
         let recorded = (status, body);
         for (_, asker) in self.waiting.extract_if(.., |(wanted, _)| *wanted == subject) {
-            asker.answer(as_answer(&recorded), self.moved_at);
+            asker.answer(as_answer(&recorded), self.player.moved_at());
         }
         self.replies.insert(subject, recorded);
     }
 
     /// The recording may have none, so it is made from the names.
     fn exchange_info(&self, target: &Target) -> String {
-        let symbols = self.header.symbols.iter().flatten();
+        let symbols = self.header().symbols.iter().flatten();
         let named = |symbol: &String| Instrument::named(target.market(), symbol);
         let infos: Vec<_> = symbols.map(|symbol| frames::symbol_info(&named(symbol), "TRADING")).collect();
-        rest::exchange_info_body(target, self.header.started_at, &infos)
+        rest::exchange_info_body(target, self.header().started_at, &infos)
     }
 }
 

@@ -1,46 +1,30 @@
 //! The listener: REST and WebSockets on one port.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use hyper::body::Incoming;
 use hyper::http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
 
 use super::Limits;
 use super::connection::Connection;
-use super::fault::Fault;
 use super::hub::{Client, ClientId, QUEUE_FRAMES, Route};
 use super::query::Target;
 use super::rest::Reply;
 use super::world::Command;
 use crate::binance::market::Market;
-
-/// How long a client may take to send the head of a request.
-const HEADER_WITHIN: Duration = Duration::from_secs(10);
-
-/// How many sockets may be open at once; one more is dropped.
-const MOST_SOCKETS: usize = 4096;
+use crate::sim::listener::{MOST_HTTP_SOCKETS, accept, ask, serve_http, stopping, take_fault, text, websocket};
 
 /// The largest message of a client: 1024 names fit.
 const MESSAGE_BYTES: usize = 256 << 10;
-
-/// The largest body of a fault.
-const FAULT_BYTES: usize = 1 << 20;
 
 /// Who runs which market.
 #[derive(Default)]
@@ -85,25 +69,11 @@ impl Server {
     /// Accepts until cancelled, then waits for all connections to end.
     pub(super) async fn run(self, listener: TcpListener) {
         let server = Arc::new(self);
-        loop {
-            let accepted = tokio::select! {
-                () = server.cancel.cancelled() => break,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((socket, _)) if server.connections.len() < MOST_SOCKETS => {
-                    server.connections.spawn(serve_http(Arc::clone(&server), socket));
-                }
-                Ok(_) => warn!("a connection is dropped: {MOST_SOCKETS} are open"),
-                // Out of file descriptors, most likely; others have to close before it gets better.
-                Err(error) => {
-                    warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            }
-        }
-        server.connections.close();
-        server.connections.wait().await;
+        let serve = |socket, _| {
+            let (answering, cancel) = (Arc::clone(&server), server.cancel.clone());
+            serve_http(socket, cancel, move |request| Arc::clone(&answering).answer(request))
+        };
+        accept(listener, MOST_HTTP_SOCKETS, &server.connections, &server.cancel, serve).await;
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
@@ -119,14 +89,16 @@ impl Server {
             (&Method::GET, "/ws" | "/stream") => self.upgrade(request, &target, route, world),
             (&Method::GET, path) if path.starts_with("/ws/") => self.upgrade(request, &target, route, world),
             (&Method::GET, _) => rest(&world, target).await,
-            (&Method::POST, "/sim/fault") => fault(&world, request).await,
+            (&Method::POST, "/sim/fault") => {
+                take_fault(&world, request, |fault, reply| Command::Fault { fault, reply }).await
+            }
             _ => text(StatusCode::METHOD_NOT_ALLOWED, "only GET, and POST to /sim/fault"),
         }
     }
 
     fn upgrade(
         self: &Arc<Self>,
-        mut request: Request<Incoming>,
+        request: Request<Incoming>,
         target: &Target,
         route: Route,
         world: mpsc::Sender<Command>,
@@ -140,33 +112,16 @@ impl Server {
         let named = if combined { target.parameter("streams") } else { path.strip_prefix("/ws/") };
         let streams = named.unwrap_or_default().split('/').filter(|name| !name.is_empty()).map(str::to_owned);
         let streams = streams.collect();
-        let upgrade = hyper::upgrade::on(&mut request);
-        let server = Arc::clone(self);
+        let (socket, server) = (websocket(request, MESSAGE_BYTES), Arc::clone(self));
         self.connections.spawn(async move {
-            match upgrade.await {
-                Ok(upgraded) => {
-                    let asked = Asked { world, route, combined, streams };
-                    server.serve_client(upgraded, asked).await;
-                }
-                Err(error) => debug!(%error, "a client left during the handshake"),
+            if let Some(socket) = socket.await {
+                server.serve_client(socket, Asked { world, route, combined, streams }).await;
             }
         });
         response
     }
 
-    async fn serve_client(&self, upgraded: hyper::upgrade::Upgraded, asked: Asked) {
-        let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
-        let config = WebSocketConfig::default()
-            .read_buffer_size(16 << 10)
-            .max_message_size(Some(MESSAGE_BYTES))
-            .max_frame_size(Some(MESSAGE_BYTES));
-        let socket = WebSocketStream::from_partially_read(
-            parts.io.into_inner(),
-            parts.read_buf.into(),
-            Role::Server,
-            Some(config),
-        )
-        .await;
+    async fn serve_client(&self, socket: WebSocketStream<TcpStream>, asked: Asked) {
         let id: ClientId = self.next_client.fetch_add(1, Ordering::Relaxed);
         let (sender, queue) = mpsc::channel(QUEUE_FRAMES);
         let cut = CancellationToken::new();
@@ -218,57 +173,4 @@ async fn rest(world: &mpsc::Sender<Command>, target: Target) -> Response<Body> {
         headers.insert(header::RETRY_AFTER, seconds.into());
     }
     response
-}
-
-async fn fault(world: &mpsc::Sender<Command>, request: Request<Incoming>) -> Response<Body> {
-    let Ok(body) = to_bytes(Body::new(request.into_body()), FAULT_BYTES).await else {
-        return text(StatusCode::PAYLOAD_TOO_LARGE, "the body is cut or too large");
-    };
-    let fault: Fault = match serde_json::from_slice(&body) {
-        Ok(fault) => fault,
-        Err(error) => return text(StatusCode::BAD_REQUEST, &error.to_string()),
-    };
-    match ask(world, |reply| Command::Fault { fault, reply }).await {
-        Some(Ok(())) => text(StatusCode::OK, "ok"),
-        Some(Err(reason)) => text(StatusCode::BAD_REQUEST, &reason),
-        None => stopping(),
-    }
-}
-
-/// Asks the world; `None` when it has stopped.
-async fn ask<T>(world: &mpsc::Sender<Command>, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
-    let (sender, answer) = oneshot::channel();
-    world.send(command(sender)).await.ok()?;
-    answer.await.ok()
-}
-
-async fn serve_http(server: Arc<Server>, socket: TcpStream) {
-    // Without it, small frames would wait for the acknowledgement of the ones before; it fails on closed sockets only.
-    let _ = socket.set_nodelay(true);
-    let cancel = server.cancel.clone();
-    let service = service_fn(move |request| {
-        let server = Arc::clone(&server);
-        async move { Ok::<_, Infallible>(server.answer(request).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_WITHIN)
-        .serve_connection(TokioIo::new(socket), service)
-        .with_upgrades();
-    tokio::select! {
-        () = cancel.cancelled() => {}
-        outcome = connection => if let Err(error) = outcome {
-            debug!(%error, "a client left in the middle of a request");
-        }
-    }
-}
-
-fn text(status: StatusCode, reason: &str) -> Response<Body> {
-    let mut response = Response::new(Body::from(format!("{reason}\n")));
-    *response.status_mut() = status;
-    response
-}
-
-fn stopping() -> Response<Body> {
-    text(StatusCode::SERVICE_UNAVAILABLE, "the stand-in is stopping")
 }

@@ -20,6 +20,7 @@ use super::fault::Fault;
 use super::soup::{self, Service};
 use super::world::World;
 use crate::bist::mold;
+use crate::sim::listener;
 
 /// How often the exchange goes on.
 const TICK: Duration = Duration::from_millis(5);
@@ -173,31 +174,15 @@ async fn rewind(shared: &Shared, socket: &UdpSocket) {
 }
 
 async fn accept(listener: TcpListener, service: Service, shared: &Shared, cancel: &CancellationToken) {
-    let connections = TaskTracker::new();
-    loop {
-        let accepted = tokio::select! {
-            () = cancel.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((socket, _)) if connections.len() < MOST_SOCKETS => {
-                let (shared, cancel) = (shared.clone(), cancel.clone());
-                connections.spawn(async move {
-                    if let Some(Err(error)) = cancel.run_until_cancelled(soup::serve(socket, service, shared)).await {
-                        debug!(%error, ?service, "a connection ended");
-                    }
-                });
-            }
-            Ok(_) => warn!("a connection is dropped: {MOST_SOCKETS} are open"),
-            // Out of file descriptors, most likely; others have to close before it gets better.
-            Err(error) => {
-                warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+    let serve = |socket, _| {
+        let (shared, cancel) = (shared.clone(), cancel.clone());
+        async move {
+            if let Some(Err(error)) = cancel.run_until_cancelled(soup::serve(socket, service, shared)).await {
+                debug!(%error, ?service, "a connection ended");
             }
         }
-    }
-    connections.close();
-    connections.wait().await;
+    };
+    listener::accept(listener, MOST_SOCKETS, &TaskTracker::new(), cancel, serve).await;
 }
 
 async fn take_fault(State(shared): State<Shared>, body: Bytes) -> (StatusCode, String) {

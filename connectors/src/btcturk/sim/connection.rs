@@ -1,7 +1,5 @@
 //! One client's WebSocket: moves frames, keeps the venue's heartbeat.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::AsyncWriteExt;
@@ -9,20 +7,16 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 
 use super::Limits;
 use super::clients::{ClientId, Outgoing};
 use super::world::Command;
+use crate::sim::listener::close;
 
 /// How many frames are written at once.
 const WRITE_BATCH: usize = 256;
-
-/// How long a client has to answer a close.
-const CLOSE_WITHIN: Duration = Duration::from_millis(500);
 
 /// A client's end of things.
 pub(super) struct Connection {
@@ -59,11 +53,7 @@ impl Connection {
         // The world may have stopped first; then there is nobody to tell.
         let _ = self.world.send(Command::Leave { id: self.id }).await;
         match end {
-            End::Close(code, reason) => {
-                let frame = CloseFrame { code: CloseCode::from(code), reason: reason.into() };
-                // A client that does not answer is left to itself.
-                let _ = tokio::time::timeout(CLOSE_WITHIN, close(&mut self.socket, frame)).await;
-            }
+            End::Close(code, reason) => close(&mut self.socket, code, reason).await,
             // Without lingering, dropping the socket resets the connection.
             End::Reset => _ = self.socket.get_ref().set_zero_linger(),
             End::Gone => {}
@@ -140,13 +130,4 @@ fn half(text: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0x81, length];
     bytes.extend(text.iter().take(usize::from(length) / 2));
     bytes
-}
-
-/// Says goodbye and reads on until the client has answered, so that what is unread does not reset the connection.
-async fn close(socket: &mut WebSocketStream<TcpStream>, frame: CloseFrame) -> Result<(), Error> {
-    socket.close(Some(frame)).await?;
-    while let Some(message) = socket.next().await {
-        message?;
-    }
-    Ok(())
 }

@@ -1,25 +1,17 @@
 //! A recording in the place of the generated pairs.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::fs::File;
-use std::io::BufReader;
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use akis_model::Decimal;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
-use tracing::warn;
 
 use super::clients::{ClientId, Clients, Join, Outgoing};
 use super::frames;
 use super::pair::LAST_TRADES;
 use super::rest::{self, Answer, Refusal, parameter};
-use crate::recording::{Header, Reader, RecordingError};
-use crate::{Content, RawFrame};
-
-/// How many frames are read ahead of the moment that is being played.
-const READ_AHEAD: usize = 1024;
+use crate::Content;
+use crate::sim::player::Player;
 
 /// The recording begins when nobody has joined anything for so long: joins come one by one.
 const SETTLED_MS: i64 = 300;
@@ -29,18 +21,8 @@ const SETTLED_MS: i64 = 300;
 /// Time stands still until somebody has joined, and while a client's queue is more than half full: nothing is lost to a
 /// fast playback. Who joins later gets the book and the trades as they are at that moment, as at the venue.
 pub(super) struct Playback {
-    header: Header,
-    frames: mpsc::Receiver<RawFrame>,
-    ahead: Option<RawFrame>,
-    speed: f64,
-    /// The recording's moment in milliseconds; `None` before the first frame is due.
-    position: Option<f64>,
-    /// When the position was last moved, by our clock.
-    moved_at: i64,
+    player: Player,
     joined_at: Option<i64>,
-    is_over: bool,
-    /// Recorded connections that are open.
-    open: HashSet<u32>,
     replies: HashMap<(String, Option<String>), (u16, String)>,
     books: HashMap<String, Book>,
     trades: HashMap<String, VecDeque<Value>>,
@@ -64,64 +46,26 @@ struct Head {
 }
 
 impl Playback {
-    /// Opens a recording and begins to read it on a thread of its own.
-    pub(super) fn open(file: &Path, speed: f64) -> Result<Self, RecordingError> {
-        let (header, reader) = Reader::open(BufReader::new(File::open(file)?))?;
-        let (sender, frames) = mpsc::channel(READ_AHEAD);
-        // It ends with the file, or at the next frame once the receiver is gone.
-        tokio::task::spawn_blocking(move || {
-            for frame in reader {
-                match frame.map(|frame| sender.blocking_send(frame)) {
-                    Ok(Ok(())) => {}
-                    Ok(Err(_)) => return,
-                    Err(error) => warn!(%error, "a line of the recording is skipped"),
-                }
-            }
-        });
-        Ok(Self {
-            header,
-            frames,
-            ahead: None,
-            speed,
-            position: None,
-            moved_at: 0,
-            joined_at: None,
-            is_over: false,
-            open: HashSet::new(),
-            replies: HashMap::new(),
-            books: HashMap::new(),
-            trades: HashMap::new(),
-        })
-    }
-
-    /// What the recording says about itself.
-    pub(super) fn header(&self) -> &Header {
-        &self.header
+    /// Nothing has been played yet.
+    pub(super) fn new(player: Player) -> Self {
+        Self { player, joined_at: None, replies: HashMap::new(), books: HashMap::new(), trades: HashMap::new() }
     }
 
     /// Whether the recording is one of this pair, as far as it says so.
     pub(super) fn has(&self, symbol: &str) -> bool {
-        self.header.symbols.as_ref().is_none_or(|symbols| symbols.iter().any(|found| found == symbol))
+        self.player.has(symbol)
     }
 
     /// Plays what is due at `now`.
     pub(super) fn advance(&mut self, now: i64, clients: &mut Clients) {
-        let passed = (now - std::mem::replace(&mut self.moved_at, now)) as f64;
         let settled = self.joined_at.is_some_and(|joined| now - joined >= SETTLED_MS);
-        if self.is_over || (self.position.is_none() && !settled) || clients.is_congested() || !clients.has_readers() {
-            return;
-        }
-        if let Some(position) = &mut self.position {
-            *position += passed * self.speed;
-        }
-        while !clients.is_congested() {
-            let Some(frame) = self.next() else { return };
-            let at = frame.received_at as f64;
-            let position = *self.position.get_or_insert(at);
-            if at > position {
-                self.ahead = Some(frame);
-                return;
-            }
+        let waits = !self.player.has_begun() && !settled;
+        let stands_still = waits || clients.is_congested() || !clients.has_readers();
+        self.player.move_to(now, stands_still);
+        while !stands_still
+            && !clients.is_congested()
+            && let Some(frame) = self.player.next_due()
+        {
             self.play(frame.content, clients);
         }
     }
@@ -152,40 +96,17 @@ impl Playback {
         }
     }
 
-    /// The next frame; `None` when none has been read yet or the recording is over.
-    fn next(&mut self) -> Option<RawFrame> {
-        if let Some(frame) = self.ahead.take() {
-            return Some(frame);
-        }
-        match self.frames.try_recv() {
-            Ok(frame) => Some(frame),
-            Err(mpsc::error::TryRecvError::Empty) => None,
-            Err(mpsc::error::TryRecvError::Disconnected) => {
-                self.is_over = true;
-                None
-            }
-        }
-    }
-
     fn play(&mut self, content: Content, clients: &mut Clients) {
         match content {
-            Content::Text { connection, text } => {
-                self.open.insert(connection);
-                self.play_text(text, clients);
-            }
+            Content::Text { text, .. } => self.play_text(text, clients),
             Content::Reply { target, status, body } => {
                 self.replies.insert(subject(&target), (status, body));
             }
-            Content::Closed { connection, code } => {
-                self.open.remove(&connection);
-                // While another recorded connection is open, this was a change of connections and nothing was missed.
-                if self.open.is_empty() {
-                    match code {
-                        1006 => clients.cut_all(),
-                        code => clients.send_all(&Outgoing::Close(code, String::new())),
-                    }
-                }
-            }
+            Content::Closed { code, .. } if self.player.is_unconnected() => match code {
+                1006 => clients.cut_all(),
+                code => clients.send_all(&Outgoing::Close(code, String::new())),
+            },
+            Content::Closed { .. } => {}
             // The venue sends none.
             Content::Binary { .. } => {}
         }
@@ -247,8 +168,8 @@ impl Playback {
             let base = symbol.strip_suffix(quote).unwrap_or(symbol);
             frames::symbol_info(symbol, base, quote, "1")
         };
-        let infos: Vec<String> = self.header.symbols.iter().flatten().map(info).collect();
-        rest::exchange_info_body(self.header.started_at, &infos)
+        let infos: Vec<String> = self.player.header().symbols.iter().flatten().map(info).collect();
+        rest::exchange_info_body(self.player.header().started_at, &infos)
     }
 }
 

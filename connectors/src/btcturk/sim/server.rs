@@ -7,42 +7,28 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
 use hyper::body::Incoming;
 use hyper::http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
 
 use super::Limits;
 use super::clients::{Client, ClientId, QUEUE_FRAMES};
 use super::connection::Connection;
-use super::fault::Fault;
 use super::rest::Reply;
 use super::world::Command;
-
-/// How long a client may take to send the head of a request.
-const HEADER_WITHIN: Duration = Duration::from_secs(10);
-
-/// How many sockets may be open at once; one more is dropped.
-const MOST_SOCKETS: usize = 4096;
+use crate::sim::listener::{MOST_HTTP_SOCKETS, accept, ask, serve_http, stopping, take_fault, text, websocket};
 
 /// The largest message of a client.
 const MESSAGE_BYTES: usize = 64 << 10;
-
-/// The largest body of a fault.
-const FAULT_BYTES: usize = 1 << 20;
 
 /// Who opens too many connections within this time gets none for as long again.
 const DOOR: Duration = Duration::from_secs(60);
@@ -100,25 +86,11 @@ impl Server {
     /// Accepts until cancelled, then waits for all connections to end.
     pub(super) async fn run(self, listener: TcpListener) {
         let server = Arc::new(self);
-        loop {
-            let accepted = tokio::select! {
-                () = server.cancel.cancelled() => break,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((socket, from)) if server.connections.len() < MOST_SOCKETS => {
-                    server.connections.spawn(serve_http(Arc::clone(&server), socket, from.ip()));
-                }
-                Ok(_) => warn!("a connection is dropped: {MOST_SOCKETS} are open"),
-                // Out of file descriptors, most likely; others have to close before it gets better.
-                Err(error) => {
-                    warn!(%error, "a connection could not be accepted");
-                    sleep(Duration::from_millis(50)).await;
-                }
-            }
-        }
-        server.connections.close();
-        server.connections.wait().await;
+        let serve = |socket, from| {
+            let (answering, cancel) = (Arc::clone(&server), server.cancel.clone());
+            serve_http(socket, cancel, move |request| Arc::clone(&answering).answer(request, from))
+        };
+        accept(listener, MOST_HTTP_SOCKETS, &server.connections, &server.cancel, serve).await;
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>, from: IpAddr) -> Response<Body> {
@@ -126,13 +98,15 @@ impl Server {
         match (request.method(), request.uri().path()) {
             (&Method::GET, "/") => self.upgrade(request, from),
             (&Method::GET, _) => self.rest(target).await,
-            (&Method::POST, "/sim/fault") => self.fault(request).await,
+            (&Method::POST, "/sim/fault") => {
+                take_fault(&self.world, request, |fault, reply| Command::Fault { fault, reply }).await
+            }
             _ => text(StatusCode::METHOD_NOT_ALLOWED, "only GET, and POST to /sim/fault"),
         }
     }
 
     async fn rest(&self, target: String) -> Response<Body> {
-        let Some(reply) = self.ask(|reply| Command::Rest { target, reply }).await else { return stopping() };
+        let Some(reply) = ask(&self.world, |reply| Command::Rest { target, reply }).await else { return stopping() };
         let Reply { status, body, retry_after, dripped } = reply;
         let mut response = Response::new(if dripped { dripping(body) } else { Body::from(body) });
         *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -144,29 +118,7 @@ impl Server {
         response
     }
 
-    async fn fault(&self, request: Request<Incoming>) -> Response<Body> {
-        let Ok(body) = to_bytes(Body::new(request.into_body()), FAULT_BYTES).await else {
-            return text(StatusCode::PAYLOAD_TOO_LARGE, "the body is cut or too large");
-        };
-        let fault: Fault = match serde_json::from_slice(&body) {
-            Ok(fault) => fault,
-            Err(error) => return text(StatusCode::BAD_REQUEST, &error.to_string()),
-        };
-        match self.ask(|reply| Command::Fault { fault, reply }).await {
-            Some(Ok(())) => text(StatusCode::OK, "ok"),
-            Some(Err(reason)) => text(StatusCode::BAD_REQUEST, &reason),
-            None => stopping(),
-        }
-    }
-
-    /// Asks the world; `None` when it has stopped.
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
-        let (sender, answer) = oneshot::channel();
-        self.world.send(command(sender)).await.ok()?;
-        answer.await.ok()
-    }
-
-    fn upgrade(self: &Arc<Self>, mut request: Request<Incoming>, from: IpAddr) -> Response<Body> {
+    fn upgrade(self: &Arc<Self>, request: Request<Incoming>, from: IpAddr) -> Response<Body> {
         let response = match create_response_with_body(&request, Body::empty) {
             Ok(response) => response,
             Err(error) => return text(StatusCode::BAD_REQUEST, &error.to_string()),
@@ -180,30 +132,16 @@ impl Server {
             refusal.headers_mut().insert(header::RETRY_AFTER, (shut_for.as_secs() + 1).into());
             return refusal;
         }
-        let upgrade = hyper::upgrade::on(&mut request);
-        let server = Arc::clone(self);
+        let (socket, server) = (websocket(request, MESSAGE_BYTES), Arc::clone(self));
         self.connections.spawn(async move {
-            match upgrade.await {
-                Ok(upgraded) => server.serve_client(upgraded).await,
-                Err(error) => debug!(%error, "a client left during the handshake"),
+            if let Some(socket) = socket.await {
+                server.serve_client(socket).await;
             }
         });
         response
     }
 
-    async fn serve_client(&self, upgraded: hyper::upgrade::Upgraded) {
-        let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
-        let config = WebSocketConfig::default()
-            .read_buffer_size(16 << 10)
-            .max_message_size(Some(MESSAGE_BYTES))
-            .max_frame_size(Some(MESSAGE_BYTES));
-        let socket = WebSocketStream::from_partially_read(
-            parts.io.into_inner(),
-            parts.read_buf.into(),
-            Role::Server,
-            Some(config),
-        )
-        .await;
+    async fn serve_client(&self, socket: WebSocketStream<TcpStream>) {
         let id: ClientId = self.next_client.fetch_add(1, Ordering::Relaxed);
         let (sender, queue) = mpsc::channel(QUEUE_FRAMES);
         let cut = CancellationToken::new();
@@ -213,27 +151,6 @@ impl Server {
         }
         let (world, limits, frozen) = (self.world.clone(), self.limits, self.frozen.clone());
         Connection { id, socket, queue, world, limits, frozen }.run(cut, self.cancel.clone()).await;
-    }
-}
-
-async fn serve_http(server: Arc<Server>, socket: TcpStream, from: IpAddr) {
-    // Without it, small frames would wait for the acknowledgement of the ones before; it fails on closed sockets only.
-    let _ = socket.set_nodelay(true);
-    let cancel = server.cancel.clone();
-    let service = service_fn(move |request| {
-        let server = Arc::clone(&server);
-        async move { Ok::<_, Infallible>(server.answer(request, from).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_WITHIN)
-        .serve_connection(TokioIo::new(socket), service)
-        .with_upgrades();
-    tokio::select! {
-        () = cancel.cancelled() => {}
-        outcome = connection => if let Err(error) = outcome {
-            debug!(%error, "a client left in the middle of a request");
-        }
     }
 }
 
@@ -248,16 +165,6 @@ fn dripping(body: String) -> Body {
         let byte = rest.split_to(1);
         Some((Ok::<_, Infallible>(byte), rest))
     }))
-}
-
-fn text(status: StatusCode, reason: &str) -> Response<Body> {
-    let mut response = Response::new(Body::from(format!("{reason}\n")));
-    *response.status_mut() = status;
-    response
-}
-
-fn stopping() -> Response<Body> {
-    text(StatusCode::SERVICE_UNAVAILABLE, "the stand-in is stopping")
 }
 
 #[cfg(test)]
