@@ -110,11 +110,6 @@ impl<C: Calendar> RollUp<C> {
         }
     }
 
-    /// Minutes may have been missed: what is open is given up, and candles that open from now on are told again.
-    pub(crate) fn forget(&mut self) {
-        (self.levels, self.known_since) = (Default::default(), None);
-    }
-
     /// Takes the minute that opened at `open_time`, as it is now or closed; what it changes is added to `out`, shorter
     /// intervals first. Minutes come in order; those that are left out had no trades.
     ///

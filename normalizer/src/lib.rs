@@ -8,8 +8,6 @@ mod binance;
 mod bist;
 mod book;
 mod btcturk;
-// Its users are the venues that send no candles of every length.
-#[allow(dead_code, unused_imports)]
 mod candles;
 mod feed;
 mod mapper;

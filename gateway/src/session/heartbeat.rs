@@ -8,8 +8,8 @@ use super::Session;
 use super::lane::Lane;
 use crate::clock::Now;
 
-/// Heartbeats of all sessions fall on moments so far apart, so that many leave in one turn of a shard: one that comes alone costs
-/// half as much again.
+/// Heartbeats of all sessions fall on moments so far apart, so that many leave in one turn of a shard and share
+/// their text.
 const HEARTBEATS_APART: Duration = Duration::from_millis(50);
 
 /// A heartbeat may come so much before its time, as a part of its period.

@@ -69,18 +69,6 @@ fn a_candle_goes_on_from_what_the_venue_told() {
 }
 
 #[test]
-fn after_a_hole_only_what_opens_anew_is_told() {
-    let (mut roll, mut out) = (RollUp::new(Utc), Vec::new());
-    roll.take(DAY, &bar(100, 1), true, &mut out).unwrap();
-    roll.forget();
-    out.clear();
-    roll.take(DAY + 3 * 60_000, &bar(100, 1), true, &mut out).unwrap();
-    assert_eq!(out, []);
-    roll.take(DAY + 7 * 60_000, &bar(100, 1), true, &mut out).unwrap();
-    assert_eq!(out.iter().map(|shown| shown.interval).collect::<Vec<_>>(), [Interval::M5]);
-}
-
-#[test]
 fn a_session_that_ends_early_closes_its_candles() {
     let (mut roll, mut out) = (RollUp::new(Short), Vec::new());
     for minute in 0..150 {
