@@ -3,13 +3,13 @@
 //! Source: <https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams>.
 
 mod config;
+mod listing;
 mod market;
 mod probe;
 mod rest;
 mod session;
 pub mod sim;
 mod subscribe;
-mod symbols;
 
 pub use config::{Config, KINDS, check};
 pub use market::{Market, SPOT, USDM};

@@ -4,6 +4,7 @@
 //! documents and the wire disagree, what was seen on the wire in September 2026.
 
 mod config;
+mod listing;
 mod probe;
 mod rest;
 mod session;

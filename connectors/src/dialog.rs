@@ -10,7 +10,7 @@ use crate::attempts::Attempts;
 pub(crate) type Again = fn(&[&str]) -> Vec<String>;
 
 /// What to say on a connection and what to expect of it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Dialog {
     /// For the log.
     pub(crate) venue: &'static str,

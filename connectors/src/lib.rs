@@ -9,6 +9,7 @@ mod backoff;
 pub mod binance;
 pub mod bist;
 pub mod btcturk;
+mod clock;
 mod connection;
 mod dialog;
 mod frame;
@@ -21,8 +22,10 @@ mod registry;
 mod rhythm;
 mod session;
 pub mod sim;
+mod symbols;
 
 pub use frame::{Content, RawFrame};
 pub use ports::{Count, Offset, Ports, Request, Stats};
 pub use record::{Progress, record};
 pub use registry::{Own, Part, Probe, Session, Settings, StartError, VENUES, Venue, venue};
+pub use symbols::is_symbol;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{self, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -24,17 +24,19 @@ const NEWS: usize = 4;
 /// How many things may wait to be said on a connection; more are dropped, and whoever wants them asks again.
 const SAID: usize = 64;
 
-/// Speaks `dialog` until `cancel`. What comes over `said` is said on every connection that is open then, each of it as
+/// Speaks the dialog until `cancel`. When it becomes another one, a connection that speaks that one takes the place of
+/// those that are open, as it does when a connection's lifetime ends: without a hole. What comes over `said` is said on every connection that is open then, each of it as
 /// a whole or not at all; a connection that begins later begins with the dialog instead.
 pub(crate) async fn keep(
-    dialog: Arc<Dialog>,
+    mut dialog: watch::Receiver<Arc<Dialog>>,
     outlet: Arc<Outlet>,
     mut said: mpsc::Receiver<Vec<String>>,
     cancel: CancellationToken,
 ) {
     let (news, mut heard) = mpsc::channel(NEWS);
+    let first = Arc::clone(&dialog.borrow_and_update());
     let mut session = Session {
-        dialog,
+        dialog: first,
         outlet,
         news,
         cancel: cancel.clone(),
@@ -47,6 +49,7 @@ pub(crate) async fn keep(
         tokio::select! {
             () = cancel.cancelled() => break,
             () = sleep_until(session.connect_at), if session.wants_another() => session.connect(),
+            Ok(()) = dialog.changed() => session.change_to(Arc::clone(&dialog.borrow_and_update())),
             Some(messages) = said.recv() => session.say(&messages),
             Some(news) = heard.recv() => session.on_news(&news),
             Some(ended) = session.tasks.join_next_with_id() => match ended {
@@ -100,6 +103,11 @@ impl Session {
         let (say, mut said) = mpsc::channel(SAID);
         let task = self.tasks.spawn(async move { drive(&dialog, number, &outlet, &news, &mut said, &stopped).await });
         self.open.push(Open { task: task.id(), number, say, stop, leaving: false });
+    }
+
+    fn change_to(&mut self, dialog: Arc<Dialog>) {
+        self.dialog = dialog;
+        self.open.iter_mut().for_each(|open| open.leaving = true);
     }
 
     fn say(&self, messages: &[String]) {

@@ -17,7 +17,7 @@ mod wire;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use akis_connectors::{Content, RawFrame, Request};
+use akis_connectors::{Content, RawFrame, Request, is_symbol};
 use akis_model::{Channel, Kind};
 
 use self::depth::{Diff, Snapshot};
@@ -56,7 +56,7 @@ impl Mapper for Binance {
         };
         self.kinds = kinds.to_vec();
         for symbol in symbols.iter().map(|symbol| symbol.to_ascii_uppercase()) {
-            if symbol.contains('*') || symbol.starts_with("TOP:") {
+            if !is_symbol(&symbol) {
                 // The session has looked up what that means and asked for nothing else.
                 self.any = true;
                 continue;
@@ -225,14 +225,14 @@ impl Binance {
             let common = format!("{}/{}", symbol.base_asset, symbol.quote_asset);
             if let Some(instrument) = self.instruments.get_mut(&*symbol.symbol) {
                 instrument.common = common;
-                instrument.on_venue_state(&symbol.status, now_ms, out);
+                instrument.on_listing(Some(&symbol.status), now_ms, out);
             } else if self.any {
                 self.common.insert(symbol.symbol.clone().into_owned(), common);
             }
             listed.insert(symbol.symbol);
         }
         let delisted = self.instruments.iter_mut().filter(|(symbol, _)| !partly && !listed.contains(symbol.as_str()));
-        delisted.for_each(|(_, instrument)| instrument.on_venue_state("DELISTED", now_ms, out));
+        delisted.for_each(|(_, instrument)| instrument.on_listing(None, now_ms, out));
     }
 
     fn instrument(&mut self, symbol: &str) -> Result<&mut Instrument, Reason> {

@@ -14,9 +14,9 @@ mod names;
 mod tape;
 mod wire;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use akis_connectors::{Content, RawFrame, Request};
+use akis_connectors::{Content, RawFrame, Request, is_symbol};
 use akis_model::{Channel, Kind};
 
 use self::instrument::{Instrument, Origin};
@@ -35,6 +35,8 @@ const BOOK_CHANNEL: &str = "obdiff";
 pub(crate) struct BtcTurk {
     /// Every pair that comes is let in.
     any: bool,
+    /// What is wanted of the pairs that come; nothing in a recording, where it is what comes.
+    kinds: Vec<Kind>,
     /// In order, so that what ticks say comes in the same order on every run.
     instruments: BTreeMap<String, Instrument>,
     /// Common forms that `exchangeinfo` told.
@@ -48,12 +50,17 @@ impl Mapper for BtcTurk {
             self.any = true;
             return;
         };
+        self.kinds = kinds.to_vec();
         for symbol in symbols.iter().map(|symbol| symbol.replace('_', "").to_ascii_uppercase()) {
+            if !is_symbol(&symbol) {
+                // The session has looked up what that means and asked for nothing else.
+                self.any = true;
+                continue;
+            }
             if self.instruments.contains_key(&symbol) {
                 continue;
             }
-            let Some(mut instrument) = Instrument::new(&symbol, self.common_form(&symbol)) else { continue };
-            instrument.wanted = kinds.to_vec();
+            let Some(instrument) = self.new_instrument(&symbol) else { continue };
             self.declared.extend(kinds.iter().flat_map(|&kind| instrument.channels(kind)).cloned());
             self.instruments.insert(symbol, instrument);
         }
@@ -192,31 +199,46 @@ impl BtcTurk {
             }
             "/api/v2/server/exchangeinfo" => {
                 let info: wire::ExchangeInfo<'_> = parse(body)?;
-                for symbol in info.data.symbols {
-                    let common = format!("{}/{}", symbol.numerator, symbol.denominator);
-                    if let Some(instrument) = self.instruments.get_mut(&*symbol.name) {
-                        instrument.common = common;
-                    } else if self.any {
-                        self.common.insert(symbol.name.into_owned(), common);
-                    }
-                }
+                self.on_info(info.data.symbols, received_at, out);
                 Ok(())
             }
+            // Of these the session has taken what there is to know.
+            "/api/v2/server/time" | "/api/v2/ticker" => Ok(()),
             _ => Err(Reason::UnknownEvent),
+        }
+    }
+
+    /// Takes what the pairs are made of, and whether they are traded.
+    fn on_info(&mut self, symbols: Vec<wire::SymbolInfo<'_>>, now_ms: i64, out: &mut Output) {
+        let mut listed = BTreeSet::new();
+        for symbol in symbols {
+            let common = format!("{}/{}", symbol.numerator, symbol.denominator);
+            if let Some(instrument) = self.instruments.get_mut(&*symbol.name) {
+                instrument.common = common;
+                instrument.on_listing(Some(&symbol.status), now_ms, out);
+            } else if self.any {
+                self.common.insert(symbol.name.clone().into_owned(), common);
+            }
+            listed.insert(symbol.name);
+        }
+        // A venue that is being repaired may list nothing.
+        if !listed.is_empty() {
+            let delisted = self.instruments.iter_mut().filter(|(pair, _)| !listed.contains(pair.as_str()));
+            delisted.for_each(|(_, instrument)| instrument.on_listing(None, now_ms, out));
         }
     }
 
     fn instrument(&mut self, pair: &str) -> Result<&mut Instrument, Reason> {
         if self.any && !self.instruments.contains_key(pair) {
-            let common = self.common_form(pair);
-            let instrument = Instrument::new(pair, common).ok_or(Reason::UnknownSymbol)?;
+            let instrument = self.new_instrument(pair).ok_or(Reason::UnknownSymbol)?;
             self.instruments.insert(pair.to_owned(), instrument);
         }
         self.instruments.get_mut(pair).ok_or(Reason::UnknownSymbol)
     }
 
-    fn common_form(&self, pair: &str) -> String {
-        self.common.get(pair).cloned().unwrap_or_else(|| guess_common(pair))
+    fn new_instrument(&self, pair: &str) -> Option<Instrument> {
+        let common = self.common.get(pair).cloned().unwrap_or_else(|| guess_common(pair));
+        Instrument::new(pair, common, self.kinds.clone())
     }
 }
 

@@ -18,6 +18,7 @@ mod replay;
 mod rhythm;
 mod run;
 mod throttle;
+mod trading;
 mod update;
 mod wire;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use akis_connectors::recording::Header;
-use akis_connectors::{Part, RawFrame, Request};
+use akis_connectors::{Part, RawFrame, Request, is_symbol};
 use akis_eventlog::Event;
 use akis_model::{Body, Channel, ChannelState, Kind};
 
@@ -56,8 +56,7 @@ impl Pipeline {
     /// See [`Mapper::admit`].
     pub(crate) fn admit(&mut self, symbols: Option<&[String]>, part: Option<Part>, kinds: &[Kind]) {
         // What is no name is looked up by the session, which then asks for its part.
-        let is_name = |symbol: &str| !symbol.contains(['*', ':']);
-        let is_wanted = |symbol: &&String| !is_name(symbol) || part.is_none_or(|part| part.has(symbol));
+        let is_wanted = |symbol: &&String| !is_symbol(symbol) || part.is_none_or(|part| part.has(symbol));
         let of_part = |symbols: &[String]| -> Vec<String> { symbols.iter().filter(is_wanted).cloned().collect() };
         self.mapper.admit(symbols.map(of_part).as_deref(), kinds);
         self.channels.extend(self.mapper.channels());

@@ -3,8 +3,6 @@
 //! Requests are made one after the other and paced by the weight that the venue says is used.
 //! Source: <https://developers.binance.com/docs/binance-spot-api-docs/rest-api/limits>.
 
-mod clock;
-mod lookup;
 mod weight;
 
 use std::collections::VecDeque;
@@ -16,24 +14,19 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
 use super::config::Config;
+use super::listing;
 use super::market::Market;
 use crate::backoff::Backoff;
+use crate::clock::{Clock, MEASURE_EVERY};
 use crate::frame::Content;
 use crate::http;
 use crate::outlet::{Outlet, Stopped, now_ms};
 use crate::ports::Request;
-use clock::Clock;
-pub(super) use lookup::{Listing, Lookup};
+use crate::symbols::{Listed, Lookup, REFRESH_EVERY};
 use weight::Weight;
 
 /// The most that one request may name, so that the address stays short.
 const SYMBOLS_PER_INFO: usize = 100;
-
-/// How often it is looked up what symbols there are.
-const REFRESH_EVERY: Duration = Duration::from_secs(24 * 3600);
-
-/// How often the venue's clock is compared with this machine's.
-const MEASURE_EVERY: Duration = Duration::from_secs(600);
 
 /// So many books can still be asked for when candles have used what they may.
 const RESERVED_BOOKS: u32 = 20;
@@ -81,10 +74,11 @@ enum Outcome {
 
 impl Calls {
     /// `found` is told what there is, when symbols have to be looked up.
-    pub(super) fn new(client: reqwest::Client, config: &Config, found: mpsc::Sender<Listing>) -> Self {
+    pub(super) fn new(client: reqwest::Client, config: &Config, found: mpsc::Sender<Vec<Listed>>) -> Self {
         let market = config.market;
-        let names = config.names();
-        let infos = match (config.looks_up(), market.info_by_symbol) {
+        let names = config.symbols.names();
+        let looks_up = config.symbols.looks_up();
+        let infos = match (looks_up, market.info_by_symbol) {
             (true, _) => vec![Call::info(market), Call::days(market)],
             (false, true) => names.chunks(SYMBOLS_PER_INFO).map(|symbols| Call::info_of(market, symbols)).collect(),
             (false, false) => vec![Call::info(market)],
@@ -100,7 +94,7 @@ impl Calls {
             refresh_at: now,
             measure_at: now,
             clock: Clock::default(),
-            lookup: config.looks_up().then(|| Lookup { found, info: None }),
+            lookup: looks_up.then(|| Lookup::new(listing::ROUTES, listing::read, found)),
             weight: Weight::new(market.weight_limit),
             backoff: Backoff::default(),
         }
@@ -212,7 +206,9 @@ impl Calls {
         }
         match http::body(response).await {
             Ok(body) => {
-                self.clock.take(&body, asked_at, now_ms());
+                if *call == Call::time(self.market) {
+                    self.clock.take(&body, asked_at, now_ms());
+                }
                 Outcome::Done(Content::Reply { target: call.target.clone(), status: status.as_u16(), body })
             }
             Err(error) => self.again(&call.target, &error),

@@ -3,14 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::config::Config;
-use super::rest::Listing;
-use super::symbols::select;
 use super::{rest, subscribe};
 use crate::attempts::Attempts;
 use crate::http;
@@ -18,6 +16,7 @@ use crate::outlet::Outlet;
 use crate::ports::Ports;
 use crate::registry::StartError;
 use crate::session::keep;
+use crate::symbols::Listed;
 
 /// Keeps the session with Binance until `cancel`, or until nobody takes its frames any more.
 ///
@@ -65,16 +64,15 @@ struct Streams {
 impl Streams {
     /// Asks for what is named at once, and for what has to be looked up as it is found. What is listed later gets
     /// connections of its own; what is delisted falls silent by itself.
-    async fn follow(mut self, mut listings: mpsc::Receiver<Listing>) {
-        self.ask(self.config.names());
-        while self.config.looks_up() {
+    async fn follow(mut self, mut listings: mpsc::Receiver<Vec<Listed>>) {
+        self.ask(self.config.symbols.names());
+        while self.config.symbols.looks_up() {
             let listing = tokio::select! {
                 () = self.cancel.cancelled() => break,
                 listing = listings.recv() => listing,
             };
-            let Some(Listing { info, days }) = listing else { break };
-            let symbols = select(&self.config.wanted, &info, &days);
-            self.ask(symbols.into_iter().filter(|symbol| self.config.takes(symbol)).collect());
+            let Some(listing) = listing else { break };
+            self.ask(self.config.symbols.select(&[], &listing));
         }
         while self.running.join_next().await.is_some() {}
     }
@@ -86,9 +84,9 @@ impl Streams {
         }
         info!(venue = self.config.market.name, symbols = symbols.len(), "asking for symbols");
         for dialog in subscribe::dialogs(&self.config, &self.attempts, &symbols) {
-            // Nothing is said beyond what each dialog begins with.
-            let (_, said) = mpsc::channel(1);
-            self.running.spawn(keep(Arc::new(dialog), Arc::clone(&self.outlet), said, self.cancel.clone()));
+            // Nothing is said beyond what each dialog begins with, and it never changes.
+            let ((_, dialog), (_, said)) = (watch::channel(Arc::new(dialog)), mpsc::channel(1));
+            self.running.spawn(keep(dialog, Arc::clone(&self.outlet), said, self.cancel.clone()));
         }
     }
 }

@@ -128,7 +128,7 @@ mod tests {
     }
 
     fn dialogs(config: &Config) -> Vec<Dialog> {
-        super::dialogs(config, &attempts(), &config.names())
+        super::dialogs(config, &attempts(), &config.symbols.names())
     }
 
     #[test]
@@ -188,7 +188,7 @@ mod tests {
         let symbols = ["btcusdt", "BTCUSDT", "币安人生usdt"].map(str::to_owned).to_vec();
         let settings = Settings { symbols, ws_url: Some("ws://127.0.0.1:1/".into()), ..Settings::default() };
         let config = Config::new(&SPOT, &settings);
-        assert_eq!(config.names(), ["BTCUSDT", "币安人生USDT"]);
+        assert_eq!(config.symbols.names(), ["BTCUSDT", "币安人生USDT"]);
         assert_eq!((config.ws_url.as_str(), config.rest_url.as_str()), ("ws://127.0.0.1:1", SPOT.rest_url));
     }
 

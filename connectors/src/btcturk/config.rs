@@ -3,6 +3,7 @@
 use akis_model::Kind;
 
 use crate::registry::Settings;
+use crate::symbols::{Symbols, Wanted};
 
 /// Where the public channels are.
 pub const WS_URL: &str = "wss://ws-feed-pro.btcturk.com";
@@ -19,8 +20,8 @@ pub const KINDS: [Kind; 4] = [Kind::Ticker, Kind::Trades, Kind::Book, Kind::Cand
 /// What to ask for, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Pairs in upper case, `BTCTRY`, each once: the socket is silent about `btctry` and `BTC_TRY`.
-    pub symbols: Vec<String>,
+    /// Pairs in upper case, `BTCTRY`: the socket is silent about `btctry` and `BTC_TRY`.
+    pub(super) symbols: Symbols,
     /// Some of [`KINDS`].
     pub kinds: Vec<Kind>,
     /// Address of the socket, without a slash at the end.
@@ -33,24 +34,24 @@ pub struct Config {
 
 /// What is wrong with the settings, a line each.
 pub fn check(settings: &Settings) -> Vec<String> {
-    let is_pair = |symbol: &str| symbol.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    let wrong = settings.symbols.iter().filter(|symbol| !is_pair(symbol));
-    wrong.map(|symbol| format!("{symbol:?} is no pair of BtcTurk, like BTCTRY; patterns are not known here")).collect()
+    let is_pair = |symbol: &str| symbol.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'*'));
+    let wrong = |entry: &String| match Wanted::parse(entry) {
+        Err(wrong) => Some(wrong),
+        Ok(Wanted::Name(pair) | Wanted::Pattern(pair)) if !is_pair(&pair) => {
+            Some(format!("{entry:?} is no pair of BtcTurk, like BTCTRY or BTC_TRY, nor a pattern, like *TRY"))
+        }
+        Ok(Wanted::Name(_) | Wanted::Pattern(_) | Wanted::Top(_)) => None,
+    };
+    settings.symbols.iter().filter_map(wrong).collect()
 }
 
 impl From<&Settings> for Config {
     fn from(settings: &Settings) -> Self {
-        let mut symbols: Vec<String> = Vec::new();
-        let wanted = settings.symbols.iter().filter(|symbol| settings.part.is_none_or(|part| part.has(symbol)));
-        for symbol in wanted.map(|symbol| symbol.replace('_', "").to_ascii_uppercase()) {
-            if !symbols.contains(&symbol) {
-                symbols.push(symbol);
-            }
-        }
+        let spelled: Vec<String> = settings.symbols.iter().map(|symbol| symbol.replace('_', "")).collect();
         let address =
             |given: &Option<String>, public: &str| given.as_deref().unwrap_or(public).trim_end_matches('/').to_owned();
         Self {
-            symbols,
+            symbols: Symbols::new(spelled.iter().map(String::as_str), settings.part),
             kinds: KINDS.into_iter().filter(|&kind| settings.wants(kind)).collect(),
             ws_url: address(&settings.ws_url, WS_URL),
             rest_url: address(&settings.rest_url, REST_URL),

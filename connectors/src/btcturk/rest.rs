@@ -1,4 +1,4 @@
-//! REST: candles when they are asked for, and once at the start what the pairs are made of.
+//! REST: candles when they are asked for, and by the clock what pairs there are and what time it is at the venue.
 //!
 //! Requests are made one after the other, seldom enough for the venue's limits, which count by address: 600 in 10
 //! minutes on the host of the candles, and then 10 minutes of nothing.
@@ -13,10 +13,13 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use super::config::Config;
+use super::listing;
 use crate::backoff::Backoff;
+use crate::clock::{Clock, MEASURE_EVERY};
 use crate::frame::Content;
 use crate::http;
 use crate::outlet::{Outlet, Stopped, now_ms};
+use crate::symbols::{Listed, Lookup, REFRESH_EVERY};
 
 /// Time between two requests: 500 in 10 minutes.
 const PACE: Duration = Duration::from_millis(1_200);
@@ -26,6 +29,9 @@ const HOLD: Duration = Duration::from_secs(60);
 
 /// Most that one 429 may hold everything.
 const MOST_HOLD: Duration = Duration::from_secs(1_800);
+
+/// What time it is at the venue.
+const TIME: &str = "/api/v2/server/time";
 
 /// A request that can be made again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,9 +63,9 @@ impl Call {
         Self { subject: symbol.to_owned(), target, host: Host::Graph }
     }
 
-    fn exchange_info() -> Self {
-        let target = "/api/v2/server/exchangeinfo".to_owned();
-        Self { subject: target.clone(), target, host: Host::Api }
+    /// What the venue tells without being asked about a pair.
+    fn api(target: &str) -> Self {
+        Self { subject: target.to_owned(), target: target.to_owned(), host: Host::Api }
     }
 }
 
@@ -71,6 +77,12 @@ pub(super) struct Calls {
     /// At most one for each subject.
     queue: VecDeque<Call>,
     next_at: Instant,
+    /// What is asked for again and again: what pairs there are.
+    infos: Vec<Call>,
+    refresh_at: Instant,
+    measure_at: Instant,
+    clock: Clock,
+    lookup: Option<Lookup>,
     backoff: Backoff,
 }
 
@@ -83,13 +95,22 @@ enum Outcome {
 }
 
 impl Calls {
-    pub(super) fn new(client: reqwest::Client, config: &Config) -> Self {
+    /// `found` is told what there is, when pairs have to be looked up.
+    pub(super) fn new(client: reqwest::Client, config: &Config, found: mpsc::Sender<Vec<Listed>>) -> Self {
+        let looks_up = config.symbols.looks_up();
+        let [pairs, days] = listing::ROUTES.map(Call::api);
+        let now = Instant::now();
         Self {
             client,
             api: config.rest_url.clone(),
             graph: config.graph_url.clone(),
-            queue: VecDeque::from([Call::exchange_info()]),
-            next_at: Instant::now(),
+            queue: VecDeque::new(),
+            next_at: now,
+            infos: if looks_up { vec![pairs, days] } else { vec![pairs] },
+            refresh_at: now,
+            measure_at: now,
+            clock: Clock::default(),
+            lookup: looks_up.then(|| Lookup::new(listing::ROUTES, listing::read, found)),
             backoff: Backoff::default(),
         }
     }
@@ -100,14 +121,33 @@ impl Calls {
             while let Ok(call) = asked.try_recv() {
                 self.enqueue(call);
             }
+            self.enqueue_due();
             if self.queue.is_empty() {
-                match outlet.unless_stopped(asked.recv()).await {
-                    Ok(Some(call)) => self.enqueue(call),
-                    Ok(None) | Err(Stopped) => return,
+                let due = sleep_until(self.refresh_at.min(self.measure_at));
+                let next = async {
+                    tokio::select! { call = asked.recv() => Some(call), () = due => None }
+                };
+                match outlet.unless_stopped(next).await {
+                    Ok(Some(Some(call))) => self.enqueue(call),
+                    Ok(None) => {}
+                    Ok(Some(None)) | Err(Stopped) => return,
                 }
             } else if outlet.unless_stopped(self.make_first(outlet)).await.is_err() {
                 return;
             }
+        }
+    }
+
+    /// Queues what is asked for by the clock.
+    fn enqueue_due(&mut self) {
+        let now = Instant::now();
+        if self.measure_at <= now {
+            self.measure_at = now + MEASURE_EVERY;
+            self.enqueue(Call::api(TIME));
+        }
+        if self.refresh_at <= now {
+            self.refresh_at = now + REFRESH_EVERY;
+            self.infos.clone().into_iter().for_each(|call| self.enqueue(call));
         }
     }
 
@@ -127,6 +167,12 @@ impl Calls {
             Outcome::Done(reply) => {
                 self.queue.pop_front();
                 self.backoff.reset();
+                if let Some(lookup) = &mut self.lookup {
+                    lookup.take(&reply);
+                }
+                if let Some(offset) = self.clock.offset() {
+                    outlet.stats().clock_offset_ms.set(offset);
+                }
                 // The caller sees by itself that the session has stopped.
                 let _ = outlet.send(reply).await;
                 PACE
@@ -144,6 +190,7 @@ impl Calls {
             Host::Api => &self.api,
             Host::Graph => &self.graph,
         };
+        let asked_at = now_ms();
         let response = match self.client.get(format!("{base}{}", call.target)).send().await {
             Ok(response) => response,
             Err(error) => return self.again(&call.target, &error),
@@ -159,7 +206,12 @@ impl Calls {
             return self.again(&call.target, &status);
         }
         match http::body(response).await {
-            Ok(body) => Outcome::Done(Content::Reply { target: call.target.clone(), status: status.as_u16(), body }),
+            Ok(body) => {
+                if call.target == TIME {
+                    self.clock.take(&body, asked_at, now_ms());
+                }
+                Outcome::Done(Content::Reply { target: call.target.clone(), status: status.as_u16(), body })
+            }
             Err(error) => self.again(&call.target, &error),
         }
     }
@@ -182,21 +234,47 @@ mod tests {
     use super::*;
     use crate::registry::Settings;
 
-    #[test]
-    fn calls_about_the_same_wait_once_and_the_newest_counts() {
-        let config = Config::from(&Settings::default());
-        let mut calls = Calls::new(http::client().unwrap(), &config);
+    fn calls(symbols: &[&str]) -> Calls {
+        let symbols = symbols.iter().copied().map(str::to_owned).collect();
+        let config = Config::from(&Settings { symbols, ..Settings::default() });
+        Calls::new(http::client().unwrap(), &config, mpsc::channel(1).0)
+    }
+
+    fn targets(calls: &Calls) -> Vec<&str> {
+        calls.queue.iter().map(|call| call.target.as_str()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_about_the_same_wait_once_and_the_newest_counts() {
+        let mut calls = calls(&["BTCTRY"]);
         for (symbol, to) in [("BTCTRY", 7_000), ("ETHTRY", 8_000), ("BTCTRY", 9_000)] {
             calls.enqueue(Call::candles_until(to, symbol, "1", 100));
         }
-        let targets: Vec<&str> = calls.queue.iter().map(|call| call.target.as_str()).collect();
         assert_eq!(
-            targets,
+            targets(&calls),
             [
-                "/api/v2/server/exchangeinfo",
                 "/v1/klines/history?symbol=BTCTRY&resolution=1&from=3000&to=9000",
                 "/v1/klines/history?symbol=ETHTRY&resolution=1&from=2000&to=8000",
             ]
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pairs_are_looked_up_every_day_and_the_clock_more_often() {
+        for (symbols, looked_up) in [
+            (&["BTCTRY"] as &[_], &["/api/v2/server/exchangeinfo"] as &[_]),
+            (&["*TRY"], &["/api/v2/server/exchangeinfo", "/api/v2/ticker"]),
+        ] {
+            let mut calls = calls(symbols);
+            calls.enqueue_due();
+            assert_eq!(targets(&calls), [&[TIME], looked_up].concat());
+            calls.queue.clear();
+            tokio::time::advance(MEASURE_EVERY).await;
+            calls.enqueue_due();
+            assert_eq!(targets(&calls), [TIME]);
+            tokio::time::advance(REFRESH_EVERY).await;
+            calls.enqueue_due();
+            assert_eq!(targets(&calls), [&[TIME], looked_up].concat());
+        }
     }
 }

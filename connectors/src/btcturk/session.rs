@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 use super::config::Config;
 use super::{rest, subscribe};
@@ -13,6 +14,7 @@ use crate::outlet::{Outlet, Stopped};
 use crate::ports::{Ports, Request};
 use crate::registry::StartError;
 use crate::session::keep;
+use crate::symbols::Listed;
 
 /// How many requests may wait to be said or made; more are dropped, and whoever wants something asks again.
 const WAITING: usize = 1024;
@@ -31,8 +33,9 @@ pub async fn run(config: Config, ports: Ports, cancel: CancellationToken) -> Res
     let (say, said) = mpsc::channel(WAITING);
     let (ask, asked) = mpsc::channel(WAITING);
     let mut tasks = JoinSet::new();
-    tasks.spawn(keep(Arc::new(subscribe::dialog(&config)), Arc::clone(&outlet), said, cancel.clone()));
-    let calls = rest::Calls::new(client, &config);
+    let (found, listings) = mpsc::channel(1);
+    let calls = rest::Calls::new(client, &config, found);
+    tasks.spawn(speak(config, Arc::clone(&outlet), said, listings, cancel.clone()));
     let rest_outlet = Arc::clone(&outlet);
     tasks.spawn(async move { calls.serve(asked, &rest_outlet).await });
     tasks.spawn(async move { sort(requests, say, ask, &outlet).await });
@@ -42,6 +45,36 @@ pub async fn run(config: Config, ports: Ports, cancel: CancellationToken) -> Res
     }
     while tasks.join_next().await.is_some() {}
     Ok(())
+}
+
+/// Keeps the connection and asks over it for what is named at once, and for what has to be looked up as it is found. What is
+/// listed later is asked for by the connection that follows; what is delisted is left with the one before.
+async fn speak(
+    config: Config,
+    outlet: Arc<Outlet>,
+    said: mpsc::Receiver<Vec<String>>,
+    mut listings: mpsc::Receiver<Vec<Listed>>,
+    cancel: CancellationToken,
+) {
+    let mut symbols = config.symbols.names();
+    while symbols.is_empty() {
+        let Ok(Some(listing)) = outlet.unless_stopped(listings.recv()).await else { return };
+        symbols = config.symbols.select(&[], &listing);
+    }
+    let attempts = subscribe::attempts();
+    info!(venue = "btcturk", symbols = symbols.len(), "asking for symbols");
+    let (change, dialog) = watch::channel(Arc::new(subscribe::dialog(&config, &symbols, &attempts)));
+    let follow = async {
+        while let Ok(Some(listing)) = outlet.unless_stopped(listings.recv()).await {
+            let now = config.symbols.select(&symbols, &listing);
+            if now != symbols {
+                info!(venue = "btcturk", symbols = now.len(), before = symbols.len(), "asking for other symbols");
+                change.send_replace(Arc::new(subscribe::dialog(&config, &now, &attempts)));
+                symbols = now;
+            }
+        }
+    };
+    tokio::join!(keep(dialog, Arc::clone(&outlet), said, cancel), follow);
 }
 
 /// Passes each request to where it is answered: books come over the socket, candles over REST.
@@ -68,3 +101,6 @@ async fn sort(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,15 +26,15 @@ const FIRST_DATA: Duration = Duration::from_secs(10);
 /// The venue takes 15 connections a minute from an address, then none for 60 s. Some are left to others there.
 const ATTEMPTS: (usize, Duration) = (10, Duration::from_secs(60));
 
-/// From so many pairs on, the tickers of all pairs in one frame are fewer bytes than those of each.
+/// From so many pairs on, the tickers of all pairs of the venue in one frame cost less than a frame for each.
 const TICKER_ALL_FROM: usize = 40;
 
 /// The channels that are joined.
 const CHANNELS: [&str; 4] = ["tradeview", "ticker", "trade", "obdiff"];
 
 /// The dialog of the one connection.
-pub(super) fn dialog(config: &Config) -> Dialog {
-    let streams = streams(config);
+pub(super) fn dialog(config: &Config, symbols: &[String], attempts: &Arc<Attempts>) -> Dialog {
+    let streams = streams(config, symbols);
     let messages: Vec<String> = streams.iter().map(|stream| stream.join(true)).collect();
     let first_data = FIRST_DATA + PACE * u32::try_from(messages.len()).unwrap_or(u32::MAX);
     Dialog {
@@ -46,10 +46,15 @@ pub(super) fn dialog(config: &Config) -> Dialog {
         first_data,
         silence: SILENCE,
         lifetime: LIFETIME,
-        attempts: Arc::new(Attempts::new(ATTEMPTS.0, ATTEMPTS.1)),
+        attempts: Arc::clone(attempts),
         again: Some(again),
         read,
     }
+}
+
+/// What counts the attempts to connect, for all dialogs of a session.
+pub(super) fn attempts() -> Arc<Attempts> {
+    Arc::new(Attempts::new(ATTEMPTS.0, ATTEMPTS.1))
 }
 
 /// The messages after which the book of a pair comes anew.
@@ -93,14 +98,16 @@ impl Stream {
 }
 
 /// What is joined. Candles come first: by the time anything else comes, nothing of them is missed any more.
-fn streams(config: &Config) -> Vec<Stream> {
+fn streams(config: &Config, symbols: &[String]) -> Vec<Stream> {
     let stream = |channel, event: &str| Stream { channel, event: event.to_owned() };
-    let all_tickers = config.kinds.contains(&Kind::Ticker) && config.symbols.len() >= TICKER_ALL_FROM;
+    // The frame of all pairs is of use only to those who know which of them they want.
+    let all_tickers =
+        config.kinds.contains(&Kind::Ticker) && !config.symbols.looks_up() && symbols.len() >= TICKER_ALL_FROM;
     let mut streams = Vec::new();
     if all_tickers {
         streams.push(stream("ticker", "all"));
     }
-    for symbol in &config.symbols {
+    for symbol in symbols {
         if config.kinds.contains(&Kind::Candles) {
             streams.push(stream("tradeview", &format!("{symbol}_1")));
         }
@@ -146,7 +153,15 @@ mod tests {
 
     fn config(symbols: usize, kinds: &[Kind]) -> Config {
         let symbols = (0..symbols).map(|n| format!("s{n}_try")).collect();
+        config_of(symbols, kinds)
+    }
+
+    fn config_of(symbols: Vec<String>, kinds: &[Kind]) -> Config {
         Config::from(&Settings { symbols, kinds: kinds.to_vec(), ..Settings::default() })
+    }
+
+    fn dialog(config: &Config) -> Dialog {
+        super::dialog(config, &config.symbols.names(), &attempts())
     }
 
     #[test]
@@ -172,6 +187,9 @@ mod tests {
         assert_eq!(dialog.messages.len(), 380);
         assert_eq!(dialog.streams[0], "ticker:all");
         assert!(dialog.first_data > FIRST_DATA + PACE * 379);
+        let found: Vec<String> = (0..379).map(|n| format!("S{n}TRY")).collect();
+        let dialog = super::dialog(&config_of(vec!["*TRY".into()], &[Kind::Ticker]), &found, &attempts());
+        assert_eq!(dialog.streams[378], "ticker:S378TRY", "who looks pairs up gets the tickers of those only");
     }
 
     #[test]

@@ -22,6 +22,7 @@ struct Scripted {
     listener: TcpListener,
     frames: mpsc::Receiver<RawFrame>,
     say: mpsc::Sender<Vec<String>>,
+    dialog: watch::Sender<Arc<Dialog>>,
     stats: Arc<Stats>,
     _stop: DropGuard,
 }
@@ -51,8 +52,9 @@ impl Scripted {
         let (stats, cancel) = (Arc::new(Stats::default()), CancellationToken::new());
         let outlet = Arc::new(Outlet::new(sender, Arc::clone(&stats), cancel.clone()));
         let (say, said) = mpsc::channel(1);
-        tokio::spawn(keep(Arc::new(dialog), outlet, said, cancel.clone()));
-        Self { listener, frames, say, stats, _stop: cancel.drop_guard() }
+        let (dialog, spoken) = watch::channel(Arc::new(dialog));
+        tokio::spawn(keep(spoken, outlet, said, cancel.clone()));
+        Self { listener, frames, say, dialog, stats, _stop: cancel.drop_guard() }
     }
 
     async fn accept(&self) -> Peer {
@@ -160,6 +162,26 @@ async fn a_connection_is_replaced_at_the_end_of_its_life() {
     let session = Scripted::start(|dialog| dialog.lifetime = Duration::from_millis(50)).await;
     let _old = session.accept().await;
     session.accept().await;
+}
+
+#[tokio::test]
+async fn another_dialog_takes_the_place_of_the_first_without_a_hole() {
+    let mut session = Scripted::start(|_| {}).await;
+    let mut old = session.accept().await;
+    say(&mut old, "data a").await;
+    assert_eq!(session.content().await, text(1, "data a"));
+    let other =
+        |dialog: &Dialog| Dialog { messages: vec!["three".into()], streams: vec!["c".into()], ..dialog.clone() };
+    session.dialog.send_modify(|dialog| *dialog = Arc::new(other(dialog)));
+    let mut new = session.accept().await;
+    assert_eq!(hear(&mut new).await, Message::text("three"));
+    say(&mut old, "data b").await;
+    assert_eq!(session.content().await, text(1, "data b"), "both are read until the new one has all");
+    say(&mut new, "data c").await;
+    let mut seen = [session.content().await, session.content().await];
+    seen.sort_by_key(|content| matches!(content, Content::Closed { .. }));
+    assert_eq!(seen, [text(2, "data c"), Content::Closed { connection: 1, code: 1000 }]);
+    assert_eq!(session.stats.lost.get(), 0);
 }
 
 #[tokio::test]

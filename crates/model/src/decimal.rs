@@ -62,6 +62,16 @@ impl Decimal {
         Self::from_parts(sum, scale)
     }
 
+    /// The product.
+    ///
+    /// # Errors
+    ///
+    /// [`DecimalError::Range`] when it has more than 38 digits.
+    pub fn checked_mul(self, other: Self) -> Result<Self, DecimalError> {
+        let mantissa = self.mantissa.checked_mul(other.mantissa).ok_or(DecimalError::Range)?;
+        Self::from_parts(mantissa, self.scale.saturating_add(other.scale))
+    }
+
     fn trimmed(mut self) -> Self {
         if self.mantissa == 0 {
             return Self::ZERO;
@@ -245,6 +255,12 @@ mod tests {
             let sum = Decimal::from_parts(a, sa).unwrap().checked_add(Decimal::from_parts(b, sb).unwrap()).unwrap();
             let expected = a * 10i128.pow(u32::from(9 - sa)) + b * 10i128.pow(u32::from(9 - sb));
             prop_assert_eq!(sum, Decimal::from_parts(expected, 9).unwrap());
+        }
+
+        #[test]
+        fn products_are_exact(a in -10i128.pow(18)..10i128.pow(18), b in -10i128.pow(18)..10i128.pow(18), sa in 0u8..19, sb in 0u8..19) {
+            let product = Decimal::from_parts(a, sa).unwrap().checked_mul(Decimal::from_parts(b, sb).unwrap()).unwrap();
+            prop_assert_eq!(product, Decimal::from_parts(a * b, sa + sb).unwrap());
         }
 
         #[test]

@@ -13,6 +13,7 @@ use super::tape::{Tape, Told, Trades};
 use super::wire;
 use crate::candles::Interval;
 use crate::mapper::{History, Output, Reason};
+use crate::trading::Trading;
 use crate::update::{Payload, Update};
 
 /// A book that is rebuilt within this time is not worth a message.
@@ -49,8 +50,7 @@ pub(super) struct Instrument {
     /// Whether the candles of the past have been asked for.
     pub(super) has_past: bool,
     symbol: String,
-    /// Why it is not traded, as the venue says it.
-    halted: Option<String>,
+    trading: Trading,
     channels: Channels,
     quote: Quote,
     statistics: Statistics,
@@ -104,7 +104,7 @@ impl Instrument {
             wants_candles: false,
             has_past: false,
             symbol: symbol.to_owned(),
-            halted: None,
+            trading: Trading::default(),
             reached: BTreeMap::new(),
             channels,
             quote: Quote::default(),
@@ -190,21 +190,10 @@ impl Instrument {
         Ok(())
     }
 
-    /// Takes note of whether it is traded; a change is told on all of its channels.
-    pub(super) fn on_venue_state(&mut self, state: &str, now_ms: i64, out: &mut Output) {
-        let halted = (state != "TRADING").then(|| state.to_owned());
-        if self.halted == halted {
-            return;
-        }
-        let (state, reason) = match &halted {
-            Some(state) => (ChannelState::Down, format!("the venue says {state}")),
-            None => (ChannelState::Up, "traded again".to_owned()),
-        };
-        self.halted = halted;
-        for channel in [Kind::Ticker, Kind::Trades, Kind::Book, Kind::Candles].map(|kind| self.channels(kind)).concat()
-        {
-            out.updates.push(Update::status(channel, state, now_ms, &reason, now_ms));
-        }
+    /// Takes the state that the venue's list has of it, `None` when it is not there.
+    pub(super) fn on_listing(&mut self, state: Option<&str>, now_ms: i64, out: &mut Output) {
+        let channels = [Kind::Ticker, Kind::Trades, Kind::Book, Kind::Candles].map(|kind| self.channels(kind));
+        self.trading.on_listing(state, channels.into_iter().flatten(), now_ms, out);
     }
 
     fn tick(&self, ts: i64, provenance: Provenance, out: &mut Output) {

@@ -8,6 +8,7 @@ use super::tape::{Key, Tape};
 use super::{SOURCE, wire};
 use crate::candles::{self, Bar, Interval, Shown};
 use crate::mapper::{History, Output, Reason};
+use crate::trading::Trading;
 use crate::update::{Payload, Update};
 use crate::wire::Number;
 
@@ -36,7 +37,8 @@ pub(super) struct Instrument {
     /// The common form, `BTC/TRY`.
     pub(super) common: String,
     /// The kinds of channels that are wanted: only for those the venue is asked.
-    pub(super) wanted: Vec<Kind>,
+    wanted: Vec<Kind>,
+    trading: Trading,
     channels: Channels,
     ticker: Option<PriceTick>,
     tape: Tape,
@@ -56,7 +58,7 @@ struct Channels {
 
 impl Instrument {
     /// `None` when no channel can hold the pair.
-    pub(super) fn new(pair: &str, common: String) -> Option<Self> {
+    pub(super) fn new(pair: &str, common: String, wanted: Vec<Kind>) -> Option<Self> {
         let channel = |facet: &str| Channel::parse(&format!("{SOURCE}:{pair}:{facet}")).ok();
         let channels = Channels {
             ticker: channel("ticker")?,
@@ -66,7 +68,8 @@ impl Instrument {
         };
         Some(Self {
             common,
-            wanted: Vec::new(),
+            wanted,
+            trading: Trading::default(),
             channels,
             ticker: None,
             tape: Tape::default(),
@@ -85,6 +88,12 @@ impl Instrument {
             Kind::Candles => &self.channels.candles,
             Kind::Session | Kind::App => &[],
         }
+    }
+
+    /// Takes the state that the venue's list has of it, `None` when it is not there.
+    pub(super) fn on_listing(&mut self, state: Option<&str>, now_ms: i64, out: &mut Output) {
+        let channels = self.wanted.iter().flat_map(|&kind| self.channels(kind)).cloned().collect::<Vec<_>>();
+        self.trading.on_listing(state, channels, now_ms, out);
     }
 
     pub(super) fn on_ticker(&mut self, ticker: &wire::Ticker<'_>, at: Origin, out: &mut Output) -> Result<(), Reason> {
@@ -329,6 +338,9 @@ impl Instrument {
 
     /// What is to be asked of the venue now.
     pub(super) fn on_tick(&mut self, now_ms: i64, out: &mut Output) -> Wish {
+        if self.trading.is_delisted() {
+            return Wish::default();
+        }
         if let Some((since, why)) = self.book.lost()
             && !self.resync_told
             && now_ms.saturating_sub(since) > RESYNC_TOLD_MS

@@ -266,6 +266,45 @@ fn the_pair_is_that_of_the_subscription_when_the_frame_has_none() {
 }
 
 #[test]
+fn what_is_listed_is_told_when_it_changes() {
+    let mut harness = Harness::live();
+    let list = |harness: &mut Harness, pairs: &[(&str, &str)]| {
+        let symbols: Vec<Value> = pairs
+            .iter()
+            .map(|(name, status)| json!({"name": name, "status": status, "numerator": "BTC", "denominator": "TRY"}))
+            .collect();
+        let body = json!({"data": {"symbols": symbols}, "success": true}).to_string();
+        let target = "/api/v2/server/exchangeinfo".to_owned();
+        harness.content(Content::Reply { target, status: 200, body })
+    };
+    assert_eq!(states(&list(&mut harness, &[("BTCTRY", "TRADING"), ("ETHTRY", "HALT")])), []);
+    let out = list(&mut harness, &[("BTCTRY", "CANCEL_ONLY")]);
+    // Ticker, trades, book and six lengths of candles.
+    assert_eq!(states(&out), [ChannelState::Down; 9]);
+    assert_eq!(states(&list(&mut harness, &[("BTCTRY", "CANCEL_ONLY")])), []);
+    assert_eq!(states(&list(&mut harness, &[("BTCTRY", "TRADING")])), [ChannelState::Up; 9]);
+    assert_eq!(states(&list(&mut harness, &[])), [], "a list of nothing says nothing");
+    let mut out = list(&mut harness, &[("ETHTRY", "TRADING")]);
+    let told = rendered(out.updates.remove(0));
+    assert_eq!((told["ok"].as_bool(), told["data"]["reason"].as_str()), (Some(false), Some("the venue says DELISTED")));
+    harness.close();
+    for _ in 0..3 {
+        assert_eq!(harness.tick(60_000), Output::default(), "nothing is asked for of a pair that is gone");
+    }
+}
+
+#[test]
+fn pairs_that_were_looked_up_are_let_in_as_they_come() {
+    let mut harness = Harness::new();
+    harness.mapper = BtcTurk::default();
+    harness.mapper.admit(Some(&["*TRY".to_owned(), "top:5".to_owned()]), &[Kind::Trades, Kind::Candles]);
+    assert_eq!(harness.mapper.channels(), []);
+    assert_eq!(harness.trade(900, 7).updates[0].channel.as_str(), "btcturk:BTCTRY:trades");
+    let asked = Request::Candles { symbol: "BTCTRY".into(), interval: "1", count: 1_500 };
+    assert_eq!(harness.tick(50).requests, [asked], "and their minutes of the past are wanted");
+}
+
+#[test]
 fn trades_are_told_once_and_missed_ones_are_found() {
     let mut harness = Harness::new();
     assert_eq!(ids(&harness.list(&[(20, 2), (10, 1)])).len(), 0, "the past");

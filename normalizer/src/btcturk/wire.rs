@@ -189,6 +189,9 @@ pub(super) struct Symbols<'a> {
 pub(super) struct SymbolInfo<'a> {
     #[serde(borrow)]
     pub(super) name: Cow<'a, str>,
+    /// `TRADING`, or why not.
+    #[serde(borrow)]
+    pub(super) status: Cow<'a, str>,
     #[serde(borrow)]
     pub(super) numerator: Cow<'a, str>,
     #[serde(borrow)]

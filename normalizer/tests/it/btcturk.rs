@@ -158,6 +158,25 @@ async fn every_kind_of_every_pair_flows_and_is_dense() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pairs_are_found_by_pattern_and_by_turnover() -> Result<()> {
+    let venue = Venue::start().await?;
+    let days = venue.get("/api/v2/ticker").await?;
+    let turnover = |day: &&Value| (day["volume"].as_f64().unwrap() * day["last"].as_f64().unwrap()) as u64;
+    let busiest = days["data"].as_array().context("rows")?.iter().max_by_key(turnover).context("pairs")?;
+    let busiest = busiest["pair"].as_str().context("a pair")?;
+    for (entry, found) in [("eth*", "ETHTRY"), ("top:1", busiest)] {
+        let normalizer = Normalizer::of("btcturk", Settings { symbols: vec![entry.to_owned()], ..venue.settings() })?;
+        for facet in ["ticker", "trades", "book", "1m"] {
+            normalizer.wait_for(&format!("btcturk:{found}:{facet}"), 2).await?;
+        }
+        let others = SYMBOLS.into_iter().find(|symbol| *symbol != found).context("another one")?;
+        assert_eq!(normalizer.events(&format!("btcturk:{others}:ticker")).await?.len(), 0, "{entry}");
+        normalizer.stop().await?;
+    }
+    venue.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn books_come_back_after_every_fault_and_are_never_wrong() -> Result<()> {
     let venue = Venue::start().await?;
     let normalizer = Normalizer::of("btcturk", venue.settings())?;

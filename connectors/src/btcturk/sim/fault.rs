@@ -86,6 +86,11 @@ pub enum Fault {
         /// Milliseconds to add.
         ms: i64,
     },
+    /// The pair is no longer listed: nothing is told of it any more.
+    Delist {
+        /// In the venue's spelling.
+        symbol: String,
+    },
     /// So many pairs more are traded.
     NewSymbols {
         /// How many.
@@ -101,7 +106,8 @@ impl Fault {
             | Self::Duplicate { symbol }
             | Self::Reorder { symbol }
             | Self::WrongSequence { symbol }
-            | Self::CrossedBook { symbol } => Some(symbol),
+            | Self::CrossedBook { symbol }
+            | Self::Delist { symbol } => Some(symbol),
             Self::Delay { symbol, .. } | Self::Silence { symbol, .. } => symbol.as_deref(),
             Self::Freeze { .. }
             | Self::BadFrame { .. }

@@ -130,19 +130,18 @@ pub(super) fn answer(target: &str, market: &Generated) -> Answer {
     let now = market.now() + market.skew;
     match target.split('?').next().unwrap_or_default() {
         "/api/v2/server/ping" => Ok(r#"{"pong":true}"#.into()),
-        "/api/v2/server/time" => Ok(format!(r#"{{"serverTime":{now}}}"#)),
+        "/api/v2/server/time" => Ok(format!(r#"{{"serverTime":{now},"serverTime2":null}}"#)),
         "/api/v2/server/exchangeinfo" => {
             let info = |pair: &Pair| {
                 let tick = frames::plain(1, pair.price_decimals);
                 frames::symbol_info(&pair.symbol, &pair.base, &pair.quote, &tick)
             };
-            let infos: Vec<String> = market.pairs.iter().map(|listing| info(&listing.pair)).collect();
+            let infos: Vec<String> = market.pairs().map(info).collect();
             Ok(exchange_info_body(now, &infos))
         }
         "/api/v2/ticker" => {
             let wanted = parameter(target, "pairSymbol").map(normal);
-            let pairs = market.pairs.iter().map(|listing| &listing.pair);
-            let pairs = pairs.filter(|pair| wanted.as_ref().is_none_or(|wanted| *wanted == pair.symbol));
+            let pairs = market.pairs().filter(|pair| wanted.as_ref().is_none_or(|wanted| *wanted == pair.symbol));
             let rows: Vec<String> = pairs.filter_map(|pair| frames::ticker_row(pair, now)).collect();
             Ok(frames::envelope(&format!("[{}]", rows.join(","))))
         }

@@ -57,7 +57,7 @@ pub(super) enum Market {
 
 /// Made-up pairs and the time in them.
 pub(super) struct Generated {
-    pub(super) pairs: Vec<Listing>,
+    pairs: Vec<Listing>,
     by_symbol: BTreeMap<String, usize>,
     /// Sums of the weights up to each pair.
     weights: Vec<u64>,
@@ -74,8 +74,9 @@ pub(super) struct Generated {
 
 /// A pair with what was told of its book.
 pub(super) struct Listing {
-    pub(super) pair: Pair,
+    pair: Pair,
     told: Window,
+    is_delisted: bool,
 }
 
 impl Market {
@@ -104,8 +105,18 @@ impl Generated {
         self.base + self.step * STEP_MS
     }
 
+    /// The pairs that are listed, the busiest first.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = &Pair> {
+        self.pairs.iter().filter(|listing| !listing.is_delisted).map(|listing| &listing.pair)
+    }
+
     pub(super) fn pair(&self, symbol: &str) -> Option<&Pair> {
-        self.by_symbol.get(symbol).and_then(|&at| self.pairs.get(at)).map(|listing| &listing.pair)
+        self.listing(symbol).map(|listing| &listing.pair)
+    }
+
+    fn listing(&self, symbol: &str) -> Option<&Listing> {
+        let found = self.by_symbol.get(symbol).and_then(|&at| self.pairs.get(at));
+        found.filter(|listing| !listing.is_delisted)
     }
 
     fn list(&mut self, symbol: &str) {
@@ -117,7 +128,7 @@ impl Generated {
         let weight = 10_000 / (1 + self.pairs.len() as u64 / 2);
         self.weights.push(self.weights.last().copied().unwrap_or(0) + weight.max(1));
         self.by_symbol.insert(symbol.to_owned(), self.pairs.len());
-        self.pairs.push(Listing { told: pair.window(), pair });
+        self.pairs.push(Listing { told: pair.window(), pair, is_delisted: false });
     }
 
     fn advance(&mut self, now: i64, clients: &mut Clients) {
@@ -140,7 +151,7 @@ impl Generated {
             let total = self.weights.last().copied().unwrap_or(1);
             let drawn = self.rng.u64(0..total);
             let chosen = self.weights.partition_point(|&sum| sum <= drawn);
-            if let Some(listing) = self.pairs.get_mut(chosen)
+            if let Some(listing) = self.pairs.get_mut(chosen).filter(|listing| !listing.is_delisted)
                 && let Some(trade) = listing.pair.act(now)
             {
                 listing.tell_trade(&trade, self.skew, clients);
@@ -150,13 +161,12 @@ impl Generated {
         // Pairs take turns, so that frames do not all come in one burst.
         let batch = BATCH_MS / STEP_MS;
         for (i, listing) in self.pairs.iter_mut().enumerate() {
-            if (self.step + i as i64) % batch == 0 {
+            if (self.step + i as i64) % batch == 0 && !listing.is_delisted {
                 listing.tell_batch(now, clients);
             }
         }
         if self.step % batch == 0 {
-            let pairs = || self.pairs.iter().map(|listing| &listing.pair);
-            clients.publish("ticker", "all", "", || frames::tickers(pairs(), now));
+            clients.publish("ticker", "all", "", || frames::tickers(self.pairs(), now));
         }
     }
 }
@@ -282,8 +292,7 @@ impl World {
         }
         match &mut self.market {
             Market::Generated(generated) => {
-                let found = generated.by_symbol.get(&asked.event).and_then(|&at| generated.pairs.get(at));
-                if let Some(listing) = found {
+                if let Some(listing) = generated.listing(&asked.event) {
                     listing.tell_newcomer(id, &asked.channel, generated.skew, &mut self.clients);
                 }
             }
@@ -326,6 +335,11 @@ impl World {
             Fault::RestStatus { status, times } => self.gate.fail(status, times),
             Fault::SlowLoris { times } => self.gate.drip(times),
             Fault::ClockSkew { ms } => self.generated()?.skew = ms,
+            Fault::Delist { symbol } => {
+                let generated = self.generated()?;
+                let delisted = generated.pairs.iter_mut().filter(|listing| listing.pair.symbol == symbol);
+                delisted.for_each(|listing| listing.is_delisted = true);
+            }
             Fault::NewSymbols { count } => {
                 let generated = self.generated()?;
                 let known = generated.pairs.len();

@@ -1,29 +1,33 @@
-//! How far the venue's clock is ahead of this machine's.
+//! How far a venue's clock is ahead of this machine's.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use serde::Deserialize;
+
+/// How often it is measured.
+pub(crate) const MEASURE_EVERY: Duration = Duration::from_secs(600);
 
 /// So many measurements count; the one with the shortest way is believed.
 const KEPT: usize = 8;
 
 /// The last measurements.
 #[derive(Debug, Default)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     /// How long the way there and back took, and the difference; in milliseconds.
     measured: VecDeque<(i64, i64)>,
 }
 
-/// The reply to `GET …/time`; no other reply has this field alone.
+/// What a venue answers when it is asked for its time, milliseconds since the epoch.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 struct Time {
     server_time: i64,
 }
 
 impl Clock {
-    /// Takes a reply to a request that was sent at `sent_ms` and answered at `came_ms`, in case it tells the time.
-    pub(super) fn take(&mut self, body: &str, sent_ms: i64, came_ms: i64) {
+    /// Takes the reply to a call for the time that was sent at `sent_ms` and answered at `came_ms`.
+    pub(crate) fn take(&mut self, body: &str, sent_ms: i64, came_ms: i64) {
         let way = came_ms - sent_ms;
         // Below zero, this machine's clock was set meanwhile.
         let Ok(Time { server_time }) = serde_json::from_str(body) else { return };
@@ -37,7 +41,7 @@ impl Clock {
     }
 
     /// The difference by the measurement that is most certain; `None` before the first one.
-    pub(super) fn offset(&self) -> Option<i64> {
+    pub(crate) fn offset(&self) -> Option<i64> {
         self.measured.iter().min_by_key(|(way, _)| way).map(|(_, offset)| *offset)
     }
 }
@@ -50,7 +54,7 @@ mod tests {
     fn the_shortest_way_lately_is_believed() {
         let mut clock = Clock::default();
         assert_eq!(clock.offset(), None);
-        let time = |ms: i64| format!(r#"{{"serverTime":{ms}}}"#);
+        let time = |ms: i64| format!(r#"{{"serverTime":{ms},"serverTime2":"2026-09-23T03:20:00.0268053+00:00"}}"#);
         clock.take(&time(1_100), 1_000, 1_100);
         assert_eq!(clock.offset(), Some(50));
         clock.take(&time(2_030), 2_000, 2_010);
