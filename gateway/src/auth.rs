@@ -211,13 +211,14 @@ impl Authenticator {
         }
     }
 
-    /// Roles stand in place of the server's limits, the widest of several; the token itself may only lower them. A lower rate lowers the burst
+    /// Roles may lower the server's limits, of several the widest counts, and the token may lower what is left. A lower rate lowers the burst
     /// in proportion.
     fn limits_of(&self, roles: &[&Role], claimed: &ClaimedLimits) -> GrantLimits {
         let server = self.limits;
-        let channels = roles.iter().filter_map(|role| role.limits.channels).max().unwrap_or(server.channels);
+        let channels = roles.iter().filter_map(|role| role.limits.channels).max();
+        let channels = channels.map_or(server.channels, |of_roles| of_roles.min(server.channels));
         let rate = roles.iter().filter_map(|role| role.limits.messages_per_second).max();
-        let rate = rate.unwrap_or(server.messages_per_second);
+        let rate = rate.map_or(server.messages_per_second, |of_roles| of_roles.min(server.messages_per_second));
         let rate = claimed.messages_per_second.map_or(rate, |claimed| claimed.min(rate)).max(1);
         let burst = u64::from(server.burst) * u64::from(rate) / u64::from(server.messages_per_second.max(1));
         GrantLimits {

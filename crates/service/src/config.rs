@@ -243,7 +243,7 @@ pub struct Role {
     pub channels: Vec<String>,
     /// Patterns of channels that it may publish to; each was checked to be a pattern.
     pub publish: Vec<String>,
-    /// Limits in place of those of `[gateway.limits]`.
+    /// Limits below those of `[gateway.limits]`; higher ones change nothing.
     pub limits: RoleLimits,
 }
 

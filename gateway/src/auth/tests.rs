@@ -417,3 +417,35 @@ fn roles_add_patterns_and_a_token_lowers_limits() {
     let raised = grant(json!({ "channels": 300, "messagesPerSecond": 2000 })).limits;
     assert_eq!(raised, allowed.limits, "a token cannot raise what the server allows");
 }
+
+#[test]
+fn limits_from_several_places_only_lower() {
+    let role = |channels, messages_per_second| Role {
+        limits: RoleLimits { channels, messages_per_second },
+        ..Role::default()
+    };
+    let roles = [
+        ("small".to_owned(), role(Some(3), Some(4))),
+        ("middle".to_owned(), role(Some(30), None)),
+        ("large".to_owned(), role(Some(5000), Some(5000))),
+        ("plain".to_owned(), role(None, None)),
+    ];
+    let config = AuthConfig { roles: roles.into(), ..config() };
+    for (roles, claimed, expected) in [
+        (json!([]), json!({}), (200, 20, 100)),
+        (json!(["plain"]), json!({}), (200, 20, 100)),
+        (json!(["small"]), json!({}), (3, 4, 20)),
+        (json!(["small", "plain"]), json!({}), (3, 4, 20)),
+        (json!(["small", "middle"]), json!({}), (30, 4, 20)),
+        (json!(["large"]), json!({}), (200, 20, 100)),
+        (json!(["small", "large"]), json!({}), (200, 20, 100)),
+        (json!(["small"]), json!({ "channels": 2, "messagesPerSecond": 1 }), (2, 1, 5)),
+        (json!(["small"]), json!({ "channels": 100, "messagesPerSecond": 100 }), (3, 4, 20)),
+        (json!(["large"]), json!({ "channels": 4000, "messagesPerSecond": 4000 }), (200, 20, 100)),
+        (json!(["middle"]), json!({ "channels": 0, "messagesPerSecond": 0 }), (0, 1, 5)),
+    ] {
+        let claims = json!({ "sub": "a", "exp": 2_000_000, "roles": roles, "limits": claimed });
+        let GrantLimits { channels, messages_per_second, burst } = check(&config, &sign(&claims)).unwrap().limits;
+        assert_eq!((channels, messages_per_second, burst), expected, "{roles} {claimed}");
+    }
+}

@@ -80,7 +80,7 @@ impl Bench {
         Self { store, gateway, address, drain, stop, served, registry }
     }
 
-    async fn wait_until_ready(&self) {
+    pub(crate) async fn wait_until_ready(&self) {
         wait_until(SOON, "the gateway is ready", async || self.gateway.readiness().is_ok()).await.unwrap();
     }
 

@@ -1,8 +1,9 @@
 //! Tokens that end, are renewed and are narrowed while a client is connected.
 
+use akis_service::config::{AuthConfig, GatewayConfig, Role, RoleLimits, Secret};
 use serde_json::json;
 
-use crate::bench::{Bench, SOON, ask, next, now_ms, subscribe, token};
+use crate::bench::{Bench, SECRET, SOON, ask, next, now_ms, subscribe, token};
 
 #[tokio::test]
 async fn an_expired_token_ends_channels_and_a_fresh_one_is_taken() {
@@ -80,6 +81,33 @@ async fn limits_of_a_token_are_announced_and_kept() {
     ask(&mut client, json!({ "type": "subscribe", "channels": ["a:1", "a:2"] })).await;
     assert_eq!(next(&mut client).await.event(), "subscribed");
     assert_eq!(next(&mut client).await.error_code(), "CHANNEL_LIMIT");
+}
+
+#[tokio::test]
+async fn limits_of_configuration_role_and_token_only_lower() {
+    let mut config = GatewayConfig::default();
+    config.limits.channels = 4;
+    let role = |channels| Role {
+        limits: RoleLimits { channels: Some(channels), messages_per_second: None },
+        ..Role::default()
+    };
+    let roles = [("small".to_owned(), role(3)), ("large".to_owned(), role(400))].into();
+    let auth = AuthConfig { secret: Some(Secret::new(SECRET)), roles, ..AuthConfig::default() };
+    let bench = Bench::not_ready(config, auth).await;
+    bench.wait_until_ready().await;
+    for (roles, claimed, expected) in
+        [(json!([]), 9, 4), (json!(["large"]), 500, 4), (json!(["small"]), 9, 3), (json!(["small"]), 2, 2)]
+    {
+        let lowered = token(json!({ "roles": roles, "limits": { "channels": claimed } }));
+        let mut client = bench.client_with(&lowered).await;
+        assert_eq!(client.received()[0].data()["limits"]["channels"], expected, "{roles} {claimed}");
+        let channels: Vec<String> = (0..=expected).map(|n| format!("a:{n}")).collect();
+        ask(&mut client, json!({ "type": "subscribe", "channels": channels })).await;
+        for _ in 0..expected {
+            assert_eq!(next(&mut client).await.event(), "subscribed", "{roles} {claimed}");
+        }
+        assert_eq!(next(&mut client).await.error_code(), "CHANNEL_LIMIT", "{roles} {claimed}");
+    }
 }
 
 #[tokio::test]
