@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use akis_eventlog::LogEvent;
 use akis_model::{Channel, CloseCode, ErrorCode};
 use bytes::Bytes;
 
@@ -24,6 +25,10 @@ const KEPT_CAPACITY: usize = 4;
 pub(crate) trait Output {
     /// Takes one envelope.
     fn envelope(&mut self, envelope: &Bytes);
+    /// Takes the envelope of an event of the log, of which more is known.
+    fn event(&mut self, event: &LogEvent) {
+        self.envelope(&event.envelope);
+    }
     /// Takes the envelopes of a run.
     fn run(&mut self, run: &Arc<Run>);
 }
@@ -92,7 +97,7 @@ impl Session {
                 Some(Item::Event(event)) => {
                     taken += event.envelope.len();
                     self.delivered += 1;
-                    out.envelope(&event.envelope);
+                    out.event(&event);
                 }
                 Some(item) => {
                     let envelope = render(channel, &item, subscription.interval, now.unix_ms);

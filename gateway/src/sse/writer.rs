@@ -10,7 +10,7 @@ use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::cursor::Cursor;
-use super::text::{COMMENT, RETRY, put};
+use super::text::{COMMENT, Page, RETRY};
 use crate::clock::Now;
 use crate::context::Context;
 use crate::guest::Guest;
@@ -177,12 +177,10 @@ impl Writer {
 
     /// Adds what the session has. Gives whether it had something.
     fn take(&mut self, now: Now) -> bool {
-        let mut envelopes = Vec::new();
-        self.guest.session().take(PIECE_BYTES, &mut envelopes, now);
-        for envelope in &envelopes {
-            put(&mut self.piece, envelope, &mut self.cursor);
-        }
-        !envelopes.is_empty()
+        let before = self.piece.len();
+        let mut page = Page { piece: &mut self.piece, cursor: &mut self.cursor };
+        self.guest.session().take(PIECE_BYTES, &mut page, now);
+        self.piece.len() > before
     }
 
     /// Hands the piece to the body of the response, if that has room.
