@@ -94,21 +94,29 @@ impl Shard {
                 return;
             }
             let now = Now::read();
-            if !self.take_messages(now) {
+            if !self.turn(&events, now) {
                 return;
             }
-            self.run_again(now);
-            self.run_intervals(now);
-            events.iter().for_each(|event| self.on_event(event, now));
-            self.run_timers(now);
-            self.settle_touched(now);
-            self.desk.report();
-            self.relieve(now);
-            self.measure(now);
             if let Some(coalesce) = self.desk.pace.worked(now.instant, Instant::now()) {
                 self.desk.context.surroundings.metrics.set_coalesce(self.desk.number, coalesce);
             }
         }
+    }
+
+    /// Does everything that there is to do at this moment. Gives whether the shard goes on.
+    fn turn(&mut self, events: &Events, now: Now) -> bool {
+        if !self.take_messages(now) {
+            return false;
+        }
+        self.run_again(now);
+        self.run_intervals(now);
+        events.iter().for_each(|event| self.on_event(event, now));
+        self.run_timers(now);
+        self.settle_touched(now);
+        self.desk.report();
+        self.relieve(now);
+        self.measure(now);
+        true
     }
 
     /// How long there is nothing to do; `None` without an end.
@@ -393,3 +401,6 @@ fn carry_out(conn: &mut Conn, desk: &mut Desk) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

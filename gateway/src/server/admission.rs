@@ -137,3 +137,14 @@ impl Admissions {
         self.subjects.acquire(Arc::clone(subject), self.max_per_subject).ok_or(Denial::Subject)
     }
 }
+
+#[cfg(test)]
+impl Seat {
+    /// A place among nobody else's.
+    pub(crate) fn for_tests() -> Self {
+        let admissions = Admissions::new(&Limits::default());
+        let place = admissions.enter(IpAddr::from([127, 0, 0, 1]), Instant::now()).unwrap();
+        let subject = admissions.enter_subject(&Arc::from("alice")).unwrap();
+        Self::new(place, subject, tokio_util::task::TaskTracker::new().token())
+    }
+}
