@@ -1,6 +1,7 @@
 mod lane;
 mod life;
 mod revoked;
+mod terms;
 
 use std::collections::{HashMap, VecDeque};
 

@@ -9,6 +9,7 @@ use akis_eventlog::{
     Select, Store, StoreError, StoredCandle, Unavailable, Write,
 };
 use akis_model::{Channel, Seq};
+use akis_testkit::{Envelope, wait_until};
 use async_trait::async_trait;
 use serde_json::json;
 
@@ -18,11 +19,14 @@ use crate::bench::{Bench, SOON, ask, next, subscribe, token};
 struct Cut {
     store: Arc<MemoryStore>,
     is_away: Arc<AtomicBool>,
+    /// The feed says that its end is half a minute further than what it gives.
+    is_late: Arc<AtomicBool>,
 }
 
 struct CutFeed {
     feed: Box<dyn Feed>,
     is_away: Arc<AtomicBool>,
+    is_late: Arc<AtomicBool>,
 }
 
 fn away() -> StoreError {
@@ -38,7 +42,13 @@ impl Cut {
 #[async_trait]
 impl Feed for CutFeed {
     async fn next(&mut self, wait: Duration) -> Result<FeedBatch, StoreError> {
-        let batch = self.feed.next(wait.min(Duration::from_millis(50))).await;
+        let mut batch = self.feed.next(wait.min(Duration::from_millis(50))).await;
+        if self.is_late.load(Ordering::SeqCst)
+            && let Ok(FeedBatch { entries, check: Some((_, end)) }) = &mut batch
+            && !entries.is_empty()
+        {
+            end.id.ms += 30_000;
+        }
         if self.is_away.load(Ordering::SeqCst) { Err(away()) } else { batch }
     }
 }
@@ -131,7 +141,7 @@ impl Store for Cut {
     ) -> Result<Box<dyn Feed>, StoreError> {
         self.check()?;
         let feed = self.store.open_feed(p, replica, generation, start).await?;
-        Ok(Box::new(CutFeed { feed, is_away: Arc::clone(&self.is_away) }))
+        Ok(Box::new(CutFeed { feed, is_away: Arc::clone(&self.is_away), is_late: Arc::clone(&self.is_late) }))
     }
 
     async fn announce_replica(&self, replica: &str, ttl: Duration, grace: Duration) -> Result<(), StoreError> {
@@ -151,7 +161,7 @@ impl Store for Cut {
 async fn clients_are_told_that_the_log_is_away_and_stay() {
     let is_away = Arc::new(AtomicBool::new(false));
     let store = MemoryStore::new(4);
-    let cut = Cut { store: Arc::clone(&store), is_away: Arc::clone(&is_away) };
+    let cut = Cut { store: Arc::clone(&store), is_away: Arc::clone(&is_away), is_late: Arc::default() };
     let bench = Bench::on(store, Arc::new(cut), |_| {}).await;
     let last = bench.append("a:b", 1).await;
     let mut client = bench.client().await;
@@ -187,4 +197,33 @@ async fn clients_are_told_that_the_log_is_away_and_stay() {
     assert_eq!(told.0["ok"], true);
     assert_eq!(bench.append("a:b", 2).await, last + 1);
     assert_eq!(client.next_event("test_event", SOON).await.unwrap().seq(), last + 1, "the subscription went on");
+}
+
+#[tokio::test]
+async fn a_replica_far_behind_the_log_is_not_ready_until_it_has_caught_up() {
+    let is_late = Arc::new(AtomicBool::new(true));
+    let store = MemoryStore::new(1);
+    let cut = Cut { store: Arc::clone(&store), is_away: Arc::default(), is_late: Arc::clone(&is_late) };
+    let bench = Bench::on(store, Arc::new(cut), |config| config.heartbeat = Duration::from_millis(100)).await;
+    let mut client = bench.client().await;
+    let falls_behind = async || {
+        bench.append("a:b", 1).await;
+        bench.gateway.readiness().is_err_and(|why| why.contains("behind the log"))
+    };
+    wait_until(SOON, "it is not ready", falls_behind).await.unwrap();
+    let busy = async {
+        loop {
+            bench.append("a:b", 1).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let is_late_beat =
+        |told: &Envelope| told.event() == "heartbeat" && told.data()["tailAgeMs"].as_u64() > Some(10_000);
+    tokio::select! {
+        () = busy => {}
+        beat = client.find(SOON, is_late_beat) => drop(beat.unwrap()),
+    }
+    is_late.store(false, Ordering::SeqCst);
+    bench.wait_until_ready().await;
+    assert!(client.received().iter().all(|told| told.event() != "upstream"), "the log itself was never away");
 }

@@ -133,8 +133,17 @@ impl Bench {
 
     /// Appends events in one batch; gives the position of the last one.
     pub(crate) async fn append_all(&self, name: &str, data: &[Value]) -> u64 {
+        self.append_named(name, "test_event", data).await
+    }
+
+    /// Appends an event that is called something else.
+    pub(crate) async fn append_event(&self, name: &str, event: &str, data: &Value) -> u64 {
+        self.append_named(name, event, std::slice::from_ref(data)).await
+    }
+
+    async fn append_named(&self, name: &str, event: &str, data: &[Value]) -> u64 {
         let channel = Channel::parse(name).unwrap();
-        let body = |data| Body::render(now_ms(), "test_event", &channel, Outcome::Ok, data).unwrap().text().clone();
+        let body = |data| Body::render(now_ms(), event, &channel, Outcome::Ok, data).unwrap().text().clone();
         let events: Vec<_> =
             data.iter().map(|data| Append { channel: channel.clone(), id: None, body: body(data) }).collect();
         let partition = Partition::of(&channel, self.store.partitions());

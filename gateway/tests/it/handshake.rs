@@ -155,6 +155,9 @@ async fn tokens_come_by_header_subprotocol_or_query() {
     let limits = json!({ "channels": 200, "messagesPerSecond": 20, "burst": 100, "messageBytes": 65536, "queuePerChannel": 128 });
     assert_eq!(welcome.data()["limits"], limits);
 
+    let by_header = format!("{GOOD}Authorization: Bearer {}\r\n", token(json!({})));
+    let answer = raw(&bench, &upgrade(&by_header)).await;
+    assert!(answer.starts_with("HTTP/1.1 101") && !answer.contains("sec-websocket-protocol"), "not offered: {answer}");
     let offered = format!("{GOOD}Sec-WebSocket-Protocol: akis.v1, bearer.{}\r\n", token(json!({})));
     let answer = raw(&bench, &upgrade(&offered)).await;
     assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
@@ -176,6 +179,12 @@ async fn connections_are_limited_and_places_given_back() {
     let _bob = bench.client_with(&token(json!({ "sub": "bob" }))).await;
     let carol = LiveClient::connect(&bench.url(), Some(&token(json!({ "sub": "carol" })))).await;
     assert!(carol.err().is_some_and(refused(503)), "three in all");
+    for (sub, status, code) in [("alice", "503", "RATE_LIMITED"), ("dave", "503", "RATE_LIMITED")] {
+        let offer = format!("{GOOD}Authorization: Bearer {}\r\n", token(json!({ "sub": sub })));
+        let answer = raw(&bench, &upgrade(&offer)).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(code), "{answer}");
+        assert!(answer.contains("retry-after: ") && answer.contains("application/problem+json"), "{answer}");
+    }
     alice.close().await.unwrap();
     wait_until(SOON, "a place is free", async || {
         LiveClient::connect(&bench.url(), Some(&token(json!({ "sub": "carol" })))).await.is_ok()

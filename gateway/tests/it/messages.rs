@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use akis_testkit::LiveClient;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::bench::{Bench, SOON, ask, next, subscribe, token};
-use crate::raw::{good_upgrade, say};
+use crate::raw::{frame, good_upgrade, say};
 
 #[tokio::test]
 async fn bad_messages_are_answered_counted_and_closed_and_nobody_else_notices() {
@@ -149,15 +148,25 @@ async fn broken_framing_has_its_code() {
 }
 
 #[tokio::test]
-async fn frames_are_packed_for_those_who_take_batches() {
-    let bench = Bench::start().await;
-    let url = format!("{}?batch=1", bench.url());
-    let mut client = LiveClient::connect(&url, Some(&token(json!({})))).await.unwrap();
+async fn frames_are_packed_for_those_who_take_batches_and_nobody_else() {
+    let bench = Bench::with(|config| config.limits.bad_requests = 1).await;
     let channels: Vec<String> = (0..50).map(|n| format!("a:{n}")).collect();
-    ask(&mut client, json!({ "type": "subscribe", "channels": channels })).await;
-    for name in &channels {
-        let told = client.next_event("subscribed", SOON).await.unwrap();
-        assert_eq!(told.channel(), name);
+    let leave = json!({ "type": "unsubscribe", "channels": channels }).to_string();
+    // What has been answered when a connection is closed is still said.
+    let said = [frame(0x81, leave.as_bytes()), frame(0x81, b"nonsense")].concat();
+    for (query, is_packed) in [("?batch=1", true), ("", false), ("?batch=0", false)] {
+        let hello = good_upgrade("").replacen("GET /live", &format!("GET /live{query}"), 1);
+        let answered = say(bench.address, &[hello.as_bytes(), &said].concat()).await;
+        assert_eq!(answered.code, Some(4400), "{query}");
+        let texts: Vec<Value> = answered.texts.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
+        assert_eq!(texts.iter().any(Value::is_array), is_packed, "{query}");
+        let flat = texts.into_iter().flat_map(|text| match text {
+            Value::Array(all) => all,
+            one => vec![one],
+        });
+        let told: Vec<Value> = flat.filter(|envelope| envelope["event"] == "unsubscribed").collect();
+        let names: Vec<_> = told.iter().map(|envelope| envelope["channel"].as_str().unwrap()).collect();
+        assert_eq!(names, channels, "in order");
     }
 }
 

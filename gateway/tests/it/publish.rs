@@ -191,3 +191,62 @@ async fn cloud_events_come_in_three_forms() {
     let binary = next(&mut client).await;
     assert_eq!((binary.event(), binary.data()["n"].as_f64()), ("job_progress", Some(1.5)));
 }
+
+#[tokio::test]
+async fn the_gateways_own_words_and_the_venues_channels_are_nobody_elses() {
+    let bench = Bench::start().await;
+    let all = token(json!({ "publish": ["*", "binance:*", "binancef:*", "btcturk:*", "bist:*", "system"] }));
+    for event in [
+        "welcome",
+        "subscribed",
+        "unsubscribed",
+        "subscribe_error",
+        "term",
+        "gap",
+        "backpressure_drop",
+        "staleness",
+        "heartbeat",
+        "pong",
+        "token_expiring",
+        "authenticated",
+        "draining",
+        "upstream",
+        "error",
+    ] {
+        let (status, problem) = post(&bench, &all, &json!({ "channel": "job:1", "event": event, "data": {} })).await;
+        assert_eq!((status.as_u16(), &problem["errorCode"]), (400, &json!("BAD_REQUEST")), "{event}");
+    }
+    for channel in ["binance:X:book", "binancef:X:book", "btcturk:X:book", "bist:X:book"] {
+        let (status, problem) = post(&bench, &all, &item(channel)).await;
+        assert_eq!((status.as_u16(), &problem["errorCode"]), (403, &json!("CHANNEL_FORBIDDEN")), "{channel}");
+    }
+    let nothing = reqwest::get(bench.http("/v1/history/job:1?token=x")).await.unwrap();
+    assert_eq!(nothing.headers()["content-type"], "application/problem+json");
+}
+
+#[tokio::test]
+async fn an_id_counts_for_its_channel_alone_and_has_a_length() {
+    let bench = Bench::start().await;
+    let all = token(json!({}));
+    let with_id = |channel: &str, id: &str| json!({ "channel": channel, "event": "x", "data": {}, "id": id });
+    let (_, first) = post(&bench, &all, &with_id("job:1", "once")).await;
+    let (_, elsewhere) = post(&bench, &all, &with_id("job:2", "once")).await;
+    let (_, again) =
+        post(&bench, &all, &json!([with_id("job:1", "once"), with_id("job:1", "twice"), with_id("job:1", "twice")]))
+            .await;
+    assert_ne!((&first["channel"], &first["seq"]), (&elsewhere["channel"], &elsewhere["seq"]));
+    let seqs: Vec<_> =
+        again["results"].as_array().unwrap().iter().map(|result| result["seq"].as_u64().unwrap()).collect();
+    let seq = first["seq"].as_u64().unwrap();
+    assert_eq!(seqs, [seq, seq + 1, seq + 1]);
+    assert_eq!(post(&bench, &all, &with_id("job:1", &"x".repeat(128))).await.0, 200);
+    for id in ["".to_owned(), "x".repeat(129)] {
+        assert_eq!(post(&bench, &all, &with_id("job:1", &id)).await.0, 400, "{} bytes", id.len());
+    }
+    let cloud = |source: usize, id: usize| json!({ "specversion": "1.0", "id": "i".repeat(id), "source": "s".repeat(source), "type": "x", "subject": "job:1", "data": {} });
+    for (source, id, status) in [(256, 128, 200), (257, 1, 400), (1, 129, 400)] {
+        let (answered, problem) =
+            post_text(&bench, &all, "application/cloudevents+json", cloud(source, id).to_string()).await;
+        assert_eq!(answered.as_u16(), status, "{source} {id}: {problem}");
+    }
+}

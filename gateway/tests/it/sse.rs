@@ -1,7 +1,9 @@
 //! `GET /live/sse`.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use akis_eventlog::Store;
 use akis_testkit::Envelope;
 use reqwest::Response;
 use serde_json::{Value, json};
@@ -247,4 +249,35 @@ async fn a_comment_comes_every_fifteen_seconds() {
     let piece = timeout(SOON, stream.response.chunk()).await.unwrap().unwrap().unwrap();
     assert!(piece.starts_with(b":"), "{piece:?}");
     assert!(asked.elapsed() > Duration::from_secs(13), "{:?}", asked.elapsed());
+}
+
+#[tokio::test]
+async fn a_cursor_is_good_on_every_replica() {
+    let here = Bench::start().await;
+    let there = Bench::on(Arc::clone(&here.store), Arc::clone(&here.store) as Arc<dyn Store>, |_| {}).await;
+    let all = token(json!({}));
+    here.append("a:b", 1).await;
+    let mut stream = Stream::open(&here, &all, "channels=a:b", None).await;
+    stream.events(1).await;
+    let id = stream.last_id.clone().unwrap();
+    drop(stream);
+    let missed = here.append("a:b", 2).await;
+    let mut stream = Stream::open(&there, &all, "channels=a:b", Some(&id)).await;
+    assert_eq!(stream.next_event("subscribed").await.data()["recovered"], true);
+    assert_eq!(stream.events(1).await, vec![missed]);
+}
+
+#[tokio::test]
+async fn a_revoked_token_ends_its_streams() {
+    let bench = Bench::start().await;
+    let mut stream = Stream::open(&bench, &token(json!({ "jti": "t1" })), "channels=a:b", None).await;
+    stream.next_event("subscribed").await;
+    let data = json!({ "jti": "t1", "until": now_ms() + 60_000 });
+    bench.append_event("akis:control:revoke", "revoke", &data).await;
+    let ended = stream.next_event("unsubscribed").await;
+    assert_eq!((ended.channel(), ended.error_code()), ("a:b", "TOKEN_INVALID"));
+    bench.append("a:b", 1).await;
+    while let Some(envelope) = stream.next().await {
+        assert_eq!(envelope.channel(), "system", "nothing of the channel comes any more");
+    }
 }

@@ -192,3 +192,93 @@ async fn those_who_share_an_interval_are_given_the_same_events() {
     assert!(events * clients.len() <= deliveries * shards, "{events} events for {deliveries} deliveries");
     assert_eq!(given.get(&last), Some(&clients.len()), "the last one reaches everybody");
 }
+
+#[tokio::test]
+async fn every_position_that_was_told_can_be_resumed_from() {
+    let bench = Bench::start().await;
+    let mut client = bench.client().await;
+    subscribe(&mut client, json!("a:b")).await;
+    let first = bench.append("a:b", 1).await;
+    let term = next(&mut client).await;
+    assert_eq!(term.event(), "term");
+    let last = bench.append("a:b", 2).await;
+    let told = subscribe(&mut bench.client().await, json!("a:b")).await;
+    let oldest = told.data()["oldest"].as_u64().unwrap();
+    for (after, why) in [
+        (oldest - 1, "below the oldest that is kept"),
+        (term.seq(), "of a term"),
+        (told.seq(), "of subscribed"),
+        (first, "of an event"),
+        (last, "of the last event"),
+    ] {
+        let mut client = bench.client().await;
+        let resumed = subscribe(&mut client, json!({ "channel": "a:b", "after": after })).await;
+        assert_eq!((resumed.seq(), &resumed.data()["recovered"]), (after, &json!(true)), "{why}");
+        assert_eq!(resumed.data()["replayed"], last - after, "{why}");
+        for seq in after + 1..=last {
+            assert_eq!(event(&mut client).await.seq(), seq, "{why}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_time_is_resumed_from_with_the_event_of_that_very_moment() {
+    let bench = Bench::start().await;
+    let publish =
+        json!([1000, 2000, 3000].map(|ts| json!({ "channel": "a:b", "event": "test_event", "data": {}, "ts": ts })));
+    let request = reqwest::Client::new().post(bench.http("/v1/publish")).bearer_auth(token(json!({})));
+    let request = request.header("content-type", "application/json").body(publish.to_string());
+    assert_eq!(request.send().await.unwrap().status(), 200);
+    for (since, expected) in [(0, &[1000, 2000, 3000][..]), (2000, &[2000, 3000]), (2001, &[3000]), (3001, &[])] {
+        let mut client = bench.client().await;
+        let told = subscribe(&mut client, json!({ "channel": "a:b", "since": since })).await;
+        assert_eq!(told.data()["replayed"], expected.len(), "{since}");
+        for ts in expected {
+            assert_eq!(event(&mut client).await.0["ts"], *ts, "{since}");
+        }
+    }
+}
+
+/// Section 1 of the protocol, for everything that a client of a busy life is told.
+#[tokio::test]
+async fn every_message_has_the_shape_of_an_envelope() {
+    let bench = Bench::with(|config| {
+        config.drain = Duration::from_secs(1);
+        config.heartbeat = Duration::from_millis(100);
+        config.limits.messages_per_second = 1;
+        config.limits.burst = 5;
+    })
+    .await;
+    let short = token(json!({ "channels": ["a:*"], "exp": now_ms() / 1000 + 30 }));
+    let mut client = bench.client_with(&short).await;
+    subscribe(&mut client, json!("a:b")).await;
+    bench.append("a:b", 1).await;
+    event(&mut client).await;
+    ask(&mut client, json!({ "type": "subscribe", "channels": ["x:y", "no\"pe\n", "a:c"] })).await;
+    ask(&mut client, json!({ "type": "unsubscribe", "channels": ["a:c"] })).await;
+    ask(&mut client, json!({ "type": "auth", "token": token(json!({ "channels": ["b:*"] })) })).await;
+    for id in 0..3 {
+        ask(&mut client, json!({ "type": "ping", "id": id })).await;
+    }
+    client.next_event("heartbeat", SOON).await.unwrap();
+    bench.drain.cancel();
+    assert_eq!(client.closed(SOON).await.unwrap(), 1001);
+    let mut seen = std::collections::BTreeSet::new();
+    for Envelope(told) in client.received() {
+        let (event, ok) = (told["event"].as_str().unwrap(), told["ok"].as_bool().unwrap());
+        seen.insert(event.to_owned());
+        assert_eq!(told["v"], 1, "{told}");
+        assert!(told["channel"].is_string() && told["data"].is_object(), "{told}");
+        assert!(told["ts"].as_i64().unwrap() > 1_700_000_000_000, "{told}");
+        assert_eq!(told.get("errorCode").is_some_and(|code| code.is_string()), !ok, "{told}");
+        assert_eq!(told.as_object().unwrap().len(), if ok { 7 } else { 8 }, "{told}");
+        let has_position = told["channel"] != "system" && !matches!(event, "unsubscribed" | "subscribe_error");
+        let seq = told["seq"].as_u64().unwrap();
+        assert!(seq < 1 << 53 && (has_position || seq == 0), "{told}");
+    }
+    let own =
+        ["welcome", "subscribed", "unsubscribed", "subscribe_error", "term", "heartbeat", "pong", "token_expiring"];
+    for event in own.into_iter().chain(["authenticated", "draining", "error"]) {
+        assert!(seen.contains(event), "{event} is missing in {seen:?}");
+    }
+}
