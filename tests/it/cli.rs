@@ -158,9 +158,11 @@ fn a_port_in_use_is_one_line_with_the_port_and_the_flag() {
     for (args, flag) in [
         (vec!["dev", "--venues", "sim", "--admin", "127.0.0.1:0", "--listen", &address], "--listen"),
         (vec!["dev", "--venues", "sim", "--listen", "127.0.0.1:0", "--admin", &address], "--admin"),
+        (vec!["gateway", "--admin", "127.0.0.1:0", "--listen", &address], "--listen"),
+        (vec!["gateway", "--listen", "127.0.0.1:0", "--admin", &address], "--admin"),
         (vec!["sim", "binance", "--listen", &address], "--listen"),
     ] {
-        let (code, stdout, stderr) = run(akis(dir.path()).args(&args));
+        let (code, stdout, stderr) = run(akis(dir.path()).args(&args).env("AKIS_AUTH__SECRET", SECRET));
         assert_eq!((code, stdout.as_str()), (1, ""), "{args:?}: {stderr}");
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
         assert!(stderr.contains(&format!("port {port} is in use")) && stderr.contains(flag), "{stderr}");

@@ -1,10 +1,12 @@
 //! A gateway that is asked to end while clients listen to it.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use akis_testkit::{ConnectError, Envelope, check_channel, wait_until};
+use akis_testkit::{ConnectError, Envelope, Process, check_channel, wait_until};
 use serde_json::{Value, json};
 
+use crate::cli::{akis, run};
 use crate::follower::{Follower, finish_all, wait_for_all};
 use crate::system::{Door, Options, SOON, System, token};
 
@@ -96,4 +98,52 @@ async fn clients_of_a_gateway_that_ends_miss_nothing_elsewhere() {
             assert_eq!((&report.violations, &report.missing, report.restarts), (&vec![], &vec![], 0), "{channel}");
         }
     }
+}
+
+/// Longer than any of these tests takes: what ends earlier was not waited for.
+const LONG_DRAIN: &str = "[gateway]\ndrain = \"120s\"\n";
+
+#[tokio::test]
+async fn a_second_signal_ends_a_gateway_that_drains_at_once() {
+    let config = LONG_DRAIN.to_owned();
+    let kinds = &["candles"];
+    let mut system = System::start(Options { gateways: 3, normalizers: 0, kinds, config, ..Options::default() }).await;
+    let token = token("a", &["job:*"], &[]);
+    for (number, gateway) in system.gateways.iter_mut().enumerate() {
+        let mut client = gateway.door.connect(&token).await.unwrap();
+        let process = &mut gateway.role.process;
+        let signal = |process: &Process, is_first: bool| match (number, is_first) {
+            (0, _) | (2, true) => process.terminate().unwrap(),
+            _ => process.interrupt().unwrap(),
+        };
+        signal(process, true);
+        let told = client.next_event("draining", SOON).await.unwrap();
+        assert_eq!(told.data()["deadlineMs"], 120_000);
+        assert_eq!(client.close_code(), None, "it has time");
+        let asked_at = Instant::now();
+        signal(process, false);
+        let status = process.wait(SOON).await.unwrap();
+        assert_eq!(status.code(), Some(1), "it did not do what it was asked to: {}", process.lines().join("\n"));
+        assert!(asked_at.elapsed() < MARGIN, "took {:?}", asked_at.elapsed());
+        assert_eq!(client.closed(SOON).await.unwrap(), 1006, "nothing more is said");
+    }
+}
+
+#[tokio::test]
+async fn the_drain_command_waits_for_the_last_client() {
+    let config = format!("[gateway]\ndrain = \"{}s\"\n", DRAIN.as_secs());
+    let kinds = &["candles"];
+    let mut system = System::start(Options { normalizers: 0, kinds, config, ..Options::default() }).await;
+    let gateway = &mut system.gateways[0];
+    let mut client = gateway.door.connect(&token("a", &["job:*"], &[])).await.unwrap();
+    let admin = gateway.role.admin.to_string();
+    let asked_at = Instant::now();
+    let draining = tokio::task::spawn_blocking(move || run(akis(Path::new("/")).args(["drain", "--admin", &admin])));
+    client.next_event("draining", SOON).await.unwrap();
+    assert!(!draining.is_finished() && !gateway.role.is_ready().await);
+    assert_eq!(client.closed(SOON).await.unwrap(), 1001);
+    let (code, stdout, stderr) = draining.await.unwrap();
+    assert_eq!((code, stdout.as_str()), (0, ""), "{stderr}");
+    assert!(asked_at.elapsed() >= DRAIN, "the client was given its time");
+    assert_eq!(gateway.role.process.wait(SOON).await.unwrap().code(), Some(0));
 }

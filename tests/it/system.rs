@@ -78,8 +78,15 @@ impl Role {
 
     /// What `/readyz` says now.
     pub(crate) async fn is_ready(&self) -> bool {
-        let answer = self.http.get(format!("http://{}/readyz", self.admin)).timeout(SOON).send().await;
-        answer.is_ok_and(|answer| answer.status().is_success())
+        self.ask("/readyz").await.0 == 200
+    }
+
+    /// What the admin port answers: status and text; 0 when it does not.
+    pub(crate) async fn ask(&self, path: &str) -> (u16, String) {
+        match self.http.get(format!("http://{}{path}", self.admin)).timeout(SOON).send().await {
+            Ok(answer) => (answer.status().as_u16(), answer.text().await.unwrap_or_default()),
+            Err(_) => (0, String::new()),
+        }
     }
 
     /// What `/metrics` says of a metric, all labels together.

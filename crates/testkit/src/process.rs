@@ -82,6 +82,15 @@ impl Process {
         signal(self.child.id(), "TERM")
     }
 
+    /// Asks it to end as a terminal does, with SIGINT.
+    ///
+    /// # Errors
+    ///
+    /// When the signal cannot be sent.
+    pub fn interrupt(&self) -> Result<()> {
+        signal(self.child.id(), "INT")
+    }
+
     /// Ends it at once, with SIGKILL, and waits for that.
     pub fn kill(&mut self) {
         end(&mut self.child);
