@@ -16,11 +16,12 @@ pub enum Request {
         /// The symbol.
         symbol: String,
     },
-    /// Trades of a symbol from one of the venue's ids on, as many as it gives at once. The answer is as above.
+    /// Trades of a symbol from one of the venue's ids on, as many as it gives at once; the last ones where the venue cannot be
+    /// asked by id. The answer is as above.
     Trades {
         /// The symbol.
         symbol: String,
-        /// The first id.
+        /// The first id; 0 where it does not matter.
         from_id: u64,
     },
     /// The latest candles of a symbol. The answer is as above.

@@ -3,7 +3,7 @@
 //! | frame | event |
 //! |---|---|
 //! | `402`, items of `401` | `price_tick`, unless it repeats what was said |
-//! | `422`, and what a `421` has that was missed | `trade` |
+//! | `422`, and what a `421` or `GET /api/v2/trades` has that was missed | `trade` |
 //! | `431` and `432` of `obdiff` | `orderbook` |
 //! | `428` of a minute, with `GET /v1/klines/history` | `candle_update`: the minute, and what is rolled up from it |
 
@@ -99,6 +99,10 @@ impl Mapper for BtcTurk {
                 let (interval, count) = (candles::MINUTE, candles::BACKFILL);
                 out.requests.push(Request::Candles { symbol: symbol.clone(), interval, count });
             }
+            if wish.trades {
+                // The venue gives the last ones, whatever their ids are.
+                out.requests.push(Request::Trades { symbol: symbol.clone(), from_id: 0 });
+            }
         }
     }
 
@@ -124,7 +128,7 @@ impl BtcTurk {
             421 => {
                 let list: wire::TradeList<'_> = parse(data)?;
                 let pair = list.symbol.as_ref().or(list.event.as_ref()).ok_or(Reason::BadShape)?;
-                self.instrument(pair)?.on_trades(&list, at, out);
+                self.instrument(pair)?.on_trades(&list.items, Some(at.connection), at.received_at, out);
                 Ok(())
             }
             422 => {
@@ -196,6 +200,12 @@ impl BtcTurk {
                 }
                 let pair = parameter(target, "symbol").ok_or(Reason::UnknownSymbol)?;
                 self.instrument(pair)?.on_klines(&rows, received_at, out)
+            }
+            "/api/v2/trades" => {
+                let list: wire::TradeRows<'_> = parse(body)?;
+                let pair = parameter(target, "pairSymbol").ok_or(Reason::UnknownSymbol)?;
+                self.instrument(pair)?.on_trades(&list.data, None, received_at, out);
+                Ok(())
             }
             "/api/v2/server/exchangeinfo" => {
                 let info: wire::ExchangeInfo<'_> = parse(body)?;

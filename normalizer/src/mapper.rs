@@ -4,7 +4,7 @@ use akis_connectors::recording::Header;
 use akis_connectors::{Own, RawFrame, Request};
 use akis_model::{Candle, Channel, Kind};
 
-use crate::update::Update;
+use crate::update::{BELIEVED_AHEAD_MS, Update};
 use crate::{binance, bist, btcturk};
 
 /// Turns the frames of one venue into updates.
@@ -32,7 +32,7 @@ pub trait Mapper: Send {
 
     /// How far a venue time may lie ahead of the moment of receiving and still be believed, in milliseconds.
     fn believed_ahead_ms(&self) -> i64 {
-        60_000
+        BELIEVED_AHEAD_MS
     }
 
     /// What is published from now on is ours: asks for the candles of the past that charts begin with. A mapper whose

@@ -9,6 +9,14 @@ use akis_model::{
 /// A venue time further back than this is not believed: 1970 is the usual one.
 const PAST_MS: i64 = 10 * 365 * 24 * 3_600_000;
 
+/// How far a venue's time may lie ahead of the moment of receiving, unless its clock is known to be another one.
+pub(crate) const BELIEVED_AHEAD_MS: i64 = 60_000;
+
+/// Whether a venue's time can be true: it lies neither further ahead than `believed_ahead_ms` nor years back.
+pub(crate) fn is_believable(time: i64, received_at: i64, believed_ahead_ms: i64) -> bool {
+    time.saturating_sub(received_at) <= believed_ahead_ms && received_at.saturating_sub(time) <= PAST_MS
+}
+
 /// One event of a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Update {
@@ -78,13 +86,12 @@ impl Update {
         Self { channel, ts: now_ms, missing_before: 0, payload: Payload::Stale(status) }
     }
 
-    /// Puts the moment of receiving in the place of a venue time that cannot be true, because it lies further ahead than
-    /// `believed_ahead_ms` or years back; whether it did.
+    /// Puts the moment of receiving in the place of a venue time that cannot be true; whether it did.
     pub(crate) fn distrust_time(&mut self, believed_ahead_ms: i64) -> bool {
         let ts = self.ts;
         let provenance = self.payload.provenance_mut();
-        let (ahead, behind) = (ts.saturating_sub(provenance.received_at), provenance.received_at.saturating_sub(ts));
-        if provenance.ts_source == TimeSource::Received || (ahead <= believed_ahead_ms && behind <= PAST_MS) {
+        let is_ours = provenance.ts_source == TimeSource::Received;
+        if is_ours || is_believable(ts, provenance.received_at, believed_ahead_ms) {
             return false;
         }
         provenance.ts_source = TimeSource::Received;

@@ -24,6 +24,10 @@ use crate::symbols::{Listed, Lookup, REFRESH_EVERY};
 /// Time between two requests: 500 in 10 minutes.
 const PACE: Duration = Duration::from_millis(1_200);
 
+/// Time between two looks at the trades of a pair, which are taken while nothing else waits: 24 in a minute, of some 100 that
+/// the venue answers to an address with perhaps several normalizers.
+const LATER_PACE: Duration = Duration::from_millis(2_500);
+
 /// How long to wait when the venue says 429 and not how long.
 const HOLD: Duration = Duration::from_secs(60);
 
@@ -32,6 +36,9 @@ const MOST_HOLD: Duration = Duration::from_secs(1_800);
 
 /// What time it is at the venue.
 const TIME: &str = "/api/v2/server/time";
+
+/// The last trades of a pair.
+const TRADES: &str = "/api/v2/trades";
 
 /// A request that can be made again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +70,12 @@ impl Call {
         Self { subject: symbol.to_owned(), target, host: Host::Graph }
     }
 
+    /// The last 50 trades of a pair.
+    pub(super) fn trades(symbol: &str) -> Self {
+        let target = format!("{TRADES}?pairSymbol={symbol}&last=50");
+        Self { subject: target.clone(), target, host: Host::Api }
+    }
+
     /// What the venue tells without being asked about a pair.
     fn api(target: &str) -> Self {
         Self { subject: target.to_owned(), target: target.to_owned(), host: Host::Api }
@@ -76,6 +89,9 @@ pub(super) struct Calls {
     graph: String,
     /// At most one for each subject.
     queue: VecDeque<Call>,
+    /// What is only asked for while nothing else waits: trades, to compare them with what came. At most one for each pair.
+    later: VecDeque<Call>,
+    later_at: Instant,
     next_at: Instant,
     /// What is asked for again and again: what pairs there are.
     infos: Vec<Call>,
@@ -105,6 +121,8 @@ impl Calls {
             api: config.rest_url.clone(),
             graph: config.graph_url.clone(),
             queue: VecDeque::new(),
+            later: VecDeque::new(),
+            later_at: now,
             next_at: now,
             infos: if looks_up { vec![pairs, days] } else { vec![pairs] },
             refresh_at: now,
@@ -123,7 +141,8 @@ impl Calls {
             }
             self.enqueue_due();
             if self.queue.is_empty() {
-                let due = sleep_until(self.refresh_at.min(self.measure_at));
+                let later_at = if self.later.is_empty() { self.refresh_at } else { self.later_at };
+                let due = sleep_until(self.refresh_at.min(self.measure_at).min(later_at));
                 let next = async {
                     tokio::select! { call = asked.recv() => Some(call), () = due => None }
                 };
@@ -149,12 +168,20 @@ impl Calls {
             self.refresh_at = now + REFRESH_EVERY;
             self.infos.clone().into_iter().for_each(|call| self.enqueue(call));
         }
+        if self.queue.is_empty()
+            && self.later_at <= now
+            && let Some(call) = self.later.pop_front()
+        {
+            self.later_at = now + LATER_PACE;
+            self.queue.push_back(call);
+        }
     }
 
     fn enqueue(&mut self, call: Call) {
-        match self.queue.iter_mut().find(|waiting| waiting.subject == call.subject) {
+        let queue = if call.target.starts_with(TRADES) { &mut self.later } else { &mut self.queue };
+        match queue.iter_mut().find(|waiting| waiting.subject == call.subject) {
             Some(waiting) => *waiting = call,
-            None => self.queue.push_back(call),
+            None => queue.push_back(call),
         }
     }
 
@@ -257,6 +284,25 @@ mod tests {
                 "/v1/klines/history?symbol=ETHTRY&resolution=1&from=2000&to=8000",
             ]
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn trades_are_compared_slowly_and_while_nothing_else_waits() {
+        let mut calls = calls(&["BTCTRY"]);
+        for symbol in ["BTCTRY", "ETHTRY", "BTCTRY"] {
+            calls.enqueue(Call::trades(symbol));
+        }
+        calls.enqueue_due();
+        assert_eq!(targets(&calls), [TIME, listing::ROUTES[0]]);
+        for symbol in ["BTCTRY", "ETHTRY"] {
+            calls.queue.clear();
+            calls.enqueue_due();
+            assert_eq!(targets(&calls), [format!("/api/v2/trades?pairSymbol={symbol}&last=50")]);
+            calls.queue.clear();
+            calls.enqueue_due();
+            assert!(targets(&calls).is_empty(), "not before its time");
+            tokio::time::advance(LATER_PACE).await;
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -96,8 +96,8 @@ async fn sort(
                 // As above.
                 let _ = ask.try_send(rest::Call::candles(&symbol, interval, count));
             }
-            // The venue has none by id; those that were missed come with the list after each join.
-            Request::Trades { .. } => {}
+            // As above.
+            Request::Trades { symbol, .. } => _ = ask.try_send(rest::Call::trades(&symbol)),
         }
     }
 }

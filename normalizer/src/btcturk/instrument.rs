@@ -9,7 +9,7 @@ use super::{SOURCE, wire};
 use crate::candles::{self, Bar, Interval, Shown};
 use crate::mapper::{History, Output, Reason};
 use crate::trading::Trading;
-use crate::update::{Payload, Update};
+use crate::update::{BELIEVED_AHEAD_MS, Payload, Update, is_believable};
 use crate::wire::Number;
 
 /// A book that is rebuilt within this time is not worth a message.
@@ -29,6 +29,8 @@ pub(super) struct Wish {
     pub(super) book: bool,
     /// Its minutes.
     pub(super) candles: bool,
+    /// Its last trades, to compare them with what came.
+    pub(super) trades: bool,
 }
 
 /// One pair.
@@ -136,19 +138,27 @@ impl Instrument {
 
     /// Takes a `422`.
     pub(super) fn on_trade(&mut self, trade: &wire::Trade<'_>, at: Origin, out: &mut Output) -> Result<(), Reason> {
-        let trade = read_trade(trade)?;
+        let trade = read_trade(trade, at.received_at)?;
         self.flows(out);
         let missing = self.tape.single(trade.key, at.connection)?;
-        self.candles.on_venue_time(trade.key.time, at.received_at);
-        self.tell_trade(&trade, missing, at, out)
+        if trade.key.time == trade.time {
+            self.candles.on_venue_time(trade.time, at.received_at);
+        }
+        self.tell_trade(&trade, missing, at.received_at, out)
     }
 
-    /// Takes a `421`. A bad item costs no other.
-    pub(super) fn on_trades(&mut self, list: &wire::TradeList<'_>, at: Origin, out: &mut Output) {
+    /// Takes a list of trades, that of a `421` or, without a connection, that of REST. A bad item costs no other.
+    pub(super) fn on_trades(
+        &mut self,
+        items: &[wire::Trade<'_>],
+        connection: Option<u32>,
+        received_at: i64,
+        out: &mut Output,
+    ) {
         self.flows(out);
         let mut trades = Vec::new();
-        for item in &list.items {
-            match read_trade(item) {
+        for item in items {
+            match read_trade(item, received_at) {
                 Ok(trade) => trades.push(trade),
                 Err(reason) => out.skipped.push(reason),
             }
@@ -156,20 +166,26 @@ impl Instrument {
         trades.sort_unstable_by_key(|trade| trade.key);
         trades.dedup_by_key(|trade| trade.key);
         let keys = trades.iter().map(|trade| trade.key).collect();
-        let (new, mut missing) = self.tape.list(keys, at.connection);
+        let (new, mut missing) = self.tape.list(keys, connection);
         if let (true, Some(newest)) = (new.is_empty(), trades.last()) {
             self.candles.on_trades_known_until(newest.key.time);
         }
         for trade in trades.iter().filter(|trade| new.binary_search(&trade.key).is_ok()) {
-            if let Err(reason) = self.tell_trade(trade, std::mem::take(&mut missing), at, out) {
+            if let Err(reason) = self.tell_trade(trade, std::mem::take(&mut missing), received_at, out) {
                 out.skipped.push(reason);
             }
         }
     }
 
-    fn tell_trade(&mut self, trade: &ReadTrade, missing: u64, at: Origin, out: &mut Output) -> Result<(), Reason> {
+    fn tell_trade(
+        &mut self,
+        trade: &ReadTrade,
+        missing: u64,
+        received_at: i64,
+        out: &mut Output,
+    ) -> Result<(), Reason> {
         out.lost_trades += missing;
-        let provenance = Provenance { ts_source: TimeSource::Venue, received_at: at.received_at };
+        let provenance = Provenance { ts_source: TimeSource::Venue, received_at };
         let payload = Payload::Trade(Trade {
             symbol: self.common.clone(),
             id: trade.key.id.to_string(),
@@ -179,11 +195,11 @@ impl Instrument {
             provenance,
         });
         let channel = self.channels.trades.clone();
-        out.updates.push(Update { channel, ts: trade.key.time, missing_before: missing, payload });
+        out.updates.push(Update { channel, ts: trade.time, missing_before: missing, payload });
         let mut shown = Vec::new();
         let taken = candles::Trade { time: trade.key.time, price: trade.price, qty: trade.qty };
         let done = self.candles.on_trade(&taken, missing, &mut shown);
-        self.tell_candles(shown, at.received_at, out);
+        self.tell_candles(shown, received_at, out);
         done
     }
 
@@ -197,6 +213,10 @@ impl Instrument {
         let bar = bar([candle.open, candle.high, candle.low, candle.close, candle.volume])?;
         let open_time = candle.open_time_s.checked_mul(1_000).ok_or(Reason::OutOfRange)?;
         self.flows(out);
+        // A candle has no place but that of its time.
+        if !is_believable(open_time, at.received_at, BELIEVED_AHEAD_MS) {
+            return Err(Reason::BadTime);
+        }
         let mut shown = Vec::new();
         let done = self.candles.on_running(open_time, bar, at.received_at, &mut shown);
         self.tell_candles(shown, at.received_at, out);
@@ -220,6 +240,9 @@ impl Instrument {
             let [Some(o), Some(h), Some(l), Some(c), Some(v)] = columns.map(|column| column.get(row).copied()) else {
                 return Err(Reason::BadShape);
             };
+            if !is_believable(open_time, received_at, BELIEVED_AHEAD_MS) {
+                return Err(Reason::BadTime);
+            }
             minutes.push((open_time, bar([o, h, l, c, v])?));
         }
         let (mut past, mut shown) = (Vec::new(), Vec::new());
@@ -353,7 +376,11 @@ impl Instrument {
         let asks = self.candles.on_tick(now_ms, &mut shown);
         self.tell_candles(shown, now_ms, out);
         let wants = |kind| self.wanted.contains(&kind);
-        Wish { book: wants(Kind::Book) && self.book.asks(now_ms), candles: asks && wants(Kind::Candles) }
+        Wish {
+            book: wants(Kind::Book) && self.book.asks(now_ms),
+            candles: asks && wants(Kind::Candles),
+            trades: wants(Kind::Trades) && self.tape.asks(now_ms),
+        }
     }
 
     /// Takes note that the pair's data comes, of use or not.
@@ -366,27 +393,31 @@ impl Instrument {
 /// A trade whose values have been read.
 #[derive(Debug, Clone, Copy)]
 struct ReadTrade {
+    /// Its place among the others. A time that cannot be true is not trusted to tell it: then it is that of receiving.
     key: Key,
+    /// The venue's time as it came.
+    time: i64,
     price: akis_model::Decimal,
     qty: akis_model::Decimal,
     side: Option<Side>,
 }
 
-fn read_trade(trade: &wire::Trade<'_>) -> Result<ReadTrade, Reason> {
+fn read_trade(trade: &wire::Trade<'_>, received_at: i64) -> Result<ReadTrade, Reason> {
     let time: i64 = trade.time.text().parse().map_err(|_| Reason::BadNumber)?;
     let id: u128 = trade.id.text().parse().map_err(|_| Reason::BadNumber)?;
     let (price, qty) = (trade.price.positive()?, trade.qty.positive()?);
     if time < 0 {
         return Err(Reason::OutOfRange);
     }
-    Ok(ReadTrade { key: Key { time, id }, price, qty, side: taker_side(trade.side) })
+    let place = if is_believable(time, received_at, BELIEVED_AHEAD_MS) { time } else { received_at };
+    Ok(ReadTrade { key: Key { time: place, id }, time, price, qty, side: taker_side(trade.side) })
 }
 
 /// The taker's side by a trade's `S`, 0 or 1.
 ///
 /// The venue's documents say that 0 is a buy; a comparison of live trades with `/api/v2/trades` in August 2026 found
 /// 0 to be a sell. Until that is settled nobody is told a side that may be the wrong one.
-fn taker_side(_code: u8) -> Option<Side> {
+fn taker_side(_code: Option<u8>) -> Option<Side> {
     None
 }
 

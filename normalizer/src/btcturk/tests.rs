@@ -21,7 +21,7 @@ impl Harness {
     fn new() -> Self {
         let mut mapper = BtcTurk::default();
         mapper.admit(Some(&["btctry".to_owned()]), &[Kind::Ticker, Kind::Trades, Kind::Book, Kind::Candles]);
-        Self { mapper, now: 1_000, connection: 1 }
+        Self { mapper, now: 12 * MINUTE, connection: 1 }
     }
 
     fn content(&mut self, content: Content) -> Output {
@@ -152,7 +152,7 @@ fn a_trade_becomes_an_event_without_a_side() {
     assert_eq!(
         rendered(out.updates.remove(0)),
         json!({"v":1,"seq":0,"ts":900,"event":"trade","channel":"btcturk:BTCTRY:trades","ok":true,"data":{
-            "symbol":"BTC/TRY","id":"7","price":"48999","qty":"0.02033732","tsSource":"venue","receivedAt":1000}})
+            "symbol":"BTC/TRY","id":"7","price":"48999","qty":"0.02033732","tsSource":"venue","receivedAt":720000}})
     );
 }
 
@@ -165,10 +165,10 @@ fn a_ticker_becomes_an_event_once() {
     let mut out = harness.frame(402, &data);
     assert_eq!(
         rendered(out.updates.remove(0)),
-        json!({"v":1,"seq":0,"ts":1000,"event":"price_tick","channel":"btcturk:BTCTRY:ticker","ok":true,"data":{
+        json!({"v":1,"seq":0,"ts":720000,"event":"price_tick","channel":"btcturk:BTCTRY:ticker","ok":true,"data":{
             "symbol":"BTC/TRY","last":"86766","bid":"86689","bidQty":"0.00863785","ask":"86699","askQty":"0.00288357",
             "open24h":"85459","high24h":"86800","low24h":"85148","volume24h":"16.43392495","change24hPct":"-1.5",
-            "tsSource":"received","receivedAt":1000}})
+            "tsSource":"received","receivedAt":720000}})
     );
     let repeated = harness.frame(402, &data);
     assert!(repeated.updates.is_empty() && repeated.data, "a repetition shows that the venue is there");
@@ -186,9 +186,9 @@ fn a_book_follows_its_change_sets() {
     let mut out = harness.book(432, 101, json!([change(0, "10", "7")]), asks);
     assert_eq!(
         rendered(out.updates.remove(0)),
-        json!({"v":1,"seq":0,"ts":1000,"event":"orderbook","channel":"btcturk:BTCTRY:book","ok":true,"data":{
+        json!({"v":1,"seq":0,"ts":720000,"event":"orderbook","channel":"btcturk:BTCTRY:book","ok":true,"data":{
             "symbol":"BTC/TRY","bids":[["10","7"]],"asks":[["10.8","2.5"]],"venueSeq":"101","tsSource":"received",
-            "receivedAt":1000}})
+            "receivedAt":720000}})
     );
     let out = harness.book(432, 101, json!([]), json!([]));
     assert_eq!((seqs(&out).len(), out.skipped), (0, vec![Reason::Duplicate]));
@@ -315,6 +315,51 @@ fn trades_are_told_once_and_missed_ones_are_found() {
     harness.close();
     let out = harness.list(&[(90, 9), (80, 8)]);
     assert_eq!((ids(&out), out.lost_trades), (vec![("8", 1), ("9", 0)], 1), "nothing that was known: some are lost");
+}
+
+#[test]
+fn a_trade_that_was_lost_is_told_as_missing_and_what_rest_has_first_is_told() {
+    let mut harness = Harness::new();
+    harness.list(&[(10, 1)]);
+    harness.trade(20, 2);
+    harness.trade(40, 4);
+    assert!(!harness.tick(50).requests.iter().any(|request| matches!(request, Request::Trades { .. })));
+    let asked = Request::Trades { symbol: "BTCTRY".into(), from_id: 0 };
+    assert!(harness.tick(60_000).requests.contains(&asked));
+    let row = |time: i64, id: u64| {
+        json!({"pair": "BTCTRY", "pairNormalized": "BTC_TRY", "numerator": "BTC", "denominator": "TRY", "date": time,
+            "tid": id.to_string(), "price": "48999", "amount": "0.02", "side": "sell"})
+    };
+    let body = json!({"data": [row(50, 5), row(40, 4), row(30, 3), row(20, 2)], "success": true}).to_string();
+    let target = "/api/v2/trades?pairSymbol=BTCTRY&last=50".to_owned();
+    let out = harness.content(Content::Reply { target, status: 200, body });
+    assert_eq!((ids(&out), out.lost_trades), (vec![("5", 1)], 1), "3 comes too late to be told");
+    assert_eq!(harness.trade(50, 5).skipped, [Reason::Duplicate]);
+    assert_eq!(ids(&harness.trade(60, 6)), [("6", 0)]);
+}
+
+#[test]
+fn a_time_that_cannot_be_true_places_nothing() {
+    let (mut harness, now, hour) = (Harness::new(), 1_800_000_000_000, 3_600_000);
+    harness.now = now;
+    harness.list(&[(now - 10, 1)]);
+    for (time, id) in [(now + hour, 2), (5, 3), (now, 4)] {
+        assert_eq!(ids(&harness.trade(time, id)), [(id.to_string().as_str(), 0)], "it is told all the same");
+        assert_eq!(harness.trade(time, id).skipped, [Reason::Duplicate]);
+        harness.now += 1;
+    }
+    harness.close();
+    let out = harness.list(&[(now + hour, 2), (5, 3), (now, 4), (now + 2, 5)]);
+    assert_eq!(ids(&out), [("5", 0)]);
+    harness.klines(&[]);
+    let second = now / 60_000 * 60;
+    for far in [second + 3_600, 60] {
+        let out = harness.candle(far, "10", "1");
+        assert_eq!((candles(&out).len(), out.skipped), (0, vec![Reason::BadTime]));
+    }
+    let told = ("1m", second / 60, "1".into(), false);
+    assert_eq!(candles(&harness.candle(second, "10", "1"))[0], told, "what comes in time is not held up by it");
+    assert_eq!(harness.klines(&[(second + 3_600, 1)]).skipped, [Reason::BadTime]);
 }
 
 #[test]

@@ -62,25 +62,33 @@ pub(super) struct TickerAll<'a> {
     pub(super) items: Vec<&'a RawValue>,
 }
 
-/// `422`, and an item of `421`, which has no pair of its own.
+/// `422`, and an item of `421`, which has no pair of its own. A row of `/api/v2/trades` says the same in other names.
 #[derive(Debug, Deserialize)]
 pub(super) struct Trade<'a> {
-    #[serde(borrow, default, rename = "PS")]
+    #[serde(borrow, default, rename = "PS", alias = "pair")]
     pub(super) pair: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     pub(super) event: Option<Cow<'a, str>>,
-    /// Milliseconds since the epoch. The venue writes a string where its manual says number.
-    #[serde(borrow, rename = "D")]
+    /// Milliseconds since the epoch. The socket writes a string where its manual says number.
+    #[serde(borrow, rename = "D", alias = "date")]
     pub(super) time: Number<'a>,
     /// Unique within the pair; numeric, but not counted by ones.
-    #[serde(borrow, rename = "I")]
+    #[serde(borrow, rename = "I", alias = "tid")]
     pub(super) id: Number<'a>,
-    #[serde(borrow, rename = "P")]
+    #[serde(borrow, rename = "P", alias = "price")]
     pub(super) price: Number<'a>,
-    #[serde(borrow, rename = "A")]
+    #[serde(borrow, rename = "A", alias = "amount")]
     pub(super) qty: Number<'a>,
-    #[serde(rename = "S")]
-    pub(super) side: u8,
+    /// 0 or 1; rows of REST have a word instead.
+    #[serde(default, rename = "S")]
+    pub(super) side: Option<u8>,
+}
+
+/// The reply of `/api/v2/trades`: the last 50 trades.
+#[derive(Debug, Deserialize)]
+pub(super) struct TradeRows<'a> {
+    #[serde(borrow)]
+    pub(super) data: Vec<Trade<'a>>,
 }
 
 /// `421`: the last 50 trades, once after a join, in no promised order.

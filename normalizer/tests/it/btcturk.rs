@@ -247,6 +247,64 @@ async fn no_trade_is_lost_or_doubled_over_lost_connections() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trade_that_is_lost_inside_a_connection_is_told_as_a_gap() -> Result<()> {
+    let venue = Venue::start().await?;
+    let normalizer = Normalizer::of("btcturk", venue.settings())?;
+    let channel = "btcturk:BTCTRY:trades";
+    normalizer.wait_for(channel, 10).await?;
+    let lost = "akis_normalizer_lost_trades_total{venue=\"btcturk\"}";
+    // The list reaches back 50 trades only, so on a slow machine it may take more than one loss until one is seen.
+    while normalizer.metric(lost) == 0 {
+        venue.fault(json!({"fault": "drop_trade", "symbol": "BTCTRY"})).await?;
+        let before = normalizer.events(channel).await?.len();
+        assert!(before < 1_000, "a lost trade is noticed");
+        normalizer.wait_for(channel, before + 20).await?;
+    }
+    let before = normalizer.events(channel).await?.len();
+    normalizer.wait_for(channel, before + 1).await?;
+    let events = normalizer.events(channel).await?;
+    let ids = trade_ids(&events);
+    assert!(ids.is_sorted_by(|a, b| a < b), "each once and in order: {ids:?}");
+    let left_out: u64 = events.windows(2).map(|pair| pair[1].0.get() - pair[0].0.get() - 1).sum();
+    assert!(left_out > 0, "a position is left out, so that subscribers are told");
+    normalizer.stop().await?;
+    venue.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_wrong_is_measured_and_its_times_are_not_trusted() -> Result<()> {
+    for skew_ms in [7_200_000, -1_790_000_000_000] {
+        let venue = Venue::start().await?;
+        venue.fault(json!({"fault": "clock_skew", "ms": skew_ms})).await?;
+        let normalizer = Normalizer::of("btcturk", venue.settings())?;
+        let channel = "btcturk:BTCTRY:trades";
+        normalizer.wait_for(channel, 5).await?;
+        let events = normalizer.events(channel).await?;
+        let told = events.iter().map(|(_, event)| &event["data"]);
+        assert!(told.clone().all(|data| data["tsSource"] == "received"), "{events:?}");
+        assert!(events.iter().all(|(_, event)| event["ts"] == event["data"]["receivedAt"]), "{events:?}");
+        normalizer.wait_for_metric("akis_normalizer_skipped_total{reason=\"bad_time\",venue=\"btcturk\"}").await?;
+        let offset = "akis_venue_clock_offset_milliseconds{venue=\"btcturk\"}";
+        let is_measured = async || (normalizer.signed_metric(offset) - skew_ms).abs() < 5_000;
+        wait_until(WITHIN, "the offset is measured", is_measured).await?;
+        assert!(normalizer.candles("btcturk:BTCTRY:1m").await?.is_empty(), "a candle is nowhere but at its time");
+        // The venue sets its clock right while the session goes on.
+        venue.fault(json!({"fault": "clock_skew", "ms": 0})).await?;
+        let is_right = async || {
+            let events = normalizer.events(channel).await.unwrap_or_default();
+            events.last().is_some_and(|(_, event)| event["data"]["tsSource"] == "venue")
+        };
+        wait_until(WITHIN, "times are trusted again", is_right).await?;
+        let ids = trade_ids(&normalizer.events(channel).await?);
+        assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
+        normalizer.wait_for("btcturk:BTCTRY:1m", 1).await?;
+        normalizer.stop().await?;
+        venue.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn candles_come_although_rest_refuses_at_first() -> Result<()> {
     let venue = Venue::start().await?;
     venue.fault(json!({"fault": "rest_status", "status": 429, "times": 1})).await?;

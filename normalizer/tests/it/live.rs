@@ -125,6 +125,10 @@ impl Normalizer {
     }
 
     pub(crate) fn metric(&self, line_start: &str) -> u64 {
+        u64::try_from(self.signed_metric(line_start)).unwrap_or(0)
+    }
+
+    pub(crate) fn signed_metric(&self, line_start: &str) -> i64 {
         let text = TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix(line_start));
         line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)

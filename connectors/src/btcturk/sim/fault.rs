@@ -13,6 +13,11 @@ pub enum Fault {
         /// In the venue's spelling.
         symbol: String,
     },
+    /// The next `422` of the pair is not sent.
+    DropTrade {
+        /// In the venue's spelling.
+        symbol: String,
+    },
     /// The next `432` and the next `422` of the pair are sent twice.
     Duplicate {
         /// In the venue's spelling.
@@ -103,6 +108,7 @@ impl Fault {
     pub(super) fn symbol(&self) -> Option<&str> {
         match self {
             Self::DropDiff { symbol }
+            | Self::DropTrade { symbol }
             | Self::Duplicate { symbol }
             | Self::Reorder { symbol }
             | Self::WrongSequence { symbol }
@@ -126,6 +132,7 @@ impl Fault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Once {
     DropDiff,
+    DropTrade,
     DuplicateDiff,
     DuplicateTrade,
     Reorder,

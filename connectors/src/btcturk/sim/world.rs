@@ -175,7 +175,8 @@ impl Listing {
     fn tell_trade(&self, trade: &Trade, skew: i64, clients: &mut Clients) {
         let symbol = &self.pair.symbol;
         let copies = if clients.faults.take(Once::DuplicateTrade, symbol) { 2 } else { 1 };
-        for _ in 0..copies {
+        let is_dropped = clients.faults.take(Once::DropTrade, symbol);
+        for _ in (0..copies).filter(|_| !is_dropped) {
             clients.publish("trade", symbol, symbol, || frames::trade(&self.pair, trade, skew));
         }
         for (resolution, minutes) in RESOLUTIONS {
@@ -309,6 +310,7 @@ impl World {
         let faults = &mut self.clients.faults;
         match fault {
             Fault::DropDiff { symbol } => faults.once(Once::DropDiff, symbol),
+            Fault::DropTrade { symbol } => faults.once(Once::DropTrade, symbol),
             Fault::Duplicate { symbol } => {
                 faults.once(Once::DuplicateDiff, symbol.clone());
                 faults.once(Once::DuplicateTrade, symbol);
