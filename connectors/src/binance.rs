@@ -15,3 +15,11 @@ pub use config::{Config, KINDS, check};
 pub use market::{Market, SPOT, USDM};
 pub use probe::probe;
 pub use session::run;
+
+/// Reads a line as everything that a session, and the stand-in, may have to read.
+#[cfg(any(fuzzing, test))]
+pub(crate) fn fuzz_line(line: &str) {
+    subscribe::fuzz_read(line);
+    listing::fuzz_replies(line);
+    sim::fuzz_request(line);
+}

@@ -45,3 +45,16 @@ pub use half_days::{HalfDays, half_days};
 pub use probe::probe;
 pub use recorded::Recorded;
 pub use session::run;
+
+/// Reads pieces as what comes over one SoupBinTCP connection, and each of them as a datagram, a request and a login.
+#[cfg(any(fuzzing, test))]
+pub(crate) fn fuzz_pieces(pieces: &[&[u8]]) {
+    soup::fuzz_client(pieces);
+    arbiter::fuzz_lines(pieces);
+    for piece in pieces {
+        if let Ok(request) = mold::Request::parse(piece) {
+            assert_eq!(request.encode().as_slice(), *piece);
+        }
+        let _ = soup::LoginRequest::parse(piece);
+    }
+}

@@ -13,6 +13,8 @@ mod clock;
 mod connection;
 mod dialog;
 mod frame;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod http;
 mod outlet;
 mod ports;

@@ -1,6 +1,7 @@
 //! What all stand-ins have in common: what they play, what leads to them, and why one cannot start.
 
 pub(crate) mod listener;
+pub(crate) mod pending;
 pub(crate) mod player;
 
 use std::fmt;

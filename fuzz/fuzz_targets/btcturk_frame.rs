@@ -2,8 +2,10 @@
 
 #![no_main]
 
+mod book;
+
 use akis_connectors::{Content, RawFrame};
-use akis_normalizer::{Output, Payload, mapper};
+use akis_normalizer::{Output, mapper};
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
     let Some(mut mapper) = mapper(("btcturk", "spot")) else { return };
@@ -27,16 +29,7 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
         };
         mapper.on_frame(&RawFrame { received_at: now, content }, &mut out);
         mapper.on_tick(now, &mut out);
-        for update in out.updates.drain(..) {
-            if let Payload::Book(book) = &update.payload {
-                assert!(book.bids.windows(2).all(|pair| pair[0].0 > pair[1].0));
-                assert!(book.asks.windows(2).all(|pair| pair[0].0 < pair[1].0));
-                assert!(book.bids.iter().chain(&book.asks).all(|level| !level.1.is_zero() && !level.1.is_negative()));
-                if let (Some(bid), Some(ask)) = (book.bids.first(), book.asks.first()) {
-                    assert!(bid.0 < ask.0);
-                }
-            }
-        }
+        book::check_books(&mut out.updates);
         out = Output::default();
     }
 });

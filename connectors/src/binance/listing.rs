@@ -49,6 +49,21 @@ pub(super) fn read(info: &str, days: &str) -> Result<Vec<Listed>, serde_json::Er
     Ok(info.symbols.into_iter().map(listed).collect())
 }
 
+/// Reads a line as the two replies, with a tab between them, and selects by what they tell; and as the reply to `time`.
+///
+/// # Panics
+///
+/// When a symbol is found twice.
+#[cfg(any(fuzzing, test))]
+pub(super) fn fuzz_replies(line: &str) {
+    crate::clock::Clock::default().take(line, 0, 1);
+    let (info, days) = line.split_once('\t').unwrap_or((line, "[]"));
+    let Ok(listing) = read(info, days) else { return };
+    let wanted = crate::symbols::Symbols::new(["BTCUSDT", "*TRY", "B*C*", "*", "top:3"], None);
+    let found = wanted.select(&["ETHTRY".to_owned()], &listing);
+    assert_eq!(found.iter().collect::<std::collections::BTreeSet<_>>().len(), found.len(), "{found:?}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -26,14 +26,14 @@ mod world;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use fault::Fault;
 
 use playback::Playback;
-use server::{Server, Worlds};
+use server::{Server, World, Worlds};
 use world::Opening;
 
 use super::market::{Market as Venue, SPOT, USDM};
@@ -102,8 +102,9 @@ pub async fn serve(listener: TcpListener, config: SimConfig, cancel: Cancellatio
     let mut running = JoinSet::new();
     for (venue, opening) in openings(config.source)? {
         let (sender, commands) = mpsc::channel(COMMANDS);
-        worlds.add(venue, sender);
-        running.spawn(world::run(opening, epoch, commands, cancel.clone()));
+        let (freeze, frozen) = watch::channel(false);
+        worlds.add(venue, World { commands: sender, frozen });
+        running.spawn(world::run(opening, freeze, epoch, commands, cancel.clone()));
     }
     Server::new(worlds, config.limits, epoch, cancel).run(listener).await;
     running.join_all().await;
@@ -130,4 +131,12 @@ fn openings(source: Source) -> Result<Vec<(&'static Venue, Opening)>, SimError> 
             }
         }
     }
+}
+
+/// Reads a line as what a client may say: a control message, the target of a request, a fault.
+#[cfg(any(fuzzing, test))]
+pub(super) fn fuzz_request(line: &str) {
+    let _ = control::parse(line);
+    let _ = query::Target::parse(line);
+    let _ = serde_json::from_str::<Fault>(line);
 }

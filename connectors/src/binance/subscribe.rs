@@ -116,6 +116,12 @@ fn read(text: &str) -> Reading<'_> {
     }
 }
 
+/// Reads a line as a frame.
+#[cfg(any(fuzzing, test))]
+pub(super) fn fuzz_read(line: &str) {
+    let _ = read(line);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -285,5 +285,38 @@ impl Running {
     }
 }
 
+/// Takes pieces as datagrams, a moment apart from each other, with and without a rewinder.
+///
+/// # Panics
+///
+/// When what is handed on of a session goes back or leaves something out without a word.
+#[cfg(any(fuzzing, test))]
+pub(super) fn fuzz_lines(pieces: &[&[u8]]) {
+    for has_rewinder in [false, true] {
+        let (mut arbiter, mut now) = (Arbiter::new(has_rewinder), Instant::now());
+        let (mut session, mut next) = (None, 1);
+        for piece in pieces {
+            now += PATIENCE;
+            let _ = arbiter.on_datagram(piece, now);
+            arbiter.on_time(now);
+            while let Some(step) = arbiter.step() {
+                match step {
+                    Step::Packet(bytes) => {
+                        let packet = Packet::parse(&bytes).ok();
+                        let Some(packet) = packet else { unreachable!("what is handed on is a packet") };
+                        if session.replace(packet.session) != Some(packet.session) {
+                            next = 1;
+                        }
+                        assert!(packet.sequence >= next, "{} after {next}", packet.sequence);
+                        next = packet.next_sequence();
+                    }
+                    Step::Ask(request) => assert!(request.count > 0),
+                    Step::Lost(lost) => assert!(lost > 0),
+                }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

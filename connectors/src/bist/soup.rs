@@ -192,5 +192,22 @@ pub fn accepted(session: SessionId, next: u64) -> Vec<u8> {
     packet(b'A', format!("{session:>10}{next:>20}").as_bytes())
 }
 
+/// Reads pieces as the bytes of one connection, until one of them ends it.
+#[cfg(any(fuzzing, test))]
+pub(super) fn fuzz_client(pieces: &[&[u8]]) {
+    let now = std::time::Instant::now();
+    let mut client = Client::new(now);
+    for piece in pieces {
+        client.on_bytes(piece, now);
+        loop {
+            match client.event() {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(_) => return,
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

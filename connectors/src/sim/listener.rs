@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
-use futures_util::StreamExt;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use hyper::body::Incoming;
 use hyper::http::{Request, Response, StatusCode};
 use hyper::server::conn::http1;
@@ -30,6 +31,9 @@ const HEADER_WITHIN: Duration = Duration::from_secs(10);
 
 /// The largest body of a fault.
 const FAULT_BYTES: usize = 1 << 20;
+
+/// Time between two bytes of a reply that drips.
+const DRIP: Duration = Duration::from_millis(200);
 
 /// How long a client has to answer a close.
 const CLOSE_WITHIN: Duration = Duration::from_millis(500);
@@ -156,4 +160,25 @@ pub(crate) fn text(status: StatusCode, reason: &str) -> Response<Body> {
 /// What is answered when the world has stopped.
 pub(crate) fn stopping() -> Response<Body> {
     text(StatusCode::SERVICE_UNAVAILABLE, "the stand-in is stopping")
+}
+
+/// A body that comes byte by byte.
+pub(crate) fn dripping(body: String) -> Body {
+    let bytes = Bytes::from(body);
+    Body::from_stream(stream::unfold(bytes, |mut rest| async move {
+        if rest.is_empty() {
+            return None;
+        }
+        sleep(DRIP).await;
+        let byte = rest.split_to(1);
+        Some((Ok::<_, Infallible>(byte), rest))
+    }))
+}
+
+/// The first half of a text frame of less than 126 bytes. Source: RFC 6455 section 5.2.
+pub(crate) fn half(text: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(text.len()).unwrap_or(125).min(125);
+    let mut bytes = vec![0x81, length];
+    bytes.extend(text.iter().take(usize::from(length) / 2));
+    bytes
 }

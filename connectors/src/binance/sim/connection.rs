@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::Limits;
 use super::hub::{ClientId, Outgoing};
 use super::world::Command;
-use crate::sim::listener::close;
+use crate::sim::listener::{close, half};
 
 /// How many frames are written at once.
 const WRITE_BATCH: usize = 256;
@@ -34,6 +35,8 @@ pub(super) struct Connection {
     /// The present at `started`, in milliseconds: the payload of pings.
     pub(super) epoch: i64,
     pub(super) started: Instant,
+    /// True while nothing is to move.
+    pub(super) frozen: watch::Receiver<bool>,
 }
 
 /// How a connection ends.
@@ -77,7 +80,11 @@ impl Connection {
         tokio::pin!(lifetime);
         let mut batch = Vec::with_capacity(WRITE_BATCH);
         loop {
+            if *self.frozen.borrow() && self.frozen.wait_for(|frozen| !frozen).await.is_err() {
+                return End::Gone;
+            }
             let outcome = tokio::select! {
+                _ = self.frozen.changed() => Ok(()),
                 message = self.socket.next() => match message {
                     Some(Ok(message)) => self.take(message, &mut pace, &mut heartbeat).await,
                     _ => Err(End::Gone),
@@ -120,6 +127,12 @@ impl Connection {
         for outgoing in batch.drain(..) {
             match outgoing {
                 Outgoing::Text(text) => self.socket.feed(Message::Text(text)).await.map_err(|_| End::Gone)?,
+                Outgoing::Half(text) => {
+                    self.socket.flush().await.map_err(|_| End::Gone)?;
+                    let bytes = half(text.as_bytes());
+                    self.socket.get_mut().write_all(&bytes).await.map_err(|_| End::Gone)?;
+                    return Err(End::Gone);
+                }
                 Outgoing::Close(code, reason) => return Err(End::Close(code, reason)),
             }
         }

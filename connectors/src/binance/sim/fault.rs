@@ -1,7 +1,5 @@
 //! Faults on demand: what `POST /sim/fault` takes, and which of them wait to happen.
 
-use std::collections::{HashMap, HashSet};
-
 use serde::Deserialize;
 
 /// A fault, as the body of `POST /sim/fault` names it: `{"fault":"drop_diff","symbol":"BTCUSDT"}`.
@@ -18,23 +16,52 @@ pub enum Fault {
         /// In the venue's spelling.
         symbol: String,
     },
+    /// The next depth diff of the symbol comes behind the one after it.
+    Reorder {
+        /// In the venue's spelling.
+        symbol: String,
+    },
+    /// The next depth diff of the symbol has ids far from where they should be.
+    WrongSequence {
+        /// In the venue's spelling.
+        symbol: String,
+    },
     /// The next depth diff of the symbol also has a bid above the best ask, which is in no snapshot.
     CrossedBook {
         /// In the venue's spelling.
         symbol: String,
     },
-    /// Nothing is sent for a while, and what would have been is lost.
+    /// What is sent in the next while comes at its end, in order.
+    Delay {
+        /// How long, in milliseconds.
+        ms: i64,
+        /// Which symbol's frames; absent: everyone's.
+        symbol: Option<String>,
+    },
+    /// A stream stops, until somebody asks for it anew.
+    Stall {
+        /// As subscriptions name it.
+        stream: String,
+    },
+    /// Nothing is sent for a while, and what would have been is lost. Pings go on.
     Silence {
         /// How long, in milliseconds.
         ms: i64,
         /// Which symbol's frames; absent: everyone's.
         symbol: Option<String>,
     },
+    /// Nothing moves for a while, pings and REST included; sockets stay open and nothing is lost.
+    Freeze {
+        /// How long, in milliseconds.
+        ms: i64,
+    },
     /// Every client gets this text as a frame.
     BadFrame {
         /// As it is sent.
         text: String,
     },
+    /// Every client gets the first half of a frame, then its connection is reset.
+    HalfFrame {},
     /// Every connection is closed in order.
     Close {
         /// The close code.
@@ -54,67 +81,60 @@ pub enum Fault {
         /// How many requests.
         times: u32,
     },
+    /// The next REST replies come byte by byte.
+    SlowLoris {
+        /// How many replies.
+        times: u32,
+    },
+    /// From now on the venue's clock is off by this much: the times of events, and what `time` says. Candles stay where they are.
+    ClockSkew {
+        /// Milliseconds to add.
+        ms: i64,
+    },
+    /// So many symbols more are traded, against USDT.
+    NewSymbols {
+        /// How many.
+        count: usize,
+    },
+    /// A symbol is no longer traded: `exchangeInfo` has it no more, and its streams are silent.
+    Delist {
+        /// In the venue's spelling.
+        symbol: String,
+    },
 }
 
 impl Fault {
     /// The symbol that it is about.
     pub(super) fn symbol(&self) -> Option<&str> {
         match self {
-            Self::DropDiff { symbol } | Self::Duplicate { symbol } | Self::CrossedBook { symbol } => Some(symbol),
-            Self::Silence { symbol, .. } => symbol.as_deref(),
-            Self::BadFrame { .. } | Self::Close { .. } | Self::Cut {} | Self::Shutdown {} | Self::RestStatus { .. } => {
-                None
-            }
+            Self::DropDiff { symbol }
+            | Self::Duplicate { symbol }
+            | Self::Reorder { symbol }
+            | Self::WrongSequence { symbol }
+            | Self::CrossedBook { symbol }
+            | Self::Delist { symbol } => Some(symbol),
+            Self::Delay { symbol, .. } | Self::Silence { symbol, .. } => symbol.as_deref(),
+            Self::Stall { .. }
+            | Self::Freeze { .. }
+            | Self::BadFrame { .. }
+            | Self::HalfFrame {}
+            | Self::Close { .. }
+            | Self::Cut {}
+            | Self::Shutdown {}
+            | Self::RestStatus { .. }
+            | Self::SlowLoris { .. }
+            | Self::ClockSkew { .. }
+            | Self::NewSymbols { .. } => None,
         }
     }
 }
 
-/// The faults that wait for a frame of their symbol.
-#[derive(Debug, Default)]
-pub(super) struct Pending {
-    drop_diff: HashSet<String>,
-    duplicate: HashSet<String>,
-    crossed: HashSet<String>,
-    silent_until: i64,
-    silent_symbols: HashMap<String, i64>,
-}
-
-impl Pending {
-    pub(super) fn drop_diff(&mut self, symbol: String) {
-        self.drop_diff.insert(symbol);
-    }
-
-    pub(super) fn duplicate(&mut self, symbol: String) {
-        self.duplicate.insert(symbol);
-    }
-
-    pub(super) fn cross(&mut self, symbol: String) {
-        self.crossed.insert(symbol);
-    }
-
-    pub(super) fn silence(&mut self, until: i64, symbol: Option<String>) {
-        match symbol {
-            Some(symbol) => {
-                self.silent_symbols.insert(symbol, until);
-            }
-            None => self.silent_until = until,
-        }
-    }
-
-    /// Whether the next diff of the symbol has to be crossed; it is asked for once.
-    pub(super) fn take_crossed(&mut self, symbol: &str) -> bool {
-        self.crossed.remove(symbol)
-    }
-
-    /// How often a frame that has readers is sent: not at all, once, or twice.
-    pub(super) fn copies(&mut self, symbol: &str, is_diff: bool, now: i64) -> usize {
-        let silent = |until: Option<&i64>| until.is_some_and(|&until| now < until);
-        if silent(Some(&self.silent_until)) || silent(self.silent_symbols.get(symbol)) {
-            return 0;
-        }
-        if is_diff && self.drop_diff.remove(symbol) {
-            return 0;
-        }
-        if is_diff && self.duplicate.remove(symbol) { 2 } else { 1 }
-    }
+/// What happens to the next frame of a symbol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Once {
+    DropDiff,
+    Duplicate,
+    Reorder,
+    WrongSequence,
+    Cross,
 }

@@ -11,8 +11,8 @@ use super::market::{AggTrade, Day, Diff, Snapshot};
 
 /// The frames of `<symbol>@trade` for one taker's order, one per maker.
 pub(super) fn trades(instrument: &Instrument, trade: &AggTrade) -> Vec<String> {
-    let AggTrade { time, taker_buys, first_id, .. } = trade;
-    let (symbol, price) = (&instrument.symbol, instrument.price(trade.price));
+    let AggTrade { taker_buys, first_id, .. } = trade;
+    let (symbol, price, time) = (&instrument.symbol, instrument.price(trade.price), instrument.time(trade.time));
     (*first_id..)
         .zip(&trade.fills)
         .map(|(id, &lots)| {
@@ -29,7 +29,7 @@ pub(super) fn trades(instrument: &Instrument, trade: &AggTrade) -> Vec<String> {
 pub(super) fn agg_trade(instrument: &Instrument, trade: &AggTrade) -> String {
     format!(
         r#"{{"e":"aggTrade","E":{},"s":"{}",{}"#,
-        trade.time,
+        instrument.time(trade.time),
         instrument.symbol,
         agg_trade_fields(instrument, trade)
     )
@@ -50,13 +50,13 @@ fn agg_trade_fields(instrument: &Instrument, trade: &AggTrade) -> String {
         instrument.price(trade.price),
         trade.first_id,
         trade.last_id(),
-        trade.time,
+        instrument.time(trade.time),
         !trade.taker_buys
     )
 }
 
 pub(super) fn book_ticker(instrument: &Instrument, update_id: i64, [bid, ask]: [Level; 2], now: i64) -> String {
-    let (symbol, id) = (&instrument.symbol, instrument.book_id(update_id));
+    let (symbol, id, now) = (&instrument.symbol, instrument.book_id(update_id), instrument.time(now));
     let (before, behind) = if instrument.is_future() {
         (r#""e":"bookTicker","#, format!(r#","ps":"{symbol}","T":{now},"E":{now},"st":1"#))
     } else {
@@ -72,7 +72,7 @@ pub(super) fn book_ticker(instrument: &Instrument, update_id: i64, [bid, ask]: [
 }
 
 pub(super) fn diff(instrument: &Instrument, diff: &Diff, now: i64) -> String {
-    let symbol = &instrument.symbol;
+    let (symbol, now) = (&instrument.symbol, instrument.time(now));
     let last = instrument.book_id(diff.last);
     let mut out = if instrument.is_future() {
         // The id before it, and the first one of its own, with those of other symbols between them.
@@ -102,6 +102,7 @@ pub(super) fn partial(instrument: &Instrument, snapshot: &Snapshot, now: i64) ->
 
 /// A partial book of a stream of spot, and the reply of `depth`.
 pub(super) fn snapshot(instrument: &Instrument, snapshot: &Snapshot, now: i64) -> String {
+    let now = instrument.time(now);
     let times = if instrument.is_future() { format!(r#""E":{now},"T":{now},"#) } else { String::new() };
     let mut out = format!(r#"{{"lastUpdateId":{},{times}"bids":"#, instrument.book_id(snapshot.last));
     push_levels(&mut out, instrument, &snapshot.bids);
@@ -123,6 +124,7 @@ fn push_levels(out: &mut String, instrument: &Instrument, levels: &[Level]) {
 
 pub(super) fn kline(instrument: &Instrument, interval: Interval, candle: &Candle, closed: bool, now: i64) -> String {
     let (symbol, close_time) = (&instrument.symbol, candle.open_time + interval.length_ms - 1);
+    let now = instrument.time(now);
     format!(
         concat!(
             r#"{{"e":"kline","E":{now},"s":"{symbol}","k":{{"t":{},"T":{close_time},"s":"{symbol}","i":"{}","f":{},"L":{},"#,
@@ -167,7 +169,7 @@ pub(super) fn kline_row(instrument: &Instrument, interval: Interval, candle: &Ca
 }
 
 pub(super) fn mini_ticker(instrument: &Instrument, day: &Day, now: i64) -> String {
-    let total = &day.total;
+    let (total, now) = (&day.total, instrument.time(now));
     format!(
         r#"{{"e":"24hrMiniTicker","E":{now},"s":"{}","c":"{}","o":"{}","h":"{}","l":"{}","v":"{}","q":"{}"}}"#,
         instrument.symbol,
@@ -183,7 +185,8 @@ pub(super) fn mini_ticker(instrument: &Instrument, day: &Day, now: i64) -> Strin
 pub(super) fn ticker(instrument: &Instrument, day: &Day, now: i64) -> String {
     let names = ["p", "P", "w", "x", "c", "Q", "b", "B", "a", "A", "o", "h", "l", "v", "q", "O", "C", "F", "L", "n"];
     format!(
-        r#"{{"e":"24hrTicker","E":{now},"s":"{}"{}}}"#,
+        r#"{{"e":"24hrTicker","E":{},"s":"{}"{}}}"#,
+        instrument.time(now),
         instrument.symbol,
         ticker_fields(instrument, day, now, &names)
     )

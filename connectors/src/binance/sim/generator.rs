@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use fastrand::Rng;
 
 use super::candles::{INTERVALS, Interval, MINUTE_MS};
+use super::fault::Once;
 use super::frames;
 use super::hub::{Frame, Hub};
 use super::instrument::Instrument;
@@ -24,6 +25,9 @@ const CANDLE: i64 = 200;
 
 /// How many levels the partial books have.
 const PARTIAL_LEVELS: [usize; 3] = [5, 10, 20];
+
+/// How far off wrong ids are.
+const WRONG_BY: i64 = 1_000_000;
 
 /// Falling behind by more than this (a suspended machine) is not made up for.
 const MOST_LAG_MS: i64 = 5_000;
@@ -43,6 +47,9 @@ pub(super) struct Generator {
     base: i64,
     /// The minute that is open.
     minute: i64,
+    venue: &'static Venue,
+    seed: u64,
+    clock_skew: i64,
 }
 
 /// A market with what its streams are called and what they have told already.
@@ -51,6 +58,8 @@ pub(super) struct Listing {
     pub(super) market: Market,
     /// The symbol as stream names have it.
     stream: String,
+    /// Whether it is listed, and anything happens to it.
+    pub(super) is_traded: bool,
     /// Asked for so often; some replies are stale.
     pub(super) depth_requests: u64,
     book_ticker: String,
@@ -63,24 +72,60 @@ pub(super) struct Listing {
 impl Generator {
     /// Markets for these symbols, at least one, at the moment `now`.
     pub(super) fn new(venue: &'static Venue, symbols: &[String], rate: u32, seed: u64, now: i64) -> Self {
-        let mut total = 0;
-        let weights = (0..symbols.len() as u64).map(|i| {
-            // The first symbols are the busiest, and one in four is quiet, as on the venue.
-            let weight = 10_000 / (1 + i / 2);
-            total += if i % 4 == 3 { weight / 100 } else { weight }.max(1);
-            total
-        });
-        Self {
-            weights: weights.collect(),
-            listings: symbols.iter().map(|symbol| Listing::new(venue, symbol, seed, now)).collect(),
-            by_symbol: symbols.iter().cloned().zip(0..).collect(),
+        let mut generator = Self {
+            listings: Vec::new(),
+            by_symbol: HashMap::new(),
+            weights: Vec::new(),
             rng: Rng::with_seed(seed),
             rate,
             credit: 0,
             step: 0,
             base: now,
             minute: now.div_euclid(MINUTE_MS),
+            venue,
+            seed,
+            clock_skew: 0,
+        };
+        symbols.iter().for_each(|symbol| generator.list(symbol));
+        generator
+    }
+
+    /// Has one more symbol traded.
+    pub(super) fn list(&mut self, symbol: &str) {
+        let place = self.listings.len();
+        if self.by_symbol.insert(symbol.to_owned(), place).is_some() {
+            return;
         }
+        // The first symbols are the busiest, and one in four is quiet, as on the venue.
+        let weight = 10_000 / (1 + place as u64 / 2);
+        let weight = if place % 4 == 3 { weight / 100 } else { weight };
+        self.weights.push(self.weights.last().copied().unwrap_or(0) + weight.max(1));
+        let mut listing = Listing::new(self.venue, symbol, self.seed, self.now());
+        listing.market.instrument.clock_skew = self.clock_skew;
+        self.listings.push(listing);
+    }
+
+    /// Nothing happens to the symbol any more.
+    pub(super) fn delist(&mut self, symbol: &str) {
+        if let Some(listing) = self.listing(symbol) {
+            listing.is_traded = false;
+        }
+    }
+
+    /// From now on the venue's clock is off by this much.
+    pub(super) fn skew_clock(&mut self, ms: i64) {
+        self.clock_skew = ms;
+        self.listings.iter_mut().for_each(|listing| listing.market.instrument.clock_skew = ms);
+    }
+
+    /// By how much the venue's clock is off, in milliseconds.
+    pub(super) fn clock_skew(&self) -> i64 {
+        self.clock_skew
+    }
+
+    /// What the venue's clock says.
+    pub(super) fn venue_time(&self) -> i64 {
+        self.now().saturating_add(self.clock_skew)
     }
 
     /// The moment of the last step.
@@ -114,7 +159,7 @@ impl Generator {
     fn take_step(&mut self, hub: &mut Hub) {
         self.step += 1;
         let now = self.now();
-        hub.now = now;
+        hub.move_to(now);
         while self.minute < now.div_euclid(MINUTE_MS) {
             self.minute += 1;
             let end = self.minute * MINUTE_MS;
@@ -157,6 +202,7 @@ impl Listing {
             market: Market::new(Instrument::named(venue, symbol), seed, now),
             book_ticker: format!("{stream}@bookTicker"),
             stream,
+            is_traded: true,
             depth_requests: 0,
             told_ticker: 0,
             told_candle: 0,
@@ -166,6 +212,9 @@ impl Listing {
     }
 
     fn happen(&mut self, now: i64, hub: &mut Hub) {
+        if !self.is_traded {
+            return;
+        }
         let before = self.market.best();
         let mut trades = Vec::new();
         self.market.act(now, &mut trades);
@@ -194,8 +243,11 @@ impl Listing {
         if let Some(mut diff) = self.market.diff(pace) {
             let stream = format!("{}@depth{suffix}", self.stream);
             if hub.wants(&stream) {
-                if hub.faults.take_crossed(&self.market.instrument.symbol) {
+                if hub.faults.take(Once::Cross, &self.market.instrument.symbol) {
                     self.cross(&mut diff);
+                }
+                if hub.faults.take(Once::WrongSequence, &self.market.instrument.symbol) {
+                    (diff.first, diff.last) = (diff.first + WRONG_BY, diff.last + WRONG_BY);
                 }
                 let data = frames::diff(&self.market.instrument, &diff, now);
                 let symbol = &self.market.instrument.symbol;
@@ -263,7 +315,7 @@ impl Listing {
     /// Publishes frames of a stream, which are only made when somebody wants them.
     fn tell(&self, kind: &str, hub: &mut Hub, frames: impl FnOnce() -> Vec<String>) {
         let stream = format!("{}@{kind}", self.stream);
-        if hub.wants(&stream) {
+        if self.is_traded && hub.wants(&stream) {
             frames().into_iter().for_each(|data| self.publish(&stream, data, hub));
         }
     }

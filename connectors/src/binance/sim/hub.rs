@@ -1,6 +1,6 @@
 //! Who listens to what: clients, their streams, and the one frame that all of a stream's clients share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -9,14 +9,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::Limits;
 use super::control::{self, Message, Refusal, Request};
-use super::fault::Pending;
+use super::fault::Once;
 use crate::binance::subscribe::is_of_book;
+use crate::sim::pending::Pending;
 
 /// How many streams a connection may have.
 const MOST_STREAMS: usize = 1024;
 
 /// How many frames may wait for a client; one that is further behind is cut.
 pub(super) const QUEUE_FRAMES: usize = 8192;
+
+/// How many frames may be held back in all; further ones are lost.
+const MOST_HELD: usize = 65_536;
 
 /// Names a client.
 pub(super) type ClientId = u64;
@@ -26,6 +30,8 @@ pub(super) type ClientId = u64;
 pub(super) enum Outgoing {
     /// Send a text frame.
     Text(Utf8Bytes),
+    /// Send the first half of this text's frame, and end.
+    Half(Utf8Bytes),
     /// Close with this code and reason.
     Close(u16, String),
 }
@@ -96,17 +102,37 @@ pub(super) struct Frame<'a> {
     pub(super) wrapped: Option<String>,
 }
 
+/// What is kept of a frame that comes behind the next one.
+#[derive(Debug)]
+struct Turned {
+    symbol: String,
+    data: String,
+    wrapped: Option<String>,
+}
+
 /// All clients.
 #[derive(Debug, Default)]
 pub(super) struct Hub {
     clients: HashMap<ClientId, Client>,
     streams: HashMap<String, Vec<ClientId>>,
-    pub(super) faults: Pending,
+    pub(super) faults: Pending<Once>,
+    /// Diffs that are sent behind the next one of their stream.
+    swapped: HashMap<String, Turned>,
+    /// Frames that are held back, with their symbol.
+    held: VecDeque<(ClientId, String, Outgoing)>,
+    /// Streams that have stopped.
+    stalled: HashSet<String>,
     /// The moment that is being played.
     pub(super) now: i64,
 }
 
 impl Hub {
+    /// Takes note of the moment, and sends what was held back until now.
+    pub(super) fn move_to(&mut self, now: i64) {
+        self.now = now;
+        self.release();
+    }
+
     /// Adds a client with the streams of its address.
     pub(super) fn join(&mut self, id: ClientId, client: Client, streams: Vec<String>) {
         self.clients.insert(id, client);
@@ -150,10 +176,31 @@ impl Hub {
         self.send(id, Outgoing::Text(reply.into()));
     }
 
-    /// Sends a frame to everyone who wants it; it is written down once.
+    /// Sends a frame to everyone who wants it, and does to it what was asked for.
     pub(super) fn publish(&mut self, frame: Frame<'_>) {
+        let Frame { stream, symbol, is_diff, .. } = frame;
+        if !self.wants(stream) || self.stalled.contains(stream) || self.faults.is_silent(symbol, self.now) {
+            return;
+        }
+        if is_diff && self.faults.take(Once::DropDiff, symbol) {
+            return;
+        }
+        if is_diff && self.faults.take(Once::Reorder, symbol) {
+            let turned = Turned { symbol: symbol.to_owned(), data: frame.data, wrapped: frame.wrapped };
+            self.swapped.insert(stream.to_owned(), turned);
+            return;
+        }
+        let copies = if is_diff && self.faults.take(Once::Duplicate, symbol) { 2 } else { 1 };
+        self.deliver(&frame, copies);
+        if let Some(Turned { symbol, data, wrapped }) = self.swapped.remove(stream) {
+            self.deliver(&Frame { stream, symbol: &symbol, is_diff, data, wrapped }, 1);
+        }
+    }
+
+    /// Sends so many copies of a frame; it is written down once.
+    fn deliver(&mut self, frame: &Frame<'_>, copies: usize) {
         let Some(readers) = self.streams.get(frame.stream) else { return };
-        let copies = self.faults.copies(frame.symbol, frame.is_diff, self.now);
+        let is_late = self.faults.is_late(frame.symbol, self.now);
         let wrap = || format!(r#"{{"stream":"{}","data":{}}}"#, frame.stream, frame.data);
         let mut wrapped = frame.wrapped.as_ref().map(|text| Outgoing::Text(text.as_str().into()));
         let mut bare = None;
@@ -167,11 +214,34 @@ impl Hub {
             } else {
                 bare.get_or_insert_with(|| Outgoing::Text(frame.data.as_str().into()))
             };
-            if client.queue.try_send(outgoing.clone()).is_err() {
+            if is_late {
+                if self.held.len() < MOST_HELD {
+                    self.held.push_back((*id, frame.symbol.to_owned(), outgoing.clone()));
+                }
+            } else if client.queue.try_send(outgoing.clone()).is_err() {
                 slow.push(*id);
             }
         }
         slow.into_iter().for_each(|id| self.cut(id));
+    }
+
+    /// A stream stops, until somebody asks for it anew.
+    pub(super) fn stall(&mut self, stream: String) {
+        self.stalled.insert(stream);
+    }
+
+    /// Sends what was held back long enough, in order.
+    fn release(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        for (id, symbol, outgoing) in std::mem::take(&mut self.held) {
+            if self.faults.is_late(&symbol, self.now) {
+                self.held.push_back((id, symbol, outgoing));
+            } else {
+                self.send(id, outgoing);
+            }
+        }
     }
 
     /// Sends something to every client.
@@ -209,6 +279,7 @@ impl Hub {
                 continue;
             }
             readers.push(id);
+            self.stalled.remove(&stream);
             client.streams.push(stream);
             if client.streams.len() > MOST_STREAMS {
                 return Err(TooManyStreams);
@@ -237,13 +308,13 @@ impl Hub {
         self.send(id, Outgoing::Close(1008, "Invalid request".into()));
     }
 
-    /// Queues something for a client. After a close nothing more is meant for it.
+    /// Queues something for a client. After an end nothing more is meant for it.
     fn send(&mut self, id: ClientId, outgoing: Outgoing) {
         let Some(client) = self.clients.get(&id) else { return };
-        let is_close = matches!(outgoing, Outgoing::Close(..));
+        let is_end = !matches!(outgoing, Outgoing::Text(_));
         if client.queue.try_send(outgoing).is_err() {
             self.cut(id);
-        } else if is_close {
+        } else if is_end {
             self.leave(id);
         }
     }

@@ -65,6 +65,8 @@ pub(super) struct Instrument {
     pub(super) start: i64,
     /// The size of a common order, in lots.
     pub(super) usual_lots: i64,
+    /// By how much the venue's clock is off, in milliseconds.
+    pub(super) clock_skew: i64,
 }
 
 impl Instrument {
@@ -102,6 +104,7 @@ impl Instrument {
             lot_decimals,
             start,
             usual_lots: usual_lots.max(20),
+            clock_skew: 0,
         }
     }
 
@@ -113,6 +116,11 @@ impl Instrument {
     /// The number that an update of the book has on the wire. Those of futures count all symbols together, so they jump.
     pub(super) fn book_id(&self, update: i64) -> i64 {
         if self.is_future() { update * JUMP } else { update }
+    }
+
+    /// A moment as the venue writes it.
+    pub(super) fn time(&self, moment: i64) -> i64 {
+        moment.saturating_add(self.clock_skew)
     }
 
     /// A price as the venue writes it.

@@ -65,7 +65,7 @@ impl Playback {
 
     /// Plays what is due at `now`.
     pub(super) fn advance(&mut self, now: i64, hub: &mut Hub) {
-        hub.now = now;
+        hub.move_to(now);
         let waits = !self.player.has_begun() && !hub.has_readers();
         let stands_still = waits || hub.is_congested();
         self.player.move_to(now, stands_still);

@@ -28,6 +28,8 @@ pub(super) struct Reply {
     pub(super) used_weight: u32,
     /// Seconds until it makes sense to ask again.
     pub(super) retry_after: Option<i64>,
+    /// Whether it comes byte by byte.
+    pub(super) dripped: bool,
 }
 
 impl Reply {
@@ -45,7 +47,7 @@ impl Reply {
             429 => Some(rest_of_minute),
             _ => None,
         };
-        Self { status, body, used_weight, retry_after }
+        Self { status, body, used_weight, retry_after, dripped: false }
     }
 }
 
@@ -79,18 +81,31 @@ impl Refusal {
     }
 }
 
-/// Counts weight and makes the next requests fail when told to.
+/// Counts weight and makes the next requests fail or drip when told to.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     minute: i64,
     used: u32,
     failing: Option<(u16, u32)>,
+    dripping: u32,
 }
 
 impl Gate {
     /// The next `times` requests fail with `status`.
     pub(super) fn fail(&mut self, status: u16, times: u32) {
         self.failing = Some((status, times));
+    }
+
+    /// The next `times` replies come byte by byte.
+    pub(super) fn drip(&mut self, times: u32) {
+        self.dripping = times;
+    }
+
+    /// Whether this reply comes byte by byte.
+    pub(super) fn drips(&mut self) -> bool {
+        let drips = self.dripping > 0;
+        self.dripping = self.dripping.saturating_sub(1);
+        drips
     }
 
     /// Counts a request; an error is its answer.
@@ -166,11 +181,11 @@ fn usdm_weight(target: &Target) -> u32 {
     }
 }
 
-/// The routes that need no market.
-pub(super) fn common(target: &Target, now: i64) -> Option<String> {
+/// The routes that need no market; `venue_time` is what its clock says.
+pub(super) fn common(target: &Target, venue_time: i64) -> Option<String> {
     match target.route() {
         "/ping" => Some("{}".into()),
-        "/time" => Some(format!(r#"{{"serverTime":{now}}}"#)),
+        "/time" => Some(format!(r#"{{"serverTime":{venue_time}}}"#)),
         _ => None,
     }
 }
@@ -204,18 +219,15 @@ pub(super) fn exchange_info_body(target: &Target, now: i64, symbols: &[String]) 
 }
 
 fn exchange_info(target: &Target, markets: &mut Generator) -> Answer {
+    let info_of = |listing: &Listing| frames::symbol_info(&listing.market.instrument, "TRADING");
     let infos = match wanted(target)? {
-        None => markets
-            .listings()
-            .iter()
-            .map(|listing| frames::symbol_info(&listing.market.instrument, "TRADING"))
-            .collect(),
+        None => markets.listings().iter().filter(|listing| listing.is_traded).map(info_of).collect(),
         Some(symbols) => symbols
             .iter()
-            .map(|symbol| Ok(frames::symbol_info(&find(symbol, markets)?.market.instrument, "TRADING")))
+            .map(|symbol| find(symbol, markets).map(|found| info_of(found)))
             .collect::<Result<Vec<_>, _>>()?,
     };
-    Ok(exchange_info_body(target, markets.now(), &infos))
+    Ok(exchange_info_body(target, markets.venue_time(), &infos))
 }
 
 fn depth(target: &Target, listing: &mut Listing, now: i64) -> Answer {

@@ -7,7 +7,7 @@ use axum::body::Body;
 use hyper::body::Incoming;
 use hyper::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
@@ -21,21 +21,31 @@ use super::query::Target;
 use super::rest::Reply;
 use super::world::Command;
 use crate::binance::market::Market;
-use crate::sim::listener::{MOST_HTTP_SOCKETS, accept, ask, serve_http, stopping, take_fault, text, websocket};
+use crate::sim::listener::{
+    MOST_HTTP_SOCKETS, accept, ask, dripping, serve_http, stopping, take_fault, text, websocket,
+};
 
 /// The largest message of a client: 1024 names fit.
 const MESSAGE_BYTES: usize = 256 << 10;
 
 /// Who runs which market.
 #[derive(Default)]
-pub(super) struct Worlds(Vec<(&'static Market, mpsc::Sender<Command>)>);
+pub(super) struct Worlds(Vec<(&'static Market, World)>);
+
+/// How a world is spoken to.
+#[derive(Clone)]
+pub(super) struct World {
+    pub(super) commands: mpsc::Sender<Command>,
+    /// True while nothing is to move.
+    pub(super) frozen: watch::Receiver<bool>,
+}
 
 impl Worlds {
-    pub(super) fn add(&mut self, market: &'static Market, world: mpsc::Sender<Command>) {
+    pub(super) fn add(&mut self, market: &'static Market, world: World) {
         self.0.push((market, world));
     }
 
-    fn of(&self, target: &Target) -> Option<mpsc::Sender<Command>> {
+    fn of(&self, target: &Target) -> Option<World> {
         let market = target.market();
         self.0.iter().find(|(known, _)| *known == market).map(|(_, world)| world.clone())
     }
@@ -88,9 +98,9 @@ impl Server {
         match (request.method(), path) {
             (&Method::GET, "/ws" | "/stream") => self.upgrade(request, &target, route, world),
             (&Method::GET, path) if path.starts_with("/ws/") => self.upgrade(request, &target, route, world),
-            (&Method::GET, _) => rest(&world, target).await,
+            (&Method::GET, _) => rest(&world.commands, target).await,
             (&Method::POST, "/sim/fault") => {
-                take_fault(&world, request, |fault, reply| Command::Fault { fault, reply }).await
+                take_fault(&world.commands, request, |fault, reply| Command::Fault { fault, reply }).await
             }
             _ => text(StatusCode::METHOD_NOT_ALLOWED, "only GET, and POST to /sim/fault"),
         }
@@ -101,7 +111,7 @@ impl Server {
         request: Request<Incoming>,
         target: &Target,
         route: Route,
-        world: mpsc::Sender<Command>,
+        world: World,
     ) -> Response<Body> {
         let response = match create_response_with_body(&request, Body::empty) {
             Ok(response) => response,
@@ -127,18 +137,20 @@ impl Server {
         let cut = CancellationToken::new();
         let Asked { world, route, combined, streams } = asked;
         let client = Client { combined, queue: sender, cut: cut.clone(), streams: Vec::new(), route };
-        if world.send(Command::Join { id, client, streams }).await.is_err() {
+        let World { commands, frozen } = world;
+        if commands.send(Command::Join { id, client, streams }).await.is_err() {
             return;
         }
         let connection = Connection {
             id,
             socket,
             queue,
-            world,
+            world: commands,
             limits: route.limits(self.limits),
             messages_per_second: route.messages_per_second(),
             epoch: self.epoch,
             started: self.started,
+            frozen,
         };
         connection.run(cut, self.cancel.clone()).await;
     }
@@ -146,7 +158,7 @@ impl Server {
 
 /// What the address of a client says.
 struct Asked {
-    world: mpsc::Sender<Command>,
+    world: World,
     route: Route,
     combined: bool,
     streams: Vec<String>,
@@ -163,8 +175,8 @@ fn route(path: &str) -> (Route, &str) {
 
 async fn rest(world: &mpsc::Sender<Command>, target: Target) -> Response<Body> {
     let Some(reply) = ask(world, |reply| Command::Rest { target, reply }).await else { return stopping() };
-    let Reply { status, body, used_weight, retry_after } = reply;
-    let mut response = Response::new(Body::from(body));
+    let Reply { status, body, used_weight, retry_after, dripped } = reply;
+    let mut response = Response::new(if dripped { dripping(body) } else { Body::from(body) });
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json;charset=UTF-8"));

@@ -8,8 +8,9 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::fault::{Once, Pending};
+use super::fault::Once;
 use super::frames;
+use crate::sim::pending::Pending;
 
 /// How many frames may wait for a client; one that is further behind is cut.
 pub(super) const QUEUE_FRAMES: usize = 8192;
@@ -67,7 +68,7 @@ pub(super) fn understand(text: &str) -> Option<Join> {
 #[derive(Debug)]
 pub(super) struct Clients {
     clients: BTreeMap<ClientId, Client>,
-    pub(super) faults: Pending,
+    pub(super) faults: Pending<Once>,
     /// Differences that are sent behind the next one of their pair.
     swapped: BTreeMap<(ClientId, String), Outgoing>,
     /// Frames that are held back, with their pair.

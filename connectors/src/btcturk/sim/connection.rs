@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::Limits;
 use super::clients::{ClientId, Outgoing};
 use super::world::Command;
-use crate::sim::listener::close;
+use crate::sim::listener::{close, half};
 
 /// How many frames are written at once.
 const WRITE_BATCH: usize = 256;
@@ -122,12 +122,4 @@ impl Connection {
         }
         self.socket.flush().await.map_err(|_| End::Gone)
     }
-}
-
-/// The first half of a text frame of less than 126 bytes. Source: RFC 6455 section 5.2.
-fn half(text: &[u8]) -> Vec<u8> {
-    let length = u8::try_from(text.len()).unwrap_or(125).min(125);
-    let mut bytes = vec![0x81, length];
-    bytes.extend(text.iter().take(usize::from(length) / 2));
-    bytes
 }

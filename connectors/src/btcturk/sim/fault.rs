@@ -1,7 +1,5 @@
 //! Faults on demand: what `POST /sim/fault` takes, and which of them wait to happen.
 
-use std::collections::{HashMap, HashSet};
-
 use serde::Deserialize;
 
 /// A fault, as the body of `POST /sim/fault` names it: `{"fault":"drop_diff","symbol":"BTCTRY"}`.
@@ -138,49 +136,4 @@ pub(super) enum Once {
     Reorder,
     WrongSequence,
     Cross,
-}
-
-/// The faults that wait for a frame of their pair, and those that last.
-#[derive(Debug, Default)]
-pub(super) struct Pending {
-    once: HashSet<(Once, String)>,
-    /// Until when a pair's frames (or everyone's) are lost.
-    silent: HashMap<Option<String>, i64>,
-    /// Until when they are held back.
-    late: HashMap<Option<String>, i64>,
-}
-
-impl Pending {
-    /// Something happens once to a pair.
-    pub(super) fn once(&mut self, what: Once, symbol: String) {
-        self.once.insert((what, symbol));
-    }
-
-    pub(super) fn silence(&mut self, until: i64, symbol: Option<String>) {
-        self.silent.insert(symbol, until);
-    }
-
-    pub(super) fn delay(&mut self, until: i64, symbol: Option<String>) {
-        self.late.insert(symbol, until);
-    }
-
-    /// Whether it is to happen to this pair now; it is asked for once.
-    pub(super) fn take(&mut self, what: Once, symbol: &str) -> bool {
-        !self.once.is_empty() && self.once.remove(&(what, symbol.to_owned()))
-    }
-
-    /// Whether what is sent for the pair at `now` is lost.
-    pub(super) fn is_silent(&self, symbol: &str, now: i64) -> bool {
-        lasts(&self.silent, symbol, now)
-    }
-
-    /// Whether what is sent for the pair at `now` is held back.
-    pub(super) fn is_late(&self, symbol: &str, now: i64) -> bool {
-        lasts(&self.late, symbol, now)
-    }
-}
-
-fn lasts(until: &HashMap<Option<String>, i64>, symbol: &str, now: i64) -> bool {
-    !until.is_empty()
-        && [None, Some(symbol.to_owned())].iter().any(|key| until.get(key).is_some_and(|&until| now < until))
 }

@@ -1,20 +1,17 @@
 //! The listener: REST and WebSockets on one port.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
-use bytes::Bytes;
-use futures_util::stream;
 use hyper::body::Incoming;
 use hyper::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use tokio_util::sync::CancellationToken;
@@ -25,16 +22,15 @@ use super::clients::{Client, ClientId, QUEUE_FRAMES};
 use super::connection::Connection;
 use super::rest::Reply;
 use super::world::Command;
-use crate::sim::listener::{MOST_HTTP_SOCKETS, accept, ask, serve_http, stopping, take_fault, text, websocket};
+use crate::sim::listener::{
+    MOST_HTTP_SOCKETS, accept, ask, dripping, serve_http, stopping, take_fault, text, websocket,
+};
 
 /// The largest message of a client.
 const MESSAGE_BYTES: usize = 64 << 10;
 
 /// Who opens too many connections within this time gets none for as long again.
 const DOOR: Duration = Duration::from_secs(60);
-
-/// Time between two bytes of a reply that drips.
-const DRIP: Duration = Duration::from_millis(200);
 
 /// What every request needs.
 pub(super) struct Server {
@@ -152,19 +148,6 @@ impl Server {
         let (world, limits, frozen) = (self.world.clone(), self.limits, self.frozen.clone());
         Connection { id, socket, queue, world, limits, frozen }.run(cut, self.cancel.clone()).await;
     }
-}
-
-/// A body that comes byte by byte.
-fn dripping(body: String) -> Body {
-    let bytes = Bytes::from(body);
-    Body::from_stream(stream::unfold(bytes, |mut rest| async move {
-        if rest.is_empty() {
-            return None;
-        }
-        sleep(DRIP).await;
-        let byte = rest.split_to(1);
-        Some((Ok::<_, Infallible>(byte), rest))
-    }))
 }
 
 #[cfg(test)]

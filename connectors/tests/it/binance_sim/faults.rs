@@ -126,8 +126,98 @@ async fn faults_that_cannot_be_are_refused() {
         json!({ "fault": "close", "code": 1006 }),
         json!({ "fault": "close", "code": 1000, "reason": "x".repeat(124) }),
         json!({ "fault": "rest_status", "status": 200, "times": 1 }),
+        json!({ "fault": "reorder", "symbol": "NOSUCH" }),
+        json!({ "fault": "new_symbols", "count": 100_000 }),
     ] {
         assert_eq!(sim.fault(fault.clone()).await, 400, "{fault}");
     }
+    sim.stop().await;
+}
+
+#[tokio::test]
+async fn diffs_are_swapped_and_numbered_wrong() {
+    let (sim, mut client) = with_depth().await;
+    let last = int(&client.next(DEPTH, |_| true).await["u"]);
+    assert_eq!(sim.fault(json!({ "fault": "reorder", "symbol": "BTCUSDT" })).await, 200);
+    assert!(first_break(&mut client, last).await > 0, "the later one comes first");
+    let last = int(&client.next(DEPTH, |_| true).await["u"]);
+    assert_eq!(sim.fault(json!({ "fault": "wrong_sequence", "symbol": "BTCUSDT" })).await, 200);
+    // The one that was late may still be ahead.
+    while first_break(&mut client, last).await < 100_000 {}
+    sim.stop().await;
+}
+
+#[tokio::test]
+async fn delay_and_freeze_keep_what_silence_loses() {
+    let (sim, mut client) = with_depth().await;
+    let mut last = int(&client.next(DEPTH, |_| true).await["u"]);
+    assert_eq!(sim.fault(json!({ "fault": "delay", "ms": 1_000, "symbol": "BTCUSDT" })).await, 200);
+    let started = std::time::Instant::now();
+    for _ in 0..12 {
+        let diff = client.next(DEPTH, |_| true).await;
+        assert_eq!(int(&diff["U"]), last + 1, "in order and whole");
+        last = int(&diff["u"]);
+    }
+    assert!(started.elapsed() >= Duration::from_millis(800));
+    assert_eq!(sim.fault(json!({ "fault": "freeze", "ms": 1_000 })).await, 200);
+    let started = std::time::Instant::now();
+    sim.get("/api/v3/ping").await;
+    assert!(started.elapsed() >= Duration::from_millis(900), "REST stands still too");
+    assert_eq!(int(&client.next(DEPTH, |_| true).await["U"]), last + 1, "nothing was lost");
+    sim.stop().await;
+}
+
+#[tokio::test]
+async fn half_a_frame_ends_every_connection() {
+    let (sim, mut client) = with_depth().await;
+    assert_eq!(sim.fault(json!({ "fault": "half_frame" })).await, 200);
+    assert_eq!(client.end().await, Ended::Cut);
+    sim.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_stops_until_it_is_asked_for_again() {
+    let (sim, mut client) = with_depth().await;
+    assert_eq!(sim.fault(json!({ "fault": "stall", "stream": DEPTH })).await, 200);
+    // What was on its way may still come; then only the other stream does.
+    let mut others = 0;
+    while others < 10 {
+        others = if client.json().await["stream"] == DEPTH { 0 } else { others + 1 };
+    }
+    client.send(&format!(r#"{{"method":"UNSUBSCRIBE","params":["{DEPTH}"],"id":1}}"#)).await;
+    client.send(&format!(r#"{{"method":"SUBSCRIBE","params":["{DEPTH}"],"id":2}}"#)).await;
+    client.next(DEPTH, |_| true).await;
+    sim.stop().await;
+}
+
+#[tokio::test]
+async fn the_clock_can_be_wrong_and_replies_can_drip() {
+    let (sim, mut client) = with_depth().await;
+    let time = async || int(&sim.get("/api/v3/time").await["serverTime"]);
+    let before = time().await;
+    assert_eq!(sim.fault(json!({ "fault": "clock_skew", "ms": -3_600_000 })).await, 200);
+    assert!(time().await < before - 3_500_000);
+    client.next(DEPTH, |diff| int(&diff["E"]) < before - 3_500_000).await;
+    assert_eq!(sim.fault(json!({ "fault": "slow_loris", "times": 1 })).await, 200);
+    let started = std::time::Instant::now();
+    sim.get("/api/v3/time").await;
+    assert!(started.elapsed() > Duration::from_secs(1), "byte by byte");
+    sim.stop().await;
+}
+
+#[tokio::test]
+async fn symbols_come_and_go() {
+    let (sim, _client) = with_depth().await;
+    let status = async |symbol: &str| {
+        let info = sim.get("/api/v3/exchangeInfo").await;
+        let found = info["symbols"].as_array().unwrap().iter().find(|listed| listed["symbol"] == symbol).cloned();
+        (info["symbols"].as_array().unwrap().len(), found.map(|listed| listed["status"].clone()))
+    };
+    assert_eq!(sim.fault(json!({ "fault": "new_symbols", "count": 1_000 })).await, 200);
+    assert_eq!(status("NEW1002USDT").await, (1_003, Some("TRADING".into())));
+    let mut client = sim.connect("/stream?streams=new3usdt@depth/btcusdt@trade").await;
+    client.next("new3usdt@depth", |_| true).await;
+    assert_eq!(sim.fault(json!({ "fault": "delist", "symbol": "BTCUSDT" })).await, 200);
+    assert_eq!(status("BTCUSDT").await, (1_002, None));
     sim.stop().await;
 }

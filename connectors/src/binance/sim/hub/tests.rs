@@ -13,6 +13,7 @@ fn diff(data: &str) -> Frame<'_> {
 fn texts(frames: &mut mpsc::Receiver<Outgoing>) -> Vec<String> {
     let text = |outgoing| match outgoing {
         Outgoing::Text(text) => text.to_string(),
+        Outgoing::Half(text) => format!("half of {text}"),
         Outgoing::Close(code, reason) => format!("close {code} {reason}"),
     };
     std::iter::from_fn(|| frames.try_recv().ok()).map(text).collect()
@@ -74,10 +75,10 @@ fn pending_faults_wait_for_a_diff_of_their_symbol() {
     let mut hub = Hub::default();
     let (one, mut frames, _) = client(10, false);
     hub.join(1, one, vec!["btcusdt@depth".into(), "btcusdt@trade".into()]);
-    hub.faults.drop_diff("BTCUSDT".into());
+    hub.faults.once(Once::DropDiff, "BTCUSDT".into());
     hub.publish(Frame { stream: "btcusdt@trade", is_diff: false, ..diff("trade") });
     hub.publish(diff("dropped"));
-    hub.faults.duplicate("BTCUSDT".into());
+    hub.faults.once(Once::Duplicate, "BTCUSDT".into());
     hub.publish(diff("twice"));
     hub.faults.silence(5, Some("BTCUSDT".into()));
     hub.publish(diff("silent"));
@@ -86,4 +87,36 @@ fn pending_faults_wait_for_a_diff_of_their_symbol() {
     hub.faults.silence(6, None);
     hub.publish(diff("silent"));
     assert_eq!(texts(&mut frames), ["trade", "twice", "twice", "after"]);
+    hub.now = 6;
+    hub.faults.once(Once::Reorder, "BTCUSDT".into());
+    hub.publish(diff("late"));
+    hub.publish(diff("early"));
+    assert_eq!(texts(&mut frames), ["early", "late"]);
+    hub.faults.delay(8, Some("BTCUSDT".into()));
+    hub.publish(diff("held"));
+    hub.publish(diff("held too"));
+    hub.release();
+    assert!(texts(&mut frames).is_empty());
+    hub.now = 8;
+    hub.release();
+    hub.publish(diff("now"));
+    assert_eq!(texts(&mut frames), ["held", "held too", "now"]);
+}
+
+#[test]
+fn a_stream_that_has_stopped_goes_on_when_it_is_asked_for_again() {
+    let mut hub = Hub::default();
+    let (one, mut frames, _) = client(10, false);
+    hub.join(1, one, vec!["btcusdt@depth".into(), "btcusdt@trade".into()]);
+    hub.stall("btcusdt@depth".into());
+    hub.publish(diff("lost"));
+    hub.publish(Frame { stream: "btcusdt@trade", is_diff: false, ..diff("trade") });
+    hub.control(1, r#"{"method":"SUBSCRIBE","params":["btcusdt@depth"],"id":1}"#);
+    hub.publish(diff("lost: it is subscribed already"));
+    hub.control(1, r#"{"method":"UNSUBSCRIBE","params":["btcusdt@depth"],"id":2}"#);
+    hub.control(1, r#"{"method":"SUBSCRIBE","params":["btcusdt@depth"],"id":3}"#);
+    hub.publish(diff("again"));
+    let mut heard = texts(&mut frames);
+    heard.retain(|text| !text.contains("result"));
+    assert_eq!(heard, ["trade", "again"]);
 }
