@@ -1,3 +1,5 @@
+mod books;
+
 use akis_model::{ChannelState, Level, Side, TimeSource};
 use proptest::prelude::*;
 use serde_json::{Value, json};
