@@ -23,8 +23,9 @@ use crate::usage;
 const STARTS_WITHIN: Duration = Duration::from_secs(20);
 
 const SECRET: &str = "a secret for benchmarks on loopback";
-const PREFIX: &str = "akis";
-const PARTITIONS: u16 = 16;
+/// What the log's keys begin with, and its partitions: the defaults of `log.prefix` and `log.partitions`.
+pub(crate) const PREFIX: &str = "akis";
+pub(crate) const PARTITIONS: u16 = 16;
 
 /// Limits that protect a replica from its clients are raised: here all clients are one subject at one address.
 const LIMITS: [(&str, &str); 4] = [

@@ -7,6 +7,7 @@
 mod server;
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::Duration;
 
 use akis_testkit::Process;
@@ -73,13 +74,13 @@ impl Floor {
         &self.swarm
     }
 
-    /// Has `frames` written to each of the first `clients`, with one `write` each.
+    /// Has `frames` written to each of these clients, with one `write` each.
     ///
     /// # Errors
     ///
     /// When the floor has ended, which it does when a client does not keep up.
-    pub(crate) async fn write_to_all(&mut self, clients: usize, frames: usize) -> Result<()> {
-        self.write((0..clients).map(|client| (client, frames))).await
+    pub(crate) async fn write_to(&mut self, clients: Range<usize>, frames: usize) -> Result<()> {
+        self.write(clients.map(|client| (client, frames))).await
     }
 
     /// Does again what clients of a gateway saw: a write for each of their reads, at the same time and of the same size.
@@ -87,7 +88,7 @@ impl Floor {
     ///
     /// # Errors
     ///
-    /// As [`Floor::write_to_all`].
+    /// As [`Floor::write_to`].
     pub(crate) async fn replay(&mut self, reads: &[Read]) -> Result<u64> {
         let Some(first) = reads.first() else { return Ok(0) };
         let (first_us, began, most) = (first.at_us, Instant::now(), self.most_frames);

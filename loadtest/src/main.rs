@@ -6,6 +6,7 @@
 
 mod bed;
 mod client;
+mod flood;
 mod floor;
 mod load;
 mod report;

@@ -107,7 +107,7 @@ async fn publish(load: &Load, swarm: &Swarm, burst: usize) -> Result<()> {
 
 async fn write(floor: &mut Floor, burst: usize) -> Result<()> {
     let goal = floor.swarm().tally().events() + (burst * CLIENTS) as u64;
-    floor.write_to_all(CLIENTS, burst).await?;
+    floor.write_to(0..CLIENTS, burst).await?;
     floor.swarm().tally().wait_events(goal, BURST_WITHIN).await
 }
 
