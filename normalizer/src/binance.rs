@@ -26,11 +26,16 @@ use self::names::{asked_interval, asked_number, asked_symbol, guess_common};
 use self::tape::Tape;
 use crate::candles::Interval;
 use crate::mapper::{Mapper, Output, Reason};
+use crate::update::BELIEVED_AHEAD_MS;
 
 pub(crate) use self::market::Market;
 
 /// How many candles of each interval a chart begins with.
 const PAST_CANDLES: u32 = 500;
+
+/// A venue's clock that is further from ours than this is not believed, whatever it says of itself: one of the two is wrong by
+/// more than a clock can drift.
+const MOST_CLOCK_OFFSET_MS: i64 = 3_600_000;
 
 /// The mapper of one of Binance's markets.
 pub(crate) struct Binance {
@@ -46,9 +51,16 @@ pub(crate) struct Binance {
     /// Common forms that `exchangeInfo` told.
     common: HashMap<String, String>,
     declared: Vec<Channel>,
+    /// How far the venue's clock is ahead of the one that stamps frames, by what it told last.
+    clock_offset_ms: i64,
 }
 
 impl Mapper for Binance {
+    /// By the venue's clock, not by this machine's.
+    fn believed_ahead_ms(&self) -> i64 {
+        BELIEVED_AHEAD_MS + self.clock_offset_ms
+    }
+
     fn admit(&mut self, symbols: Option<&[String]>, kinds: &[Kind]) {
         let Some(symbols) = symbols else {
             self.any = true;
@@ -126,7 +138,8 @@ impl Binance {
     /// Lets nothing in yet.
     pub(crate) fn new(market: Market) -> Self {
         let (instruments, common, declared) = (BTreeMap::new(), HashMap::new(), Vec::new());
-        Self { market, any: false, kinds: Vec::new(), publishes: false, instruments, common, declared }
+        let (any, kinds, publishes, clock_offset_ms) = (false, Vec::new(), false, 0);
+        Self { market, any, kinds, publishes, instruments, common, declared, clock_offset_ms }
     }
 
     fn on_text(&mut self, text: &str, origin: Origin, out: &mut Output) -> Result<(), Reason> {
@@ -150,7 +163,8 @@ impl Binance {
             StreamKind::Depth => self.on_depth(wire::parse(data)?, origin, out),
             StreamKind::Kline => {
                 let event: wire::KlineEvent<'_> = wire::parse(data)?;
-                self.instrument(&event.symbol)?.on_kline(&event, origin, out)
+                let believed_ahead_ms = self.believed_ahead_ms();
+                self.instrument(&event.symbol)?.on_kline(&event, origin, believed_ahead_ms, out)
             }
             StreamKind::Notice => Ok(()),
             StreamKind::Unknown => Err(Reason::UnknownEvent),
@@ -214,6 +228,18 @@ impl Binance {
                 self.on_info(info, target.contains("symbols="), received_at, out);
                 Ok(())
             }
+            "/time" => {
+                let reply: wire::TimeReply = wire::parse(body)?;
+                // The way back is not taken off: it is short against what is believed.
+                let offset = reply.server_time.saturating_sub(received_at);
+                if offset.saturating_abs() > MOST_CLOCK_OFFSET_MS {
+                    return Err(Reason::BadTime);
+                }
+                self.clock_offset_ms = offset;
+                Ok(())
+            }
+            // The session selects symbols by it.
+            "/ticker/24hr" => Ok(()),
             _ => Err(Reason::UnknownEvent),
         }
     }

@@ -1,6 +1,5 @@
 //! The session: its connections and its REST queue.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
@@ -9,8 +8,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::config::Config;
+use super::subscribe::Carried;
 use super::{rest, subscribe};
 use crate::attempts::Attempts;
+use crate::dialog::Dialog;
 use crate::http;
 use crate::outlet::Outlet;
 use crate::ports::Ports;
@@ -34,14 +35,7 @@ pub async fn run(config: Config, ports: Ports, cancel: CancellationToken) -> Res
     let calls = rest::Calls::new(client, &config, found);
     let rest_outlet = Arc::clone(&outlet);
     tasks.spawn(async move { calls.serve(requests, &rest_outlet).await });
-    let streams = Streams {
-        attempts: subscribe::attempts(),
-        config,
-        outlet,
-        cancel: cancel.clone(),
-        asked: BTreeSet::new(),
-        running: JoinSet::new(),
-    };
+    let streams = Streams::new(config, outlet, cancel.clone());
     tasks.spawn(streams.follow(listings));
     tokio::select! {
         () = cancel.cancelled() => {}
@@ -57,36 +51,71 @@ struct Streams {
     attempts: Arc<Attempts>,
     outlet: Arc<Outlet>,
     cancel: CancellationToken,
-    asked: BTreeSet<String>,
+    connections: Vec<Kept>,
     running: JoinSet<()>,
 }
 
+/// A connection that is kept open.
+struct Kept {
+    dialog: watch::Sender<Arc<Dialog>>,
+    stop: CancellationToken,
+}
+
 impl Streams {
-    /// Asks for what is named at once, and for what has to be looked up as it is found. What is listed later gets
-    /// connections of its own; what is delisted falls silent by itself.
+    fn new(config: Config, outlet: Arc<Outlet>, cancel: CancellationToken) -> Self {
+        let (attempts, connections, running) = (subscribe::attempts(), Vec::new(), JoinSet::new());
+        Self { config, attempts, outlet, cancel, connections, running }
+    }
+
+    /// Asks for what is named at once, and for what has to be looked up as it is found. What is listed later is taken up by
+    /// connections that have room, what is delisted is left: each connection that changes gives way to one that has all
+    /// that is wanted.
     async fn follow(mut self, mut listings: mpsc::Receiver<Vec<Listed>>) {
-        self.ask(self.config.symbols.names());
+        let mut asked = self.config.symbols.names();
+        self.ask(&asked);
         while self.config.symbols.looks_up() {
-            let listing = tokio::select! {
-                () = self.cancel.cancelled() => break,
-                listing = listings.recv() => listing,
-            };
-            let Some(listing) = listing else { break };
-            self.ask(self.config.symbols.select(&[], &listing));
+            let Ok(Some(listing)) = self.outlet.unless_stopped(listings.recv()).await else { break };
+            let now = self.config.symbols.select(&asked, &listing);
+            if now != asked {
+                info!(venue = self.config.market.name, symbols = now.len(), before = asked.len(), "asking for symbols");
+                self.ask(&now);
+                asked = now;
+            }
         }
         while self.running.join_next().await.is_some() {}
     }
 
-    fn ask(&mut self, mut symbols: Vec<String>) {
-        symbols.retain(|symbol| self.asked.insert(symbol.clone()));
-        if symbols.is_empty() {
-            return;
-        }
-        info!(venue = self.config.market.name, symbols = symbols.len(), "asking for symbols");
-        for dialog in subscribe::dialogs(&self.config, &self.attempts, &symbols) {
-            // Nothing is said beyond what each dialog begins with, and it never changes.
-            let ((_, dialog), (_, said)) = (watch::channel(Arc::new(dialog)), mpsc::channel(1));
-            self.running.spawn(keep(dialog, Arc::clone(&self.outlet), said, self.cancel.clone()));
+    /// Has exactly the streams of these symbols asked for.
+    fn ask(&mut self, symbols: &[String]) {
+        let (config, attempts) = (&self.config, &self.attempts);
+        let open: Vec<_> = self.connections.iter().map(|kept| Arc::clone(&kept.dialog.borrow())).collect();
+        let wanted = subscribe::spread(config, symbols, &open.iter().map(|dialog| &**dialog).collect::<Vec<_>>());
+        let mut kept = std::mem::take(&mut self.connections).into_iter();
+        for Carried { path, streams } in wanted {
+            match kept.next() {
+                Some(old) if streams.is_empty() => old.stop.cancel(),
+                Some(old) => {
+                    old.dialog.send_if_modified(|dialog| {
+                        let changes = dialog.streams != streams;
+                        if changes {
+                            *dialog = Arc::new(subscribe::dialog(config, attempts, path, streams));
+                        }
+                        changes
+                    });
+                    self.connections.push(old);
+                }
+                None => {
+                    let stop = self.cancel.child_token();
+                    let dialog = Arc::new(subscribe::dialog(config, attempts, path, streams));
+                    let ((change, dialog), (_, said)) = (watch::channel(dialog), mpsc::channel(1));
+                    // Nothing is said beyond what each dialog begins with.
+                    self.running.spawn(keep(dialog, Arc::clone(&self.outlet), said, stop.clone()));
+                    self.connections.push(Kept { dialog: change, stop });
+                }
+            }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! Which streams are asked for, over how many connections and in how many messages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,32 +29,68 @@ const ATTEMPTS: (usize, Duration) = (300, Duration::from_secs(300));
 /// An acknowledgement proves nothing: a name that does not exist is acknowledged and silent.
 const FIRST_DATA: Duration = Duration::from_secs(30);
 
-/// The dialog of each connection that the symbols need: a stream is asked for where the venue has it.
-pub(super) fn dialogs(config: &Config, attempts: &Arc<Attempts>, symbols: &[String]) -> Vec<Dialog> {
+/// What one connection carries.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Carried {
+    /// Where the venue has it.
+    pub(super) path: &'static str,
+    /// None: the connection is not needed any more.
+    pub(super) streams: Vec<String>,
+}
+
+/// Spreads the streams of the symbols over connections: those that are open come first, in their order, keep what is still
+/// wanted and take more where they have room.
+pub(super) fn spread(config: &Config, symbols: &[String], open: &[&Dialog]) -> Vec<Carried> {
     let market = config.market;
-    let streams = symbols.iter().flat_map(|symbol| streams(symbol, &config.kinds));
-    let mut by_path: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for stream in streams {
+    let mut missing: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
+    for stream in symbols.iter().flat_map(|symbol| streams(symbol, &config.kinds)) {
         let path = if is_of_book(&stream) { market.book_path } else { market.tape_path };
-        by_path.entry(path).or_default().push(stream);
+        missing.entry(path).or_default().push(stream);
     }
-    by_path
-        .iter()
-        .flat_map(|(path, streams)| streams.chunks(STREAMS_PER_CONNECTION).map(move |streams| (path, streams)))
-        .map(|(path, streams)| Dialog {
-            venue: market.name,
-            url: format!("{}{path}", config.ws_url),
-            messages: streams.chunks(NAMES_PER_MESSAGE).zip(1..).map(|(names, id)| subscribe(names, id)).collect(),
-            pace: market.pace,
-            streams: streams.to_vec(),
-            first_data: FIRST_DATA,
-            silence: SILENCE,
-            lifetime: LIFETIME,
-            attempts: Arc::clone(attempts),
-            again: Some(again),
-            read,
-        })
-        .collect()
+    let wanted: HashSet<&str> = missing.values().flatten().map(String::as_str).collect();
+    let path_of = |dialog: &Dialog| {
+        let is_of_books = dialog.streams.first().is_some_and(|stream| is_of_book(stream));
+        if is_of_books { market.book_path } else { market.tape_path }
+    };
+    let still = |dialog: &&Dialog| {
+        let streams = dialog.streams.iter().filter(|stream| wanted.contains(stream.as_str())).cloned().collect();
+        Carried { path: path_of(dialog), streams }
+    };
+    let mut carried: Vec<Carried> = open.iter().map(still).collect();
+    let known: HashSet<String> = carried.iter().flat_map(|carried| &carried.streams).cloned().collect();
+    for (path, streams) in missing {
+        let mut streams = streams.into_iter().filter(|stream| !known.contains(stream));
+        for with_room in carried.iter_mut().filter(|carried| carried.path == path) {
+            let room = STREAMS_PER_CONNECTION - with_room.streams.len();
+            with_room.streams.extend(streams.by_ref().take(room));
+        }
+        loop {
+            let streams: Vec<String> = streams.by_ref().take(STREAMS_PER_CONNECTION).collect();
+            if streams.is_empty() {
+                break;
+            }
+            carried.push(Carried { path, streams });
+        }
+    }
+    carried
+}
+
+/// The dialog of a connection that carries these streams.
+pub(super) fn dialog(config: &Config, attempts: &Arc<Attempts>, path: &str, streams: Vec<String>) -> Dialog {
+    let market = config.market;
+    Dialog {
+        venue: market.name,
+        url: format!("{}{path}", config.ws_url),
+        messages: streams.chunks(NAMES_PER_MESSAGE).zip(1..).map(|(names, id)| subscribe(names, id)).collect(),
+        pace: market.pace,
+        streams,
+        first_data: FIRST_DATA,
+        silence: SILENCE,
+        lifetime: LIFETIME,
+        attempts: Arc::clone(attempts),
+        again: Some(again),
+        read,
+    }
 }
 
 /// What counts the attempts to connect, for all dialogs of a session.
@@ -134,7 +170,8 @@ mod tests {
     }
 
     fn dialogs(config: &Config) -> Vec<Dialog> {
-        super::dialogs(config, &attempts(), &config.symbols.names())
+        let carried = spread(config, &config.symbols.names(), &[]);
+        carried.into_iter().map(|Carried { path, streams }| dialog(config, &attempts(), path, streams)).collect()
     }
 
     #[test]
@@ -176,6 +213,25 @@ mod tests {
         assert_eq!(dialogs.iter().map(|dialog| dialog.streams.len()).collect::<Vec<_>>(), [1024, 1024, 202]);
         assert_eq!(dialogs.iter().map(|dialog| dialog.messages.len()).collect::<Vec<_>>(), [6, 6, 2]);
         assert!(dialogs[0].messages[0].contains("\"method\":\"SUBSCRIBE\""));
+    }
+
+    #[test]
+    fn connections_keep_what_they_carry_and_take_what_there_is_room_for() {
+        let config = config(103, &[]);
+        let open = dialogs(&config);
+        assert_eq!(open.iter().map(|dialog| dialog.streams.len()).collect::<Vec<_>>(), [1024, 6]);
+        let open: Vec<&Dialog> = open.iter().collect();
+        let mut symbols = config.symbols.names();
+        let same: Vec<_> = spread(&config, &symbols, &open).into_iter().map(|carried| carried.streams).collect();
+        assert_eq!(same, [open[0].streams.clone(), open[1].streams.clone()], "nothing changes");
+        symbols.remove(5);
+        symbols.push("NEWUSDT".into());
+        let carried = spread(&config, &symbols, &open);
+        assert_eq!(carried.iter().map(|carried| carried.streams.len()).collect::<Vec<_>>(), [1024, 6]);
+        let name = |name: &str| carried[0].streams.iter().filter(|stream| stream.starts_with(name)).count();
+        assert_eq!((name("s5usdt@"), name("newusdt@")), (0, 10));
+        let carried = spread(&config, &symbols[..1], &open);
+        assert_eq!(carried.iter().map(|carried| carried.streams.len()).collect::<Vec<_>>(), [10, 0]);
     }
 
     #[test]

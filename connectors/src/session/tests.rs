@@ -200,6 +200,32 @@ async fn streams_that_never_speak_are_counted() {
 }
 
 #[tokio::test]
+async fn a_stream_that_stops_while_others_go_on_is_asked_for_again() {
+    let patient = |dialog: &mut Dialog| {
+        dialog.messages.clear();
+        (dialog.silence, dialog.first_data) = (WITHIN * 10, WITHIN * 10);
+    };
+    let mut session = Scripted::start(patient).await;
+    let mut peer = session.accept().await;
+    for _ in 0..30 {
+        for stream in ["data a", "data b"] {
+            say(&mut peer, stream).await;
+            session.content().await;
+        }
+    }
+    for _ in 0..4 {
+        // Only while it is moved does the clock stand still: what is under way between the sockets takes real time.
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(5)).await;
+        tokio::time::resume();
+        say(&mut peer, "data b").await;
+        session.content().await;
+    }
+    assert_eq!(hear(&mut peer).await, Message::text("again a"));
+    assert_eq!(session.stats.stopped_streams.get(), 1);
+}
+
+#[tokio::test]
 async fn encrypted_addresses_find_a_provider_and_fail_without_a_panic() {
     let session = Scripted::start(|dialog| dialog.url = dialog.url.replace("ws:", "wss:")).await;
     for _ in 0..2 {

@@ -14,7 +14,7 @@ use super::wire;
 use crate::candles::Interval;
 use crate::mapper::{History, Output, Reason};
 use crate::trading::Trading;
-use crate::update::{Payload, Update};
+use crate::update::{Payload, Update, is_believable};
 
 /// A book that is rebuilt within this time is not worth a message.
 const RESYNC_TOLD_MS: i64 = 1_000;
@@ -282,12 +282,17 @@ impl Instrument {
         &mut self,
         event: &wire::KlineEvent<'_>,
         origin: Origin,
+        believed_ahead_ms: i64,
         out: &mut Output,
     ) -> Result<(), Reason> {
         let kline = &event.kline;
         let channel = self.candle_channel(&kline.interval).ok_or(Reason::UnknownEvent)?;
         if kline.close_time < kline.open_time {
             return Err(Reason::OutOfRange);
+        }
+        // One that lies far ahead would hold up all that follow.
+        if !is_believable(kline.open_time, origin.received_at, believed_ahead_ms) {
+            return Err(Reason::BadTime);
         }
         let candle = Candle {
             symbol: self.common.clone(),
@@ -420,7 +425,7 @@ impl Instrument {
             let channel = self.channels.book.clone();
             out.updates.push(Update::status(channel, ChannelState::Resyncing, since, why.as_str(), now_ms));
         }
-        self.asks_for_books && self.book.asks(now_ms)
+        self.asks_for_books && !self.trading.is_delisted() && self.book.asks(now_ms)
     }
 }
 

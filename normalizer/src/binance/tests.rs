@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::mapper::Resync;
+use crate::pipeline::{Pipeline, Step};
 use crate::update::{Payload, Update};
 
 /// A mapper of BTCUSDT and what it said.
@@ -180,6 +181,97 @@ fn a_candle_becomes_an_event() {
     assert_eq!(harness.stream("kline_1m", &kline("1m")).skipped, [Reason::Stale], "closed is the last word");
     assert_eq!(harness.stream("kline_3m", &kline("3m")).skipped, [Reason::UnknownEvent]);
     assert_eq!(harness.stream("kline_1d@+08:00", &kline("1d")).skipped, [Reason::UnknownEvent]);
+}
+
+/// A candle of a minute with this open time.
+fn minute(open_time: i64, closed: bool) -> Value {
+    json!({"e":"kline","E":open_time + 5,"s":"BTCUSDT","k":{"t":open_time,"T":open_time + 59_999,"s":"BTCUSDT","i":"1m","f":1,
+        "L":2,"o":"1","c":"1","h":"1","l":"1","v":"1","n":1,"x":closed,"q":"1","V":"1","Q":"1","B":"0"}})
+}
+
+#[test]
+fn candles_that_were_missed_while_the_connection_was_cut_are_fetched() {
+    let mut harness = Harness::new();
+    let asked = |out: Output| {
+        out.requests.iter().find_map(|request| match request {
+            Request::Candles { interval: "1m", count, .. } => Some(*count),
+            _ => None,
+        })
+    };
+    assert_eq!(asked(harness.stream("kline_1m", &minute(0, true))), None);
+    harness.now = 70_000;
+    assert_eq!(asked(harness.stream("kline_1m", &minute(60_000, false))), None, "nothing is missing");
+    harness.content(Content::Closed { connection: 1, code: 1006 });
+    harness.now = 310_000;
+    let count = asked(harness.stream("kline_1m", &minute(300_000, false)));
+    assert!(count >= Some(5), "how 60,000 closed, three whole ones, and the one that runs: {count:?}");
+    let row = |open: i64| json!([open, "1", "1", "1", "1", "1", open + 59_999, "1", 1, "1", "1", "0"]);
+    let rows: Vec<Value> = (0..6).map(|n| row(n * 60_000)).collect();
+    let target = "/api/v3/klines?symbol=BTCUSDT&interval=1m&limit=6".to_owned();
+    let out = harness.content(Content::Reply { target, status: 200, body: json!(rows).to_string() });
+    let kept: Vec<i64> = out.history.iter().flat_map(|past| &past.candles).map(|candle| candle.open_time).collect();
+    assert_eq!(kept, [0, 60_000, 120_000, 180_000, 240_000], "no hole, and not the one that runs");
+    harness.now = 365_000;
+    assert!(asked(harness.stream("kline_1m", &minute(360_000, false))).is_some(), "nobody saw how the last one closed");
+}
+
+#[test]
+fn a_time_from_the_future_or_from_1970_is_marked_by_the_clock_that_was_measured() {
+    let now = 1_790_133_600_000;
+    let mut mapper = Binance::new(Market::SPOT);
+    mapper.admit(Some(&["BTCUSDT".to_owned()]), &[Kind::Trades, Kind::Candles]);
+    let mut pipeline = Pipeline::new(Box::new(mapper), false);
+    let mut take = |content: Content| {
+        let mut step = Step::default();
+        pipeline.on_frame(&RawFrame { received_at: now, content }, &mut step);
+        let event = step.events.last().map(|event| event.body.envelope(akis_model::Seq::ZERO));
+        let event = event.map_or(Value::Null, |text| serde_json::from_str(&text).unwrap());
+        (event["ts"].as_i64(), event["data"]["tsSource"].as_str().map(str::to_owned), step.skipped)
+    };
+    let framed = |stream: &str, data: Value| {
+        let text = json!({"stream": format!("btcusdt@{stream}"), "data": data}).to_string();
+        Content::Text { connection: 1, text }
+    };
+    let at = |id: u64, time: i64| {
+        let mut data = trade(id);
+        data["T"] = json!(time);
+        framed("aggTrade", data)
+    };
+    let clock = |server_time: i64| {
+        let body = json!({"serverTime": server_time}).to_string();
+        Content::Reply { target: "/api/v3/time".into(), status: 200, body }
+    };
+    let believed = |time| (Some(time), Some("venue".to_owned()), vec![]);
+    let marked = || (Some(now), Some("received".to_owned()), vec![Reason::BadTime]);
+    assert_eq!(take(at(1, now + 60_000)), believed(now + 60_000));
+    assert_eq!(take(at(2, now + 60_001)), marked());
+    assert_eq!(take(at(3, 5)), marked());
+    assert_eq!(take(clock(now + 300_000)).2, [], "this machine's clock is late");
+    assert_eq!(take(at(4, now + 300_000)), believed(now + 300_000));
+    assert_eq!(take(at(5, now + 360_001)), marked());
+    assert_eq!(take(clock(now - 300_000)).2, [], "or early");
+    assert_eq!(take(at(6, now - 300_000)), believed(now - 300_000));
+    assert_eq!(take(at(7, now)), marked(), "five minutes ahead for the venue");
+    assert_eq!(take(clock(now + 86_400_000)).2, [Reason::BadTime], "a clock that is a day off is not believed");
+    assert_eq!(take(at(8, now + 86_400_000)), marked());
+    let ahead = now - now % 60_000 + 86_400_000;
+    assert_eq!(take(framed("kline_1m", minute(ahead, false))).2, [Reason::BadTime]);
+    assert_eq!(take(framed("kline_1m", minute(i64::MIN / 2, false))).2, [Reason::BadTime]);
+    let open = now - 360_000 - now % 60_000;
+    assert_eq!(take(framed("kline_1m", minute(open, false))), believed(open + 5), "it held up nothing");
+}
+
+#[test]
+fn a_symbol_that_is_delisted_is_told_and_not_asked_for() {
+    let mut harness = Harness::live();
+    let body = json!({"symbols":[{"symbol":"ETHUSDT","status":"TRADING","baseAsset":"ETH","quoteAsset":"USDT"}]});
+    let target = "/api/v3/exchangeInfo".to_owned();
+    let out = harness.content(Content::Reply { target, status: 200, body: body.to_string() });
+    assert_eq!(states(&out), [ChannelState::Down; 9], "three channels, and six of candles");
+    harness.depth(101, 101, json!([]), json!([]));
+    harness.content(Content::Closed { connection: 1, code: 1006 });
+    harness.tick(10_000);
+    assert_eq!(harness.tick(60_000).requests, [], "there is no book to ask for");
 }
 
 #[test]
