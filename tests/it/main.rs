@@ -13,6 +13,7 @@ mod fail_over;
 mod follower;
 mod handover;
 mod history;
+mod parts;
 mod readiness;
 mod redis_away;
 mod replicas;
