@@ -56,6 +56,10 @@ impl Mapper for Bist {
         24 * 3_600_000
     }
 
+    fn pace(&mut self) {
+        self.market.pace();
+    }
+
     fn admit(&mut self, symbols: Option<&[String]>, kinds: &[Kind]) {
         self.market.admit(symbols, kinds);
     }
@@ -94,7 +98,7 @@ impl Mapper for Bist {
         given.iter().for_each(|frame| self.take(frame, out));
         self.stream.on_tick(now_ms, &mut self.market, out);
         self.market.on_tick(now_ms, out);
-        self.market.tell_news(out);
+        self.market.tell_held(now_ms, out);
     }
 
     fn finish(&mut self, out: &mut Output) {
@@ -104,7 +108,8 @@ impl Mapper for Bist {
         }
         given.iter().for_each(|frame| self.take(frame, out));
         self.stream.on_end(self.now_ms, &mut self.market, out);
-        self.market.tell_news(out);
+        // Nothing is held back any longer.
+        self.market.tell_held(i64::MAX, out);
     }
 }
 
@@ -123,7 +128,7 @@ impl Bist {
         if let Err(reason) = taken {
             out.skipped.push(reason);
         }
-        self.market.tell_news(out);
+        self.market.tell_news(frame.received_at, out);
     }
 
     fn on_bytes(&mut self, connection: u32, bytes: &[u8], received_at: i64, out: &mut Output) -> Result<(), Reason> {

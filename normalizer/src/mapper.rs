@@ -30,6 +30,10 @@ pub trait Mapper: Send {
     /// Takes note of the time, milliseconds since the epoch; never before the last frame's.
     fn on_tick(&mut self, now_ms: i64, out: &mut Output);
 
+    /// A throttle stands behind it: what that would not let through need not be told. A mapper whose events take less
+    /// time than asking whether they are wanted leaves it as it is.
+    fn pace(&mut self) {}
+
     /// How far a venue time may lie ahead of the moment of receiving and still be believed, in milliseconds.
     fn believed_ahead_ms(&self) -> i64 {
         BELIEVED_AHEAD_MS

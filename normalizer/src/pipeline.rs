@@ -46,7 +46,10 @@ pub(crate) struct Pipeline {
 }
 
 impl Pipeline {
-    pub(crate) fn new(mapper: Box<dyn Mapper>, throttled: bool) -> Self {
+    pub(crate) fn new(mut mapper: Box<dyn Mapper>, throttled: bool) -> Self {
+        if throttled {
+            mapper.pace();
+        }
         let throttle = throttled.then(Throttle::default);
         let (feed, channels, output) = (Feed::default(), BTreeSet::new(), Output::default());
         let rhythms = Rhythms::default();

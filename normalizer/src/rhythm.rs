@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use akis_model::Channel;
+use foldhash::fast::RandomState;
 
 /// After so many events it is known how long a channel pauses.
 const LEARNED: u32 = 30;
@@ -24,7 +25,7 @@ const LOOK_EVERY_MS: i64 = 1_000;
 /// The channels of a venue.
 #[derive(Debug, Default)]
 pub(crate) struct Rhythms {
-    channels: HashMap<Channel, Rhythm>,
+    channels: HashMap<Channel, Rhythm, RandomState>,
     look_at: i64,
 }
 

@@ -3,11 +3,12 @@
 use std::collections::{BTreeSet, HashMap};
 
 use akis_model::{Channel, Kind};
+use foldhash::fast::RandomState;
 
 use crate::update::{Payload, Update};
 
 /// The shortest time between two events of a channel; `None`: every event goes through.
-fn interval_ms(kind: Kind) -> Option<i64> {
+pub(crate) fn interval_ms(kind: Kind) -> Option<i64> {
     match kind {
         Kind::Ticker => Some(100),
         Kind::Book => Some(250),
@@ -21,7 +22,7 @@ fn interval_ms(kind: Kind) -> Option<i64> {
 /// Bounded by the number of channels: each holds one event.
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
-    slots: HashMap<Channel, Slot>,
+    slots: HashMap<Channel, Slot, RandomState>,
     /// The slots that hold something, by the moment when it may go.
     due: BTreeSet<(i64, Channel)>,
 }
@@ -42,22 +43,28 @@ impl Throttle {
             return;
         };
         let slot = self.slots.entry(channel.clone()).or_insert(Slot { open_at: now_ms, held: None });
-        if let Some(held) = slot.held.take() {
-            // A status is no newer version of an event, and a closed candle is the last word on it.
-            if !replaces(&update, &held) {
-                out.push(held);
+        let before = slot.held.take();
+        let was_due = before.is_some();
+        // A status is no newer version of an event, and a closed candle is the last word on it.
+        out.extend(before.filter(|held| !replaces(&update, held)));
+        let passes = update.payload.is_status() || now_ms >= slot.open_at;
+        match (passes, was_due) {
+            (true, true) => {
+                self.due.remove(&(slot.open_at, channel));
             }
-            self.due.remove(&(slot.open_at, channel.clone()));
+            (false, false) => {
+                self.due.insert((slot.open_at, channel));
+            }
+            (true, false) | (false, true) => {}
         }
-        if update.payload.is_status() {
-            out.push(update);
-        } else if now_ms >= slot.open_at {
-            slot.open_at = now_ms.saturating_add(interval);
-            out.push(update);
-        } else {
+        if !passes {
             slot.held = Some(update);
-            self.due.insert((slot.open_at, channel));
+            return;
         }
+        if !update.payload.is_status() {
+            slot.open_at = now_ms.saturating_add(interval);
+        }
+        out.push(update);
     }
 
     /// Lets go what is due.

@@ -2,7 +2,7 @@
 
 use akis_connectors::bist::itch::{Directory, Equilibrium, Price, Side, TickSize};
 use akis_model::{
-    AuctionTick, Book, Candle, Channel, ChannelState, Decimal, DecimalError, Level, MarketState, MarketStatus,
+    AuctionTick, Book, Candle, Channel, ChannelState, Decimal, DecimalError, Kind, Level, MarketState, MarketStatus,
     PriceTick, Provenance, Trade,
 };
 
@@ -17,6 +17,7 @@ use super::wanted::Wanted;
 use crate::book::SHOWN_LEVELS;
 use crate::candles::{Interval, Shown};
 use crate::mapper::{Output, Reason, Resync};
+use crate::throttle::interval_ms;
 use crate::update::{Payload, Update};
 
 /// A book that is rebuilt within this time is not worth a message.
@@ -52,6 +53,7 @@ pub(super) struct Instrument {
     /// Whether the day's candles were begun.
     has_begun: bool,
     news: News,
+    told_at: ToldAt,
 }
 
 /// What has changed since the last events, and by which message.
@@ -62,6 +64,14 @@ struct News {
     candles: bool,
     sequence: u64,
     moment: Moment,
+}
+
+/// When each kind was told last, milliseconds since the epoch, where it is paced.
+#[derive(Debug, Clone, Copy)]
+struct ToldAt {
+    book: i64,
+    quote: i64,
+    candles: i64,
 }
 
 /// Whether the book is what the venue's is.
@@ -121,6 +131,7 @@ impl Instrument {
             has_traded: false,
             has_begun: false,
             news: News { book: false, quote: false, candles: false, sequence: 0, moment },
+            told_at: ToldAt { book: i64::MIN, quote: i64::MIN, candles: i64::MIN },
         })
     }
 
@@ -330,37 +341,43 @@ impl Instrument {
         self.news.book = self.told_book;
     }
 
-    /// Tells what has changed.
-    pub(super) fn tell_news(&mut self, wanted: &Wanted, out: &mut Output) {
-        let moment = self.news.moment;
-        if std::mem::take(&mut self.news.book) && self.is_proven() && wanted.book {
-            self.tell_book(out);
-        }
-        if std::mem::take(&mut self.news.quote) && wanted.ticker {
-            match self.quote() {
-                Ok(quote) if quote != self.told_quote => {
-                    self.told_quote = quote;
-                    out.updates.push(self.tick(quote));
-                }
-                Ok(_) => {}
-                Err(_) => out.skipped.push(Reason::BadNumber),
+    /// Tells what has changed. Paced, at the moment `paced_ms`, a kind that was told a short while before is held back,
+    /// as a throttle would hold it; whether something is.
+    pub(super) fn tell_news(&mut self, paced_ms: Option<i64>, wanted: &Wanted, out: &mut Output) -> bool {
+        let is_due = |kind, told_at: i64| {
+            let interval_ms = interval_ms(kind).unwrap_or_default();
+            paced_ms.is_none_or(|now_ms| now_ms >= told_at.saturating_add(interval_ms))
+        };
+        if self.news.book && is_due(Kind::Book, self.told_at.book) {
+            self.news.book = false;
+            if wanted.book && self.is_proven() && self.tell_book(out) {
+                self.told_at.book = paced_ms.unwrap_or_default();
             }
         }
-        if std::mem::take(&mut self.news.candles) && wanted.candles {
-            let teller = Teller { channels: &self.channels, symbol: &self.symbol, moment, is_wanted: true };
-            for shown in self.candles.news() {
-                teller.tell(&shown, &mut self.gave_up, out);
+        if self.news.quote && is_due(Kind::Ticker, self.told_at.quote) {
+            self.news.quote = false;
+            if wanted.ticker && self.tell_quote(out) {
+                self.told_at.quote = paced_ms.unwrap_or_default();
             }
         }
+        if self.news.candles && is_due(Kind::Candles, self.told_at.candles) {
+            self.news.candles = false;
+            if wanted.candles {
+                self.told_at.candles = paced_ms.unwrap_or_default();
+                self.tell_candles(out);
+            }
+        }
+        self.news.book || self.news.quote || self.news.candles
     }
 
-    fn tell_book(&mut self, out: &mut Output) {
+    /// Tells the book, unless it must not be shown; whether it did.
+    fn tell_book(&mut self, out: &mut Output) -> bool {
         if self.orders.is_crossed() {
             // In an auction that is how it should be; it is not shown then either.
             if !is_auction(self.state) {
                 out.skipped.push(Reason::Crossed);
             }
-            return;
+            return false;
         }
         let side = |side| {
             let levels = self.orders.levels(side).take(SHOWN_LEVELS);
@@ -368,13 +385,41 @@ impl Instrument {
         };
         let (bids, asks) = match (side(Side::Buy), side(Side::Sell)) {
             (Ok(bids), Ok(asks)) => (bids, asks),
-            (Err(reason), _) | (_, Err(reason)) => return out.skipped.push(reason),
+            (Err(reason), _) | (_, Err(reason)) => {
+                out.skipped.push(reason);
+                return false;
+            }
         };
         let News { sequence, moment, .. } = self.news;
         let (symbol, venue_seq) = (self.symbol.clone(), sequence.to_string());
         let book = Book { symbol, bids, asks, venue_seq, provenance: provenance(moment) };
         self.told_book = true;
         out.updates.push(update(&self.channels.book, moment.ts, Payload::Book(book)));
+        true
+    }
+
+    /// Tells the best prices and the last one, unless they have been told; whether it did.
+    fn tell_quote(&mut self, out: &mut Output) -> bool {
+        match self.quote() {
+            Ok(quote) if quote != self.told_quote => {
+                self.told_quote = quote;
+                out.updates.push(self.tick(quote));
+                true
+            }
+            Ok(_) => false,
+            Err(_) => {
+                out.skipped.push(Reason::BadNumber);
+                false
+            }
+        }
+    }
+
+    fn tell_candles(&mut self, out: &mut Output) {
+        let moment = self.news.moment;
+        let teller = Teller { channels: &self.channels, symbol: &self.symbol, moment, is_wanted: true };
+        for shown in self.candles.news() {
+            teller.tell(&shown, &mut self.gave_up, out);
+        }
     }
 
     fn quote(&self) -> Result<Quote, Reason> {

@@ -69,9 +69,14 @@ pub(super) struct Market {
     books: HashMap<u32, Option<usize>, RandomState>,
     /// Orders in all books.
     orders: usize,
+    /// A throttle stands behind: what it would not let through is held back.
+    is_paced: bool,
     /// Those that have news, in the order of their first.
     changed: Vec<usize>,
     is_changed: Vec<bool>,
+    /// Those that hold something back, in the order of their first.
+    held: Vec<usize>,
+    is_held: Vec<bool>,
     /// No open candle ends before this moment of the venue's clock.
     next_end: i64,
     /// A book does not fit any more, so a snapshot is needed.
@@ -100,6 +105,11 @@ impl Market {
         let instruments =
             self.admitted.iter().filter_map(|symbol| Instrument::new(symbol.clone(), Hours::Other, moment));
         instruments.flat_map(|instrument| instrument.channels(&self.wanted)).collect()
+    }
+
+    /// See [`crate::mapper::Mapper::pace`].
+    pub(super) fn pace(&mut self) {
+        self.is_paced = true;
     }
 
     pub(super) fn set_half_days(&mut self, half_days: HalfDays) {
@@ -354,6 +364,7 @@ impl Market {
                 let instrument = Instrument::new(symbol.clone(), hours, moment).ok_or(Reason::UnknownSymbol)?;
                 self.instruments.push(instrument);
                 self.is_changed.push(false);
+                self.is_held.push(false);
                 self.by_symbol.insert(symbol, self.instruments.len() - 1);
                 self.instruments.len() - 1
             }
@@ -405,12 +416,25 @@ impl Market {
         }
     }
 
-    /// Tells what has changed since this was called last.
-    pub(super) fn tell_news(&mut self, out: &mut Output) {
+    /// Tells what has changed since this was called last, unless it is held back.
+    pub(super) fn tell_news(&mut self, now_ms: i64, out: &mut Output) {
+        let paced_ms = self.is_paced.then_some(now_ms);
         for at in self.changed.drain(..) {
             self.is_changed[at] = false;
-            self.instruments[at].tell_news(&self.wanted, out);
+            let holds = self.instruments[at].tell_news(paced_ms, &self.wanted, out);
+            if holds && !std::mem::replace(&mut self.is_held[at], true) {
+                self.held.push(at);
+            }
         }
+    }
+
+    /// The same, and tells what is held back and is due.
+    pub(super) fn tell_held(&mut self, now_ms: i64, out: &mut Output) {
+        for at in std::mem::take(&mut self.held) {
+            self.is_held[at] = false;
+            self.mark(at);
+        }
+        self.tell_news(now_ms, out);
     }
 
     fn distrust(&mut self, at: usize, why: Resync, received_at: i64, out: &mut Output) {

@@ -121,6 +121,27 @@ fn the_venues_number_is_that_of_the_last_message() {
 }
 
 #[test]
+fn paced_books_are_held_until_they_are_due_and_the_newest_is_told() {
+    let mut feed = Feed::open();
+    feed.mapper.pace();
+    assert_eq!(books(&feed.packet(&[add(1, Side::Buy, 1_000, 5, 0)])).len(), 1);
+    assert_eq!(books(&feed.packet(&[add(2, Side::Buy, 1_001, 5, 0)])), []);
+    assert_eq!(books(&feed.packet(&[add(3, Side::Buy, 1_002, 7, 0)])), []);
+    assert_eq!(books(&feed.tick(249)), []);
+    let told = books(&feed.tick(1));
+    assert_eq!(
+        told.iter().map(|book| prices(&book.bids)[0].clone()).collect::<Vec<_>>(),
+        [("10.02".into(), "7".into())]
+    );
+    assert_eq!(books(&feed.tick(1_000)), [], "nothing has changed since");
+    assert_eq!(books(&feed.packet(&[delete(3, Side::Buy)])).len(), 1);
+    feed.packet(&[delete(2, Side::Buy)]);
+    let mut out = Output::default();
+    feed.mapper.finish(&mut out);
+    assert_eq!(prices(&books(&out)[0].bids), [("10".into(), "5".into())]);
+}
+
+#[test]
 fn a_repeated_packet_changes_nothing() {
     let mut feed = Feed::open();
     feed.packet(&[add(1, Side::Buy, 100, 5, 0)]);
