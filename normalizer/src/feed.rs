@@ -1,6 +1,6 @@
 //! Whether a venue's data flows.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use akis_connectors::{Content, RawFrame};
 
@@ -24,8 +24,8 @@ pub(crate) enum Turn {
 /// Watches over the data of a venue.
 #[derive(Debug, Default)]
 pub(crate) struct Feed {
-    /// Connections that something came from and that have not ended.
-    open: BTreeSet<u32>,
+    /// Connections that something came from and that have not ended, each with when the first came.
+    open: BTreeMap<u32, i64>,
     /// When data came last, or when the watch began.
     last_data: Option<i64>,
     down: bool,
@@ -36,7 +36,7 @@ impl Feed {
     pub(crate) fn on_frame(&mut self, frame: &RawFrame, data: bool) -> Option<Turn> {
         match frame.content {
             Content::Text { connection, .. } | Content::Binary { connection, .. } => {
-                self.open.insert(connection);
+                self.open.entry(connection).or_insert(frame.received_at);
             }
             Content::Closed { connection, .. } => {
                 self.open.remove(&connection);
@@ -48,6 +48,11 @@ impl Feed {
         }
         self.last_data = Some(frame.received_at);
         std::mem::take(&mut self.down).then_some(Turn::Up)
+    }
+
+    /// When something came first over the oldest connection that is open, milliseconds since the epoch.
+    pub(crate) fn connected_since(&self) -> Option<i64> {
+        self.open.values().copied().min()
     }
 
     /// Takes note of the time.
@@ -84,7 +89,12 @@ mod tests {
         assert_eq!(feed.on_tick(9_000), None);
         assert_eq!(feed.on_frame(&text(9_001, 1), false), None, "an acknowledgement is no data");
         assert_eq!(feed.on_frame(&text(9_002, 1), true), Some(Turn::Up));
+        assert_eq!(feed.on_frame(&text(9_002, 2), false), None);
+        assert_eq!(feed.connected_since(), Some(1_000));
         assert_eq!(feed.on_frame(&closed(9_003, 1), false), None);
+        assert_eq!(feed.connected_since(), Some(9_002));
+        assert_eq!(feed.on_frame(&closed(9_004, 2), false), None);
+        assert_eq!(feed.connected_since(), None);
         assert_eq!(feed.on_tick(15_000), Some(Turn::Down { since: 9_002, reason: "no connection" }));
     }
 

@@ -1,11 +1,12 @@
 //! A mapper with what stands behind it: the watch over the venue, the throttle, rendering. Synchronous.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use akis_connectors::recording::Header;
 use akis_connectors::{Part, RawFrame, Request, is_symbol};
 use akis_eventlog::Event;
 use akis_model::{Body, Channel, ChannelState, Kind};
+use foldhash::fast::RandomState;
 
 use crate::feed::{Feed, Turn};
 use crate::mapper::{History, Mapper, Output, Reason, Resync};
@@ -21,6 +22,8 @@ pub(crate) const TICK_MS: i64 = 50;
 pub(crate) struct Step {
     /// To be published, in this order.
     pub(crate) events: Vec<Event>,
+    /// Of those whose time is the venue's: what they are, and that time, milliseconds since the epoch.
+    pub(crate) venue_times: Vec<(Kind, i64)>,
     /// Candles of the past, to be kept for charts.
     pub(crate) history: Vec<(Channel, Vec<Body>)>,
     /// To be asked of the venue.
@@ -39,7 +42,7 @@ pub(crate) struct Pipeline {
     rhythms: Rhythms,
     throttle: Option<Throttle>,
     /// Those that are told when the venue is down.
-    channels: BTreeSet<Channel>,
+    channels: HashSet<Channel, RandomState>,
     output: Output,
     passed: Vec<Update>,
     now_ms: i64,
@@ -51,7 +54,7 @@ impl Pipeline {
             mapper.pace();
         }
         let throttle = throttled.then(Throttle::default);
-        let (feed, channels, output) = (Feed::default(), BTreeSet::new(), Output::default());
+        let (feed, channels, output) = (Feed::default(), HashSet::default(), Output::default());
         let rhythms = Rhythms::default();
         Self { mapper, feed, rhythms, throttle, channels, output, passed: Vec::new(), now_ms: i64::MIN }
     }
@@ -70,9 +73,16 @@ impl Pipeline {
         self.mapper.on_header(header);
     }
 
-    /// The channels that are known.
-    pub(crate) fn channels(&self) -> &BTreeSet<Channel> {
-        &self.channels
+    /// The channels that are known, in order.
+    pub(crate) fn channels(&self) -> Vec<Channel> {
+        let mut channels: Vec<Channel> = self.channels.iter().cloned().collect();
+        channels.sort_unstable();
+        channels
+    }
+
+    /// Since when the oldest connection that is open has been, milliseconds since the epoch.
+    pub(crate) fn connected_since(&self) -> Option<i64> {
+        self.feed.connected_since()
     }
 
     /// Takes a frame; what it leads to is added to `step`.
@@ -125,8 +135,8 @@ impl Pipeline {
             Turn::Down { since, reason } => (ChannelState::Down, since, reason),
         };
         self.rhythms.clear();
-        for channel in &self.channels {
-            let status = Update::status(channel.clone(), state, since, reason, now);
+        for channel in self.channels() {
+            let status = Update::status(channel, state, since, reason, now);
             pass(&mut self.throttle, status, now, &mut self.passed);
         }
         step.turn = Some(turn);
@@ -180,6 +190,7 @@ impl Pipeline {
 
     fn render(&mut self, step: &mut Step) {
         for update in self.passed.drain(..) {
+            step.venue_times.extend(update.venue_time().map(|time| (update.channel.kind(), time)));
             match update.into_event() {
                 Ok(event) => step.events.push(event),
                 Err(_) => step.skipped.push(Reason::BadShape),

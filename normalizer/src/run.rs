@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use crate::feed::Turn;
 use crate::mapper::{Reason, mapper};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, VenueMetrics};
 use crate::pipeline::{Pipeline, Step, TICK_MS};
 
 /// Frames that wait to be mapped. When it is full the session reads its sockets slower.
@@ -78,6 +78,7 @@ pub async fn run(
     let session = tokio::spawn((venue.session)(&settings, ports, session_cancel.clone()));
     info!(venue = venue.name, symbols = settings.symbols.len(), "venue started");
 
+    let metrics = metrics.of(venue.name);
     let shell = Shell { venue: venue.name, pipeline, publisher, requests, metrics, stats, told: BTreeSet::new() };
     shell.run(frames, &cancel).await;
 
@@ -101,7 +102,7 @@ struct Shell {
     pipeline: Pipeline,
     publisher: PublisherHandle,
     requests: mpsc::Sender<Request>,
-    metrics: Metrics,
+    metrics: VenueMetrics,
     stats: Arc<Stats>,
     /// Reasons that a log line has been written for.
     told: BTreeSet<Reason>,
@@ -110,7 +111,7 @@ struct Shell {
 impl Shell {
     /// Until `cancel`, or until the session has ended.
     async fn run(mut self, mut frames: mpsc::Receiver<RawFrame>, cancel: &CancellationToken) {
-        self.metrics.set_up(self.venue, true);
+        self.metrics.set_up(true);
         let mut ticks = ticks();
         let mut batch = Vec::with_capacity(BATCH);
         let mut role = self.publisher.role();
@@ -146,21 +147,23 @@ impl Shell {
     }
 
     fn on_tick(&mut self) {
-        let mut step = Step::default();
-        self.pipeline.on_tick(now_ms(), &mut step);
+        let (mut step, now_ms) = (Step::default(), now_ms());
+        self.pipeline.on_tick(now_ms, &mut step);
         self.take(step, None);
-        self.metrics.refresh(self.venue, &self.stats, self.publisher.counts());
+        self.metrics.refresh(&self.stats, self.publisher.counts());
+        let since = self.pipeline.connected_since();
+        self.metrics.set_connection_age(since.map(|since| now_ms.saturating_sub(since)));
     }
 
     fn on_frame(&mut self, frame: &RawFrame) {
         let mut step = Step::default();
         self.pipeline.on_frame(frame, &mut step);
-        self.metrics.on_frame(self.venue);
+        self.metrics.on_frame(frame);
         self.take(step, Some(frame));
     }
 
     fn take(&mut self, step: Step, frame: Option<&RawFrame>) {
-        self.metrics.on_step(self.venue, &step);
+        self.metrics.on_step(&step, now_ms());
         match step.turn {
             Some(Turn::Up) => info!(venue = self.venue, "data flows again"),
             Some(Turn::Down { reason, .. }) => warn!(venue = self.venue, reason, "the venue is down"),
@@ -173,7 +176,7 @@ impl Shell {
             }
         }
         for event in step.events {
-            self.metrics.on_event(self.venue, &event);
+            self.metrics.on_event(&event);
             self.publisher.offer(event);
         }
         for (channel, candles) in step.history {

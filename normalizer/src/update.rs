@@ -58,6 +58,18 @@ impl Payload {
     }
 
     /// Where the envelope's `ts` comes from.
+    fn provenance(&self) -> Provenance {
+        match self {
+            Self::PriceTick(tick) => tick.provenance,
+            Self::Trade(trade) => trade.provenance,
+            Self::Book(book) => book.provenance,
+            Self::Candle(candle) => candle.provenance,
+            Self::Auction(auction) => auction.tick.provenance,
+            Self::Market(status) => status.provenance,
+            Self::Status(status) | Self::Stale(status) => status.provenance,
+        }
+    }
+
     fn provenance_mut(&mut self) -> &mut Provenance {
         match self {
             Self::PriceTick(tick) => &mut tick.provenance,
@@ -86,6 +98,11 @@ impl Update {
         Self { channel, ts: now_ms, missing_before: 0, payload: Payload::Stale(status) }
     }
 
+    /// When it happened by the venue's clock, milliseconds since the epoch; `None` when the venue does not tell.
+    pub(crate) fn venue_time(&self) -> Option<i64> {
+        (self.payload.provenance().ts_source == TimeSource::Venue).then_some(self.ts)
+    }
+
     /// Puts the moment of receiving in the place of a venue time that cannot be true; whether it did.
     pub(crate) fn distrust_time(&mut self, believed_ahead_ms: i64) -> bool {
         let ts = self.ts;
@@ -105,7 +122,11 @@ impl Update {
     }
 
     /// Renders it for the log.
-    pub(crate) fn into_event(self) -> Result<Event, BodyError> {
+    ///
+    /// # Errors
+    ///
+    /// [`BodyError::Data`] when a payload does not serialise to a JSON object, which none does.
+    pub fn into_event(self) -> Result<Event, BodyError> {
         let (ts, channel) = (self.ts, &self.channel);
         let body = match &self.payload {
             Payload::PriceTick(tick) => Body::render(ts, "price_tick", channel, Outcome::Ok, tick.as_ref()),

@@ -172,6 +172,16 @@ async fn every_kind_of_every_symbol_flows_and_is_dense() -> Result<()> {
         }
     }
     assert_eq!(normalizer.metric("akis_venue_up{venue=\"binance\"}"), 1);
+    for counted in [
+        "akis_normalizer_frames_total{kind=\"text\",venue=\"binance\"}",
+        "akis_normalizer_frames_total{kind=\"reply\",venue=\"binance\"}",
+        "akis_normalizer_events_total{kind=\"book\",venue=\"binance\"}",
+        "akis_normalizer_delay_seconds_bucket{kind=\"trades\",venue=\"binance\",le=\"5\"}",
+        "akis_venue_connection_age_seconds{venue=\"binance\"}",
+    ] {
+        normalizer.wait_for_metric(counted).await?;
+    }
+    assert_eq!(normalizer.metric("akis_normalizer_gaps_total{kind=\"trades\",venue=\"binance\"}"), 0);
     normalizer.stop().await?;
     venue.stop().await?;
     Ok(())
