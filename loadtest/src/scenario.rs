@@ -1,6 +1,7 @@
 //! What is measured, one file per scenario.
 
 mod churn;
+mod codecs;
 mod connecting;
 mod everyone_back;
 mod fan_out;
@@ -42,6 +43,8 @@ pub(crate) enum Scenario {
     Churn,
     /// From a venue's stand-in to clients.
     Path,
+    /// The normalizer's plain code, message by message.
+    Codecs,
 }
 
 /// How much load.
@@ -74,6 +77,7 @@ impl Scenario {
             Self::Tail => tail::run(settings).await,
             Self::Churn => churn::run(settings).await,
             Self::Path => path::run(settings).await,
+            Self::Codecs => codecs::run(settings),
         }
     }
 }

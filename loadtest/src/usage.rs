@@ -63,6 +63,17 @@ fn ticks(stat: &str) -> Option<u32> {
     user.checked_add(system)
 }
 
+/// CPU time of the calling thread since it started, in nanoseconds as the scheduler counts them.
+///
+/// # Errors
+///
+/// When the kernel does not tell.
+pub(crate) fn thread_cpu() -> Result<Duration> {
+    let stat = fs::read_to_string("/proc/thread-self/schedstat").context("read /proc/thread-self/schedstat")?;
+    let nanoseconds = stat.split(' ').next().and_then(|field| field.parse().ok());
+    nanoseconds.map(Duration::from_nanos).context("/proc/thread-self/schedstat is not understood")
+}
+
 /// Memory of a process, its share of what it shares with others included, in bytes.
 ///
 /// # Errors
@@ -123,5 +134,6 @@ mod tests {
         assert!(first_core().unwrap().parse::<u32>().is_ok());
         assert!(pss_bytes(pid).unwrap() > 0 && max_open_files().unwrap() > 0);
         assert!(CpuMeter::start(pid).unwrap().cores().unwrap() >= 0.0);
+        assert!(thread_cpu().unwrap() > Duration::ZERO);
     }
 }
