@@ -1,5 +1,7 @@
 //! BtcTurk: recordings played, and sessions with the stand-in under every fault.
 
+mod faults;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufReader;

@@ -106,12 +106,18 @@ impl Normalizer {
             .collect()
     }
 
+    /// How many channels of one kind there are in the log.
+    pub(crate) async fn count_channels(&self, facet: &str) -> usize {
+        let channels = self.store.channels("").await.unwrap_or_default();
+        channels.iter().filter(|head| head.channel.as_str().ends_with(facet)).count()
+    }
+
     pub(crate) async fn wait_for(&self, channel: &str, count: usize) -> Result<()> {
         let what = format!("{channel} has {count} events");
         wait_until(WITHIN, &what, async || self.events(channel).await.is_ok_and(|events| events.len() >= count)).await
     }
 
-    async fn wait_for_state(&self, channel: &str, state: &str) -> Result<()> {
+    pub(crate) async fn wait_for_state(&self, channel: &str, state: &str) -> Result<()> {
         let what = format!("{channel} is {state}");
         let is_so = async || {
             let events = self.events(channel).await.unwrap_or_default();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "everything here is a test or helps one")]
 
 mod bist;
+mod bist_live;
 mod btcturk;
 mod live;
 mod recordings;

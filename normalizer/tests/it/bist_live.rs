@@ -1,0 +1,96 @@
+//! Borsa Istanbul's whole way, from the stand-in's sockets into a log in memory, when the venue refuses or breaks off.
+
+use std::net::{SocketAddr, UdpSocket};
+
+use akis_connectors::bist::sim::{self, Addresses, Day, SimConfig, Sockets};
+use akis_connectors::sim::Source;
+use akis_connectors::{Own, Settings};
+use anyhow::Result;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::live::Normalizer;
+
+const BOOK: &str = "bist:THYAO:book";
+const TRADES: &str = "bist:THYAO:trades";
+
+struct Venue {
+    at: Addresses,
+    lines: [SocketAddr; 2],
+    _stop: DropGuard,
+}
+
+impl Venue {
+    async fn start() -> Result<Self> {
+        let sockets = Sockets::above(TcpListener::bind("127.0.0.1:0").await?)?;
+        let free = || UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+        let (at, lines) = (sockets.addresses()?, [free()?, free()?]);
+        let symbols = ["THYAO", "GARAN"].map(str::to_owned).to_vec();
+        let source = Source::Generated { symbols, rate: 200, seed: 11 };
+        let config = SimConfig { source, day: Day::Present, line_a: vec![lines[0]], line_b: vec![lines[1]] };
+        let cancel = CancellationToken::new();
+        tokio::spawn(sim::serve(sockets, config, cancel.clone()));
+        Ok(Self { at, lines, _stop: cancel.drop_guard() })
+    }
+
+    async fn fault(&self, fault: Value) -> Result<()> {
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let url = format!("http://{}/sim/fault", self.at.control);
+        http.post(url).body(fault.to_string()).send().await?.error_for_status()?;
+        Ok(())
+    }
+
+    fn settings(keys: &[(&str, String)]) -> Settings {
+        let own = Own(keys.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect());
+        Settings { symbols: vec!["THYAO".to_owned()], own, ..Settings::default() }
+    }
+
+    fn soup(&self) -> Settings {
+        Self::settings(&[("transport", "soupbintcp".to_owned()), ("soup", self.at.soup.to_string())])
+    }
+
+    fn mold(&self) -> Settings {
+        Self::settings(&[
+            ("line_a", self.lines[0].to_string()),
+            ("line_b", self.lines[1].to_string()),
+            ("rewinder", self.at.rewinder.to_string()),
+            ("glimpse", self.at.glimpse.to_string()),
+        ])
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_that_is_refused_is_told_and_so_is_one_that_is_taken() -> Result<()> {
+    for reason in ["not_authorised", "no_session"] {
+        let venue = Venue::start().await?;
+        venue.fault(json!({"fault": "refuse_login", "times": 1_000, "reason": reason})).await?;
+        let normalizer = Normalizer::of("bist", venue.soup())?;
+        normalizer.wait_for_state(TRADES, "down").await?;
+        venue.fault(json!({"fault": "refuse_login", "times": 0, "reason": reason})).await?;
+        normalizer.wait_for_state(TRADES, "up").await?;
+        normalizer.wait_for(BOOK, 5).await?;
+        normalizer.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_dies_in_the_middle_proves_no_book() -> Result<()> {
+    let venue = Venue::start().await?;
+    let normalizer = Normalizer::of("bist", venue.mold())?;
+    normalizer.wait_for(BOOK, 5).await?;
+    // Neither the lines nor the rewinder bring it back, and the first snapshots come to nothing.
+    venue.fault(json!({"fault": "glimpse_dies", "times": 3, "messages": 9})).await?;
+    venue.fault(json!({"fault": "rewinder_loss", "requests": 8})).await?;
+    venue.fault(json!({"fault": "loss", "line": "both", "packets": 2})).await?;
+    normalizer.wait_for_state(BOOK, "resyncing").await?;
+    normalizer.wait_for_state(BOOK, "up").await?;
+    let events = normalizer.events(BOOK).await?;
+    let told: Vec<&str> = events.iter().filter_map(|(_, event)| event["event"].as_str()).collect();
+    let lost = told.iter().position(|event| *event == "channel_status").unwrap();
+    assert_eq!(told.get(lost + 1), Some(&"channel_status"), "between loss and proof no book is shown");
+    let before = events.len();
+    normalizer.wait_for(BOOK, before + 3).await?;
+    normalizer.stop().await
+}
