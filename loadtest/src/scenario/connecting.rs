@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use akis_testkit::wait_until;
 use anyhow::Result;
 use tokio::time::Instant;
 
@@ -54,6 +55,10 @@ async fn connect(bed: &Bed, tokens: &[Arc<str>]) -> Result<(f64, f64)> {
     swarm.tally().wait_events(tokens.len() as u64, ARRIVES_WITHIN).await?;
     let (cpu, took) = (meter.used()?, began.elapsed());
     check_whole(&swarm)?;
+    drop(swarm);
+    // That they leave is not to be paid by those who come next.
+    let has_left = async || bed.gateway().metric("akis_gateway_connections", "").await.is_ok_and(|count| count == 0.0);
+    wait_until(ARRIVES_WITHIN, "the clients have left", has_left).await?;
     Ok((micros_each(cpu, tokens.len() as u64), tokens.len() as f64 / took.as_secs_f64()))
 }
 
