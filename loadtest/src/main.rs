@@ -22,8 +22,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
+use mimalloc::MiMalloc;
 
 use crate::scenario::{Scenario, Settings};
+
+/// As in `akis`, whose plain code some scenarios run in this process.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Files that a process needs beside its clients' sockets.
 const SPARE_FILES: usize = 200;
