@@ -1,5 +1,6 @@
 //! What is measured, one file per scenario.
 
+mod abuse;
 mod churn;
 mod codecs;
 mod connecting;
@@ -45,6 +46,8 @@ pub(crate) enum Scenario {
     Path,
     /// The normalizer's plain code, message by message.
     Codecs,
+    /// Clients that mean no good, and what they cost in memory.
+    Abuse,
 }
 
 /// How much load.
@@ -78,6 +81,7 @@ impl Scenario {
             Self::Churn => churn::run(settings).await,
             Self::Path => path::run(settings).await,
             Self::Codecs => codecs::run(settings),
+            Self::Abuse => abuse::run(settings).await,
         }
     }
 }

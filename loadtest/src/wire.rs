@@ -62,7 +62,8 @@ pub(crate) fn pong_frame(payload: &[u8]) -> Vec<u8> {
     client_frame(0x8a, payload)
 }
 
-fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
+/// A frame of a client whose first byte is `first`.
+pub(crate) fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::with_capacity(LONG_HEAD + payload.len());
     frame.push(first);
     match u16::try_from(payload.len()) {
