@@ -14,7 +14,7 @@ run: ## build what is needed and start everything on http://127.0.0.1:8080
 test: ## install what tests need, then run every check
 	@scripts/test.sh
 
-bench: ## measure a gateway and the whole path to it: two or three minutes, after a release build of several
+bench: ## measure a gateway, the normalizer and the whole path: some seven minutes, after a release build of several
 	@cargo build --locked --release -p akis -p akis-loadtest
 	@ulimit -n "$$(ulimit -Hn)" && target/release/akis-bench $(ARGS)
 

@@ -313,7 +313,11 @@ async fn open(target: SocketAddr, number: u32, stalls: bool) -> Result<TcpStream
 }
 
 /// Reads the answer to the upgrade, and gives what came behind it.
-async fn read_upgrade(stream: &mut TcpStream) -> Result<Vec<u8>> {
+///
+/// # Errors
+///
+/// When it is refused.
+pub(crate) async fn read_upgrade(stream: &mut TcpStream) -> Result<Vec<u8>> {
     let mut answer = Vec::new();
     loop {
         if stream.read_buf(&mut answer).await.context("read the answer to the upgrade")? == 0 {

@@ -1,6 +1,7 @@
 //! What is measured, one file per scenario.
 
 mod abuse;
+mod busy_day;
 mod churn;
 mod codecs;
 mod connecting;
@@ -44,6 +45,8 @@ pub(crate) enum Scenario {
     Churn,
     /// From a venue's stand-in to clients.
     Path,
+    /// Hundreds of symbols in one normalizer.
+    BusyDay,
     /// The normalizer's plain code, message by message.
     Codecs,
     /// Clients that mean no good, and what they cost in memory.
@@ -80,6 +83,7 @@ impl Scenario {
             Self::Tail => tail::run(settings).await,
             Self::Churn => churn::run(settings).await,
             Self::Path => path::run(settings).await,
+            Self::BusyDay => busy_day::run(settings).await,
             Self::Codecs => codecs::run(settings),
             Self::Abuse => abuse::run(settings).await,
         }

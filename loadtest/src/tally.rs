@@ -175,6 +175,11 @@ impl Tally {
 }
 
 /// From a microsecond to a minute, to three digits.
-fn histogram() -> Result<Histogram<u64>> {
+/// Of microseconds, up to a minute, to three digits.
+///
+/// # Errors
+///
+/// When there is no memory for it.
+pub(crate) fn histogram() -> Result<Histogram<u64>> {
     Histogram::new_with_bounds(1, 60_000_000, 3).context("make a histogram")
 }

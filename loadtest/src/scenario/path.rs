@@ -135,11 +135,11 @@ async fn trouble(
     })
 }
 
-async fn published(normalizer: &Role) -> Result<f64> {
+pub(super) async fn published(normalizer: &Role) -> Result<f64> {
     normalizer.metric("akis_publisher_events_total", "\"published\"").await
 }
 
-async fn start_stand_in(bed: &Bed, symbols: &[String], rate: u32) -> Result<(Process, String)> {
+pub(super) async fn start_stand_in(bed: &Bed, symbols: &[String], rate: u32) -> Result<(Process, String)> {
     let args =
         ["sim", "binance", "--listen", "127.0.0.1:0", "--symbols", &symbols.join(","), "--rate", &rate.to_string()];
     let mut process = Process::spawn(bed.akis(), &args, &[])?;
@@ -148,7 +148,7 @@ async fn start_stand_in(bed: &Bed, symbols: &[String], rate: u32) -> Result<(Pro
     Ok((process, address.to_string()))
 }
 
-async fn start_normalizer(bed: &Bed, symbols: &[String], venue: &str) -> Result<Role> {
+pub(super) async fn start_normalizer(bed: &Bed, symbols: &[String], venue: &str) -> Result<Role> {
     let (redis, symbols) = (bed.redis_url(), symbols.join(","));
     let (ws_url, rest_url) = (format!("ws://{venue}"), format!("http://{venue}"));
     let env = [
