@@ -15,6 +15,8 @@ mod dialog;
 mod frame;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
+#[cfg(test)]
+mod heard;
 mod http;
 mod outlet;
 mod ports;

@@ -1,5 +1,6 @@
 //! What all stand-ins have in common: what they play, what leads to them, and why one cannot start.
 
+pub(crate) mod client;
 pub(crate) mod listener;
 pub(crate) mod pending;
 pub(crate) mod player;

@@ -1,7 +1,12 @@
 //! The faults of a stand-in that wait for a frame, and those that last for a while.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
+
+use super::client::{ClientId, Outgoing};
+
+/// How many frames may be held back in all; further ones are lost.
+const MOST_HELD: usize = 65_536;
 
 /// Faults by what they are about: a symbol, or everything. `K` names what happens to a single frame.
 #[derive(Debug)]
@@ -11,11 +16,13 @@ pub(crate) struct Pending<K> {
     silent: HashMap<Option<String>, i64>,
     /// Until when they are held back.
     late: HashMap<Option<String>, i64>,
+    /// Frames that are held back, with their symbol.
+    held: VecDeque<(ClientId, String, Outgoing)>,
 }
 
 impl<K> Default for Pending<K> {
     fn default() -> Self {
-        Self { once: HashSet::new(), silent: HashMap::new(), late: HashMap::new() }
+        Self { once: HashSet::new(), silent: HashMap::new(), late: HashMap::new(), held: VecDeque::new() }
     }
 }
 
@@ -48,6 +55,26 @@ impl<K: Eq + Hash> Pending<K> {
     /// Whether what is sent for the symbol at `now` is held back.
     pub(crate) fn is_late(&self, symbol: &str, now: i64) -> bool {
         lasts(&self.late, symbol, now)
+    }
+
+    /// Holds a frame back.
+    pub(crate) fn hold(&mut self, id: ClientId, symbol: &str, outgoing: Outgoing) {
+        if self.held.len() < MOST_HELD {
+            self.held.push_back((id, symbol.to_owned(), outgoing));
+        }
+    }
+
+    /// What was held back long enough, in order.
+    pub(crate) fn release(&mut self, now: i64) -> Vec<(ClientId, Outgoing)> {
+        let mut released = Vec::new();
+        for (id, symbol, outgoing) in std::mem::take(&mut self.held) {
+            if self.is_late(&symbol, now) {
+                self.held.push_back((id, symbol, outgoing));
+            } else {
+                released.push((id, outgoing));
+            }
+        }
+        released
     }
 }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -14,12 +13,8 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 
 use super::Limits;
-use super::hub::{ClientId, Outgoing};
 use super::world::Command;
-use crate::sim::listener::{close, half};
-
-/// How many frames are written at once.
-const WRITE_BATCH: usize = 256;
+use crate::sim::client::{ClientId, End, Outgoing, WRITE_BATCH, write};
 
 /// How many pings are remembered that were not answered.
 const MOST_UNANSWERED: usize = 16;
@@ -39,35 +34,19 @@ pub(super) struct Connection {
     pub(super) frozen: watch::Receiver<bool>,
 }
 
-/// How a connection ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum End {
-    /// It is closed in order.
-    Close(u16, String),
-    /// It has ended by itself.
-    Gone,
-}
-
 impl Connection {
     /// Serves the client until it goes, is sent away or is cut.
     pub(super) async fn run(mut self, cut: CancellationToken, cancel: CancellationToken) {
         let end = tokio::select! {
             // A cut client's queue has ended too, and so has everyone's when the world has stopped.
             biased;
-            () = cut.cancelled() => None,
-            () = cancel.cancelled() => Some(End::Close(1001, String::new())),
-            end = self.serve() => Some(end),
+            () = cut.cancelled() => End::Reset,
+            () = cancel.cancelled() => End::Close(1001, String::new()),
+            end = self.serve() => end,
         };
         // The world may have stopped first; then there is nobody to tell.
         let _ = self.world.send(Command::Leave { id: self.id }).await;
-        match end {
-            Some(End::Close(code, reason)) => close(&mut self.socket, code, reason).await,
-            Some(End::Gone) => {}
-            None => {
-                // Without lingering, dropping the socket resets the connection.
-                let _ = self.socket.get_ref().set_zero_linger();
-            }
-        }
+        end.carry_out(self.socket).await;
     }
 
     async fn serve(&mut self) -> End {
@@ -89,7 +68,7 @@ impl Connection {
                     Some(Ok(message)) => self.take(message, &mut pace, &mut heartbeat).await,
                     _ => Err(End::Gone),
                 },
-                _ = self.queue.recv_many(&mut batch, WRITE_BATCH) => self.write(&mut batch).await,
+                _ = self.queue.recv_many(&mut batch, WRITE_BATCH) => write(&mut self.socket, &mut batch).await,
                 _ = pings.tick() => self.ping(&mut heartbeat).await,
                 () = &mut lifetime => Err(End::Close(1008, "disconnected after its lifetime".into())),
             };
@@ -118,25 +97,6 @@ impl Connection {
             Message::Binary(_) | Message::Frame(_) => Err(End::Close(1008, "Invalid request".into())),
             Message::Close(_) => Err(End::Gone),
         }
-    }
-
-    async fn write(&mut self, batch: &mut Vec<Outgoing>) -> Result<(), End> {
-        if batch.is_empty() {
-            return Err(End::Gone);
-        }
-        for outgoing in batch.drain(..) {
-            match outgoing {
-                Outgoing::Text(text) => self.socket.feed(Message::Text(text)).await.map_err(|_| End::Gone)?,
-                Outgoing::Half(text) => {
-                    self.socket.flush().await.map_err(|_| End::Gone)?;
-                    let bytes = half(text.as_bytes());
-                    self.socket.get_mut().write_all(&bytes).await.map_err(|_| End::Gone)?;
-                    return Err(End::Gone);
-                }
-                Outgoing::Close(code, reason) => return Err(End::Close(code, reason)),
-            }
-        }
-        self.socket.flush().await.map_err(|_| End::Gone)
     }
 
     async fn ping(&mut self, heartbeat: &mut Heartbeat) -> Result<(), End> {

@@ -1,40 +1,20 @@
 //! Who listens to what: clients, their streams, and the one frame that all of a stream's clients share.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 use tokio::sync::mpsc;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::Limits;
 use super::control::{self, Message, Refusal, Request};
 use super::fault::Once;
 use crate::binance::subscribe::is_of_book;
+use crate::sim::client::{ClientId, Outgoing, QUEUE_FRAMES};
 use crate::sim::pending::Pending;
 
 /// How many streams a connection may have.
 const MOST_STREAMS: usize = 1024;
-
-/// How many frames may wait for a client; one that is further behind is cut.
-pub(super) const QUEUE_FRAMES: usize = 8192;
-
-/// How many frames may be held back in all; further ones are lost.
-const MOST_HELD: usize = 65_536;
-
-/// Names a client.
-pub(super) type ClientId = u64;
-
-/// What a client's connection has to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Outgoing {
-    /// Send a text frame.
-    Text(Utf8Bytes),
-    /// Send the first half of this text's frame, and end.
-    Half(Utf8Bytes),
-    /// Close with this code and reason.
-    Close(u16, String),
-}
 
 /// What a client's address carries. What is asked for beyond it is acknowledged and never comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,8 +98,6 @@ pub(super) struct Hub {
     pub(super) faults: Pending<Once>,
     /// Diffs that are sent behind the next one of their stream.
     swapped: HashMap<String, Turned>,
-    /// Frames that are held back, with their symbol.
-    held: VecDeque<(ClientId, String, Outgoing)>,
     /// Streams that have stopped.
     stalled: HashSet<String>,
     /// The moment that is being played.
@@ -215,9 +193,7 @@ impl Hub {
                 bare.get_or_insert_with(|| Outgoing::Text(frame.data.as_str().into()))
             };
             if is_late {
-                if self.held.len() < MOST_HELD {
-                    self.held.push_back((*id, frame.symbol.to_owned(), outgoing.clone()));
-                }
+                self.faults.hold(*id, frame.symbol, outgoing.clone());
             } else if client.queue.try_send(outgoing.clone()).is_err() {
                 slow.push(*id);
             }
@@ -232,15 +208,8 @@ impl Hub {
 
     /// Sends what was held back long enough, in order.
     fn release(&mut self) {
-        if self.held.is_empty() {
-            return;
-        }
-        for (id, symbol, outgoing) in std::mem::take(&mut self.held) {
-            if self.faults.is_late(&symbol, self.now) {
-                self.held.push_back((id, symbol, outgoing));
-            } else {
-                self.send(id, outgoing);
-            }
+        for (id, outgoing) in self.faults.release(self.now) {
+            self.send(id, outgoing);
         }
     }
 

@@ -7,12 +7,13 @@ use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use super::frames;
-use super::hub::{Frame, Hub, Outgoing};
+use super::hub::{Frame, Hub};
 use super::instrument::Instrument;
 use super::query::Target;
 use super::rest::{self, Answer, Refusal, Reply};
 use crate::Content;
 use crate::recording::Header;
+use crate::sim::client::Outgoing;
 use crate::sim::player::Player;
 
 /// How many requests may wait for a reply that the recording has further on.

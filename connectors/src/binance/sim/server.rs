@@ -16,11 +16,12 @@ use tokio_util::task::TaskTracker;
 
 use super::Limits;
 use super::connection::Connection;
-use super::hub::{Client, ClientId, QUEUE_FRAMES, Route};
+use super::hub::{Client, Route};
 use super::query::Target;
 use super::rest::Reply;
 use super::world::Command;
 use crate::binance::market::Market;
+use crate::sim::client::{ClientId, QUEUE_FRAMES};
 use crate::sim::listener::{
     MOST_HTTP_SOCKETS, accept, ask, dripping, serve_http, stopping, take_fault, text, websocket,
 };

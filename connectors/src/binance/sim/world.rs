@@ -11,11 +11,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::fault::{Fault, Once};
 use super::generator::{Generator, STEP_MS};
-use super::hub::{Client, ClientId, Hub, Outgoing};
+use super::hub::{Client, Hub};
 use super::playback::Playback;
 use super::query::Target;
 use super::rest::{self, Gate, Reply};
 use crate::binance::market::Market as Venue;
+use crate::sim::client::{ClientId, Outgoing};
 
 /// How many symbols there may be.
 const MOST_SYMBOLS: usize = 5_000;

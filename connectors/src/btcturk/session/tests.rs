@@ -1,26 +1,20 @@
 //! The session against the stand-in: what becomes of pairs that come and go.
 
-use std::time::Duration;
-
 use akis_model::Decimal;
 use tokio::net::TcpListener;
-use tokio::time::timeout;
 use tokio_util::sync::DropGuard;
 
 use super::*;
-use crate::RawFrame;
 use crate::btcturk::sim::{Limits, SimConfig, serve};
-use crate::frame::Content;
+use crate::heard::Heard;
 use crate::ports::Stats;
 use crate::registry::Settings;
 use crate::sim::Source;
 
-const WITHIN: Duration = Duration::from_secs(20);
-
 /// A session whose listings come from this test.
 struct Session {
     listings: mpsc::Sender<Vec<Listed>>,
-    frames: mpsc::Receiver<RawFrame>,
+    heard: Heard,
     stats: Arc<Stats>,
     _say: mpsc::Sender<Vec<String>>,
     _stop: DropGuard,
@@ -43,7 +37,7 @@ impl Session {
         let outlet = Arc::new(Outlet::new(sender, Arc::clone(&stats), cancel.clone()));
         let ((say, said), (listings, found)) = (mpsc::channel(1), mpsc::channel(1));
         tokio::spawn(speak((&settings).into(), outlet, said, found, cancel.clone()));
-        Self { listings, frames, stats, _say: say, _stop: cancel.drop_guard() }
+        Self { listings, heard: Heard(frames), stats, _say: say, _stop: cancel.drop_guard() }
     }
 
     async fn list(&self, symbols: &[&str]) {
@@ -54,51 +48,20 @@ impl Session {
         };
         self.listings.send(symbols.iter().map(listed).collect()).await.unwrap();
     }
-
-    /// The connection and the text of the next frame that has this in it.
-    async fn next(&mut self, wanted: &str) -> (u32, String) {
-        let listening = async {
-            loop {
-                let content = self.frames.recv().await.expect("the session goes on").content;
-                if let Content::Text { connection, text } = content
-                    && text.contains(wanted)
-                {
-                    return (connection, text);
-                }
-            }
-        };
-        timeout(WITHIN, listening).await.expect(wanted)
-    }
-
-    /// What comes over a connection until it ends.
-    async fn until_closed(&mut self, wanted: u32) -> Vec<RawFrame> {
-        let mut seen = Vec::new();
-        let listening = async {
-            loop {
-                let frame = self.frames.recv().await.expect("the session goes on");
-                match frame.content {
-                    Content::Closed { connection, .. } if connection == wanted => return,
-                    _ => seen.push(frame),
-                }
-            }
-        };
-        timeout(WITHIN, listening).await.expect("the old connection gives way");
-        seen
-    }
 }
 
 #[tokio::test]
 async fn pairs_that_come_are_asked_for_and_those_that_go_are_left() {
     let mut session = Session::start(&["*TRY"]).await;
     session.list(&["BTCTRY", "BTCUSDT"]).await;
-    session.next(r#""event":"BTCTRY","type":422"#).await;
+    session.heard.next(r#""event":"BTCTRY","type":422"#).await;
     session.list(&["BTCTRY", "ETHTRY", "BTCUSDT"]).await;
-    assert_eq!(session.next(r#""event":"ETHTRY","type":422"#).await.0, 2, "over the connection that follows");
-    session.until_closed(1).await;
+    assert_eq!(session.heard.next(r#""event":"ETHTRY","type":422"#).await.0, 2, "over the connection that follows");
+    session.heard.until_closed(1).await;
     session.list(&["ETHTRY", "BTCUSDT"]).await;
-    session.until_closed(2).await;
+    session.heard.until_closed(2).await;
     for _ in 0..20 {
-        let (connection, text) = session.next("channel").await;
+        let (connection, text) = session.heard.next("channel").await;
         assert!(connection == 3 && text.contains("ETHTRY"), "{text}");
     }
     assert_eq!((session.stats.opened.get(), session.stats.lost.get()), (3, 0));
@@ -110,8 +73,8 @@ async fn nothing_is_asked_for_before_it_is_known_what_there_is() {
     session.list(&["BTCUSDT"]).await;
     assert_eq!(session.stats.opened.get(), 0, "no volume can be compared");
     session.list(&["BTCUSDT", "ETHTRY"]).await;
-    assert!(session.next("431").await.1.contains("ETHTRY"));
+    assert!(session.heard.next("431").await.1.contains("ETHTRY"));
     session.list(&["BTCUSDT", "ETHTRY"]).await;
-    session.next("422").await;
+    session.heard.next("422").await;
     assert_eq!(session.stats.opened.get(), 1, "the same list changes nothing");
 }

@@ -1,36 +1,16 @@
 //! Who has joined what, and what is sent to whom.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use fastrand::Rng;
 use serde::Deserialize;
 use tokio::sync::mpsc;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::fault::Once;
 use super::frames;
+use crate::sim::client::{ClientId, Outgoing, QUEUE_FRAMES};
 use crate::sim::pending::Pending;
-
-/// How many frames may wait for a client; one that is further behind is cut.
-pub(super) const QUEUE_FRAMES: usize = 8192;
-
-/// How many frames may be held back in all; further ones are lost.
-const MOST_HELD: usize = 65_536;
-
-/// Names a client.
-pub(super) type ClientId = u64;
-
-/// What a client's connection has to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Outgoing {
-    /// Send a text frame.
-    Text(Utf8Bytes),
-    /// Send the first half of this text's frame, and end.
-    Half(Utf8Bytes),
-    /// Close with this code and reason.
-    Close(u16, String),
-}
 
 /// A client as the world sees it.
 #[derive(Debug)]
@@ -71,8 +51,6 @@ pub(super) struct Clients {
     pub(super) faults: Pending<Once>,
     /// Differences that are sent behind the next one of their pair.
     swapped: BTreeMap<(ClientId, String), Outgoing>,
-    /// Frames that are held back, with their pair.
-    held: VecDeque<(ClientId, String, Outgoing)>,
     /// Where the numbers of a subscription begin.
     rng: Rng,
     /// The moment that is being played.
@@ -85,7 +63,6 @@ impl Clients {
             clients: BTreeMap::new(),
             faults: Pending::default(),
             swapped: BTreeMap::new(),
-            held: VecDeque::new(),
             rng: Rng::with_seed(seed),
             now: 0,
         }
@@ -205,9 +182,7 @@ impl Clients {
             return;
         }
         if !symbol.is_empty() && self.faults.is_late(symbol, self.now) {
-            if self.held.len() < MOST_HELD {
-                self.held.push_back((id, symbol.to_owned(), outgoing));
-            }
+            self.faults.hold(id, symbol, outgoing);
             return;
         }
         self.push(id, outgoing);
@@ -215,15 +190,8 @@ impl Clients {
 
     /// Sends what was held back long enough, in order.
     pub(super) fn release(&mut self) {
-        if self.held.is_empty() {
-            return;
-        }
-        for (id, symbol, outgoing) in std::mem::take(&mut self.held) {
-            if self.faults.is_late(&symbol, self.now) {
-                self.held.push_back((id, symbol, outgoing));
-            } else {
-                self.push(id, outgoing);
-            }
+        for (id, outgoing) in self.faults.release(self.now) {
+            self.push(id, outgoing);
         }
     }
 

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
@@ -11,12 +10,8 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 
 use super::Limits;
-use super::clients::{ClientId, Outgoing};
 use super::world::Command;
-use crate::sim::listener::{close, half};
-
-/// How many frames are written at once.
-const WRITE_BATCH: usize = 256;
+use crate::sim::client::{ClientId, End, Outgoing, WRITE_BATCH, write};
 
 /// A client's end of things.
 pub(super) struct Connection {
@@ -27,17 +22,6 @@ pub(super) struct Connection {
     pub(super) limits: Limits,
     /// True while nothing is to move.
     pub(super) frozen: watch::Receiver<bool>,
-}
-
-/// How a connection ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum End {
-    /// It is closed in order.
-    Close(u16, String),
-    /// It is reset.
-    Reset,
-    /// It has ended by itself.
-    Gone,
 }
 
 impl Connection {
@@ -52,12 +36,7 @@ impl Connection {
         };
         // The world may have stopped first; then there is nobody to tell.
         let _ = self.world.send(Command::Leave { id: self.id }).await;
-        match end {
-            End::Close(code, reason) => close(&mut self.socket, code, reason).await,
-            // Without lingering, dropping the socket resets the connection.
-            End::Reset => _ = self.socket.get_ref().set_zero_linger(),
-            End::Gone => {}
-        }
+        end.carry_out(self.socket).await;
     }
 
     async fn serve(&mut self) -> End {
@@ -80,7 +59,7 @@ impl Connection {
                     Some(Ok(message)) => self.take(message).await,
                     _ => Err(End::Gone),
                 },
-                _ = self.queue.recv_many(&mut batch, WRITE_BATCH) => self.write(&mut batch).await,
+                _ = self.queue.recv_many(&mut batch, WRITE_BATCH) => write(&mut self.socket, &mut batch).await,
                 _ = pings.tick() => self.socket.send(Message::Ping(Bytes::new())).await.map_err(|_| End::Gone),
                 () = sleep_until(pong_by) => Err(End::Close(1000, String::new())),
             };
@@ -102,24 +81,5 @@ impl Connection {
             Message::Binary(_) | Message::Pong(_) | Message::Frame(_) => Ok(()),
             Message::Close(_) => Err(End::Gone),
         }
-    }
-
-    async fn write(&mut self, batch: &mut Vec<Outgoing>) -> Result<(), End> {
-        if batch.is_empty() {
-            return Err(End::Gone);
-        }
-        for outgoing in batch.drain(..) {
-            match outgoing {
-                Outgoing::Text(text) => self.socket.feed(Message::Text(text)).await.map_err(|_| End::Gone)?,
-                Outgoing::Half(text) => {
-                    self.socket.flush().await.map_err(|_| End::Gone)?;
-                    let bytes = half(text.as_bytes());
-                    self.socket.get_mut().write_all(&bytes).await.map_err(|_| End::Gone)?;
-                    return Err(End::Gone);
-                }
-                Outgoing::Close(code, reason) => return Err(End::Close(code, reason)),
-            }
-        }
-        self.socket.flush().await.map_err(|_| End::Gone)
     }
 }

@@ -6,11 +6,12 @@ use akis_model::Decimal;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::clients::{ClientId, Clients, Join, Outgoing};
+use super::clients::{Clients, Join};
 use super::frames;
 use super::pair::LAST_TRADES;
 use super::rest::{self, Answer, Refusal, parameter};
 use crate::Content;
+use crate::sim::client::{ClientId, Outgoing};
 use crate::sim::player::Player;
 
 /// The recording begins when nobody has joined anything for so long: joins come one by one.

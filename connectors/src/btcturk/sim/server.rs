@@ -18,10 +18,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Limits;
-use super::clients::{Client, ClientId, QUEUE_FRAMES};
+use super::clients::Client;
 use super::connection::Connection;
 use super::rest::Reply;
 use super::world::Command;
+use crate::sim::client::{ClientId, QUEUE_FRAMES};
 use crate::sim::listener::{
     MOST_HTTP_SOCKETS, accept, ask, dripping, serve_http, stopping, take_fault, text, websocket,
 };

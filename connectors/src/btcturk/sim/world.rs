@@ -11,13 +11,14 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_util::sync::CancellationToken;
 
-use super::clients::{Client, ClientId, Clients, Join, Outgoing, understand};
+use super::clients::{Client, Clients, Join, understand};
 use super::fault::{Fault, Once};
 use super::frames;
 use super::pair::{Pair, Trade};
 use super::playback::Playback;
 use super::rest::{self, Gate, Reply};
 use super::window::{Change, Difference, Window};
+use crate::sim::client::{ClientId, Outgoing};
 
 /// The length of a step.
 const STEP_MS: i64 = 10;

@@ -2,10 +2,11 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::super::hub::{Client, Outgoing, QUEUE_FRAMES, Route};
+use super::super::hub::{Client, Route};
 use super::super::query::Target;
 use super::super::rest;
 use super::*;
+use crate::sim::client::{Outgoing, QUEUE_FRAMES};
 
 /// Ten seconds before a full minute.
 const START: i64 = 1_791_383_690_000;
