@@ -195,6 +195,16 @@ impl Role {
         Ok(sum(&get(self.admin, "/metrics").await?, name, label))
     }
 
+    /// Waits until the gateway has no client any more.
+    ///
+    /// # Errors
+    ///
+    /// When time runs out.
+    pub(crate) async fn wait_left(&self, within: Duration) -> Result<()> {
+        let has_left = async || self.metric("akis_gateway_connections", "").await.is_ok_and(|count| count == 0.0);
+        wait_until(within, "all clients have left", has_left).await
+    }
+
     async fn wait_ready(&self) -> Result<()> {
         let is_ready = async || get(self.admin, "/readyz").await.is_ok();
         wait_until(STARTS_WITHIN, "the process is ready", is_ready).await

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::tally::{Batch, Read, Tally};
-use crate::wire::{Frame, Scanned, next_frame, pong_frame, scan, sent_us, text_frame};
+use crate::wire::{Frame, Scanned, next_frame, pong_frame, scan, sent_us, text_frame, upgrade_request};
 
 /// What one read takes at most. All clients of a thread share one buffer of this size.
 pub(crate) const READ_BYTES: usize = 256 << 10;
@@ -130,12 +130,8 @@ impl Client {
     /// When the connection is refused.
     pub(crate) async fn connect(target: Target, number: u32, plan: Plan, tally: Arc<Tally>) -> Result<Self> {
         let mut stream = open(target.address, number, plan.stalls).await.context("connect")?;
-        let (address, token) = (target.address, &plan.token);
-        let request = format!(
-            "GET /live HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
-             Authorization: Bearer {token}\r\n\r\n"
-        );
+        let authorization = format!("Authorization: Bearer {}\r\n", plan.token);
+        let request = upgrade_request(target.address, "/live", &authorization);
         stream.write_all(request.as_bytes()).await.context("ask for the upgrade")?;
         let begun = read_upgrade(&mut stream).await?;
         let wanted: Vec<_> = plan.wishes.iter().map(Wish::to_json).collect();
@@ -300,7 +296,12 @@ impl Client {
     }
 }
 
-async fn open(target: SocketAddr, number: u32, stalls: bool) -> Result<TcpStream> {
+/// A socket from one of [`ADDRESSES`] addresses of this machine.
+///
+/// # Errors
+///
+/// When the connection is refused.
+pub(crate) async fn open(target: SocketAddr, number: u32, stalls: bool) -> Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     if stalls {
         socket.set_recv_buffer_size(STALLED_RECEIVE_BYTES)?;

@@ -1,5 +1,7 @@
 //! As much of WebSocket and of the envelope as a load generator needs, and no more: it must cost far less than what it measures.
 
+use std::fmt::Display;
+
 /// The bytes of a client's frame before its payload, for payloads of 126 to 65,535 bytes: FIN and the opcode, the mask
 /// bit and the length, and the mask.
 const LONG_HEAD: usize = 8;
@@ -77,6 +79,14 @@ pub(crate) fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame.extend_from_slice(&[0; 4]);
     frame.extend_from_slice(payload);
     frame
+}
+
+/// What asks a server for a WebSocket. `headers` are whole lines.
+pub(crate) fn upgrade_request(host: impl Display, target: &str, headers: &str) -> String {
+    format!(
+        "GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n{headers}\r\n"
+    )
 }
 
 /// A text frame of a server: no mask, and the length in its shortest form.

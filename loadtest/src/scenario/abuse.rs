@@ -3,7 +3,7 @@
 //! Nothing here is timed, and every figure is the process's own (PSS). What a kind is answered with is counted by the gateway; the codes are
 //! tested elsewhere.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use akis_testkit::wait_until;
@@ -11,17 +11,17 @@ use anyhow::{Context, Result};
 use flate2::{Compress, Compression, FlushCompress};
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::{interval, timeout};
 
 use super::{Settings, plans};
 use crate::bed::{Bed, token};
-use crate::client::{Stamp, Start, now_us};
+use crate::client::{Stamp, Start, now_us, open};
 use crate::load::Load;
 use crate::report::Report;
 use crate::swarm::Swarm;
 use crate::usage::pss_bytes;
-use crate::wire::{client_frame, text_frame};
+use crate::wire::{client_frame, text_frame, upgrade_request};
 
 /// How often memory is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -36,18 +36,18 @@ const FLOOD_EVENTS: usize = 500;
 const FLOOD_BYTES: usize = 20_000;
 
 /// Sockets that say nothing, and more than the gateway keeps of that kind.
-const SILENT: usize = 5000;
+const SILENT: u32 = 5000;
 
 /// Clients that send what inflates to 16 MiB, from less than the 64 KiB that a message may have.
-const BOMBS: usize = 200;
+const BOMBS: u32 = 200;
 const BOMB_BYTES: usize = 16 << 20;
 
 /// Clients that send most of a message of 64 KiB, and never the rest.
-const HALVES: usize = 500;
+const HALVES: u32 = 500;
 const HALF_BYTES: usize = 60_000;
 
 /// Requests with a token of 1 MB.
-const TOKENS: usize = 500;
+const TOKENS: u32 = 500;
 const TOKEN_BYTES: usize = 1_000_000;
 
 pub(super) async fn run(settings: &Settings) -> Result<Report> {
@@ -93,10 +93,9 @@ impl Scene<'_> {
                 }
             }
         };
-        let is_rid = async || gateway.metric("akis_gateway_connections", "").await.is_ok_and(|count| count == 0.0);
         let until_rid = async {
             abuse.await?;
-            wait_until(RID_WITHIN, "the gateway is rid of its clients", is_rid).await
+            gateway.wait_left(RID_WITHIN).await
         };
         tokio::select! {
             done = until_rid => done.with_context(|| name.clone())?,
@@ -125,13 +124,13 @@ async fn slow_readers(bed: &Bed) -> Result<()> {
 }
 
 async fn silent_sockets(address: SocketAddr) -> Result<()> {
-    let mut sockets = Vec::with_capacity(SILENT);
+    let mut sockets = Vec::new();
     for number in 0..SILENT {
         // One that is not taken any more is closed at once.
-        sockets.push(connect(address, number).await?);
+        sockets.push(open(address, number, false).await.context("connect")?);
     }
     // Its answer shows that the gateway has looked at all of those before it.
-    let mut last = connect(address, 0).await?;
+    let mut last = open(address, 0, false).await.context("connect")?;
     last.write_all(b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await?;
     until_closed(&mut last).await;
     Ok(())
@@ -169,7 +168,7 @@ async fn half_messages(address: SocketAddr) -> Result<()> {
 async fn huge_tokens(address: SocketAddr) -> Result<()> {
     let request = format!("GET /live?token={} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(TOKEN_BYTES));
     all(TOKENS, async |number| {
-        let mut stream = connect(address, number).await?;
+        let mut stream = open(address, number, false).await.context("connect")?;
         // It is refused before it is read to its end.
         let _ = stream.write_all(request.as_bytes()).await;
         until_closed(&mut stream).await;
@@ -179,26 +178,15 @@ async fn huge_tokens(address: SocketAddr) -> Result<()> {
 }
 
 /// Lets so many clients do the same at the same time.
-async fn all(count: usize, act: impl AsyncFn(usize) -> Result<()>) -> Result<()> {
+async fn all(count: u32, act: impl AsyncFn(u32) -> Result<()>) -> Result<()> {
     join_all((0..count).map(|number| act(number))).await.into_iter().collect()
 }
 
-/// A socket from one of a hundred addresses of this machine.
-async fn connect(address: SocketAddr, number: usize) -> Result<TcpStream> {
-    let socket = TcpSocket::new_v4()?;
-    let source = Ipv4Addr::new(127, 0, 0, 1 + (number % 100) as u8);
-    socket.bind(SocketAddr::from((source, 0)))?;
-    socket.connect(address).await.context("connect")
-}
-
 /// A WebSocket whose answers nobody has read.
-async fn upgraded(address: SocketAddr, number: usize, headers: &str) -> Result<TcpStream> {
-    let mut stream = connect(address, number).await?;
-    let request = format!(
-        "GET /live HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nAuthorization: Bearer {}\r\n{headers}\r\n",
-        token("bench")?
-    );
+async fn upgraded(address: SocketAddr, number: u32, headers: &str) -> Result<TcpStream> {
+    let mut stream = open(address, number, false).await.context("connect")?;
+    let headers = format!("Authorization: Bearer {}\r\n{headers}", token("bench")?);
+    let request = upgrade_request(address, "/live", &headers);
     stream.write_all(request.as_bytes()).await.context("ask for the upgrade")?;
     Ok(stream)
 }

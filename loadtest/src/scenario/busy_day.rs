@@ -21,7 +21,7 @@ use crate::client::{now_us, read_upgrade};
 use crate::report::{Report, delays, grouped};
 use crate::tally::histogram;
 use crate::usage::{CpuMeter, pss_bytes};
-use crate::wire::{Frame, next_frame};
+use crate::wire::{Frame, next_frame, upgrade_request};
 
 /// Symbols, and frames per second in all of them together. The stand-in sends what falls into 10 ms at once, so on the
 /// busy day a trade waits for up to 200 frames before it.
@@ -115,11 +115,7 @@ async fn listen(venue: &str, symbols: &[String], lasting: Duration) -> Result<Mo
         }
     }
     let mut stream = TcpStream::connect(venue).await.context("connect to the stand-in")?;
-    let request = format!(
-        "GET /stream?streams={} HTTP/1.1\r\nHost: {venue}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
-        streams.join("/")
-    );
+    let request = upgrade_request(venue, &format!("/stream?streams={}", streams.join("/")), "");
     stream.write_all(request.as_bytes()).await.context("ask for the upgrade")?;
     let mut bytes = read_upgrade(&mut stream).await?;
     let mut received = Moments::new();

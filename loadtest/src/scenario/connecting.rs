@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use akis_testkit::wait_until;
 use anyhow::Result;
 use tokio::time::Instant;
 
@@ -57,8 +56,7 @@ async fn connect(bed: &Bed, tokens: &[Arc<str>]) -> Result<(f64, f64)> {
     check_whole(&swarm)?;
     drop(swarm);
     // That they leave is not to be paid by those who come next.
-    let has_left = async || bed.gateway().metric("akis_gateway_connections", "").await.is_ok_and(|count| count == 0.0);
-    wait_until(ARRIVES_WITHIN, "the clients have left", has_left).await?;
+    bed.gateway().wait_left(ARRIVES_WITHIN).await?;
     Ok((micros_each(cpu, tokens.len() as u64), tokens.len() as f64 / took.as_secs_f64()))
 }
 
