@@ -319,18 +319,27 @@ pub(crate) async fn open(target: SocketAddr, number: u32, stalls: bool) -> Resul
 ///
 /// When it is refused.
 pub(crate) async fn read_upgrade(stream: &mut TcpStream) -> Result<Vec<u8>> {
+    let (head, rest) = read_answer(stream).await?;
+    if !head.starts_with("HTTP/1.1 101") {
+        bail!("not upgraded: {head}{}", String::from_utf8_lossy(&rest));
+    }
+    Ok(rest)
+}
+
+/// Reads the head of an answer, its blank line included, and what came behind it.
+///
+/// # Errors
+///
+/// When the connection ends before.
+pub(crate) async fn read_answer(stream: &mut TcpStream) -> Result<(String, Vec<u8>)> {
     let mut answer = Vec::new();
     loop {
         if stream.read_buf(&mut answer).await.context("read the answer to the upgrade")? == 0 {
             bail!("the server closed the connection before the upgrade");
         }
         if let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") {
-            if !answer.starts_with(b"HTTP/1.1 101") {
-                bail!("not upgraded: {}", String::from_utf8_lossy(&answer));
-            }
-            answer.drain(..end + 4);
-            answer.shrink_to_fit();
-            return Ok(answer);
+            let rest = answer.split_off(end + 4);
+            return Ok((String::from_utf8_lossy(&answer).into_owned(), rest));
         }
     }
 }

@@ -14,6 +14,7 @@ mod scenario;
 mod swarm;
 mod tally;
 mod usage;
+mod watch;
 mod wire;
 
 use std::io::{Write, stdout};
@@ -25,6 +26,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use mimalloc::MiMalloc;
 
 use crate::scenario::{Scenario, Settings};
+use crate::watch::WatchArgs;
 
 /// As in `akis`, whose plain code some scenarios run in this process.
 #[global_allocator]
@@ -60,12 +62,14 @@ struct Cli {
 enum Role {
     /// The process that does what the kernel alone takes. Scenarios start it themselves.
     Floor,
+    Watch(WatchArgs),
 }
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
     match cli.role {
         Some(Role::Floor) => floor::run(),
+        Some(Role::Watch(args)) => watch::run(args),
         None => measure(cli),
     }
 }
