@@ -3,7 +3,7 @@
 
 tools="$PWD/target/tools"
 deny_version=0.20.2
-PATH="$tools/bin:$tools/python/bin:$PATH"
+PATH="$tools/bin:$tools/python/bin:$PATH:/usr/sbin"
 export PATH
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
@@ -26,6 +26,7 @@ install_packages() {
 
 missing=()
 command -v redis-server >/dev/null || missing+=(redis-server)
+command -v haproxy >/dev/null || missing+=(haproxy)
 command -v shellcheck >/dev/null || missing+=(shellcheck)
 if [ "${#missing[@]}" -gt 0 ]; then install_packages "${missing[@]}"; fi
 

@@ -1,13 +1,15 @@
 //! Clients that follow channels wherever they can, and publishers that do not give up: what a user's program does.
 
 use std::collections::BTreeMap;
+use std::future::pending;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use akis_testkit::{Envelope, LiveClient, Report, check_channel, wait_until};
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::system::{Door, SOON};
@@ -33,6 +35,10 @@ pub(crate) struct Record {
     pub(crate) connections: Vec<Vec<Envelope>>,
     /// How its connections ended, those that it did not end itself.
     pub(crate) closes: Vec<u16>,
+    /// How often it left a connection for another one because it was told to.
+    pub(crate) moves: usize,
+    /// When each event came.
+    heard: Vec<Instant>,
     /// Each `upstream` and when it came: true when the log could be reached again.
     pub(crate) upstream: Vec<(Instant, bool)>,
     /// Where to resume, by channel.
@@ -62,7 +68,16 @@ impl Record {
         self.positions.get(channel).is_some_and(|position| *position >= seq)
     }
 
+    /// The longest time between two events of whatever channels, the second of which came after `since`.
+    pub(crate) fn longest_hole(&self, since: Instant) -> Duration {
+        let pairs = self.heard.windows(2).filter(|pair| pair[1] > since);
+        pairs.map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+    }
+
     fn take(&mut self, envelope: Envelope) {
+        if is_event(&envelope) && envelope.channel() != "system" {
+            self.heard.push(Instant::now());
+        }
         if envelope.event() == "upstream" {
             self.upstream.push((Instant::now(), envelope.0["ok"] == true));
         }
@@ -83,9 +98,18 @@ pub(crate) struct Follower {
 impl Follower {
     /// Starts one. It tries the doors in their order.
     pub(crate) fn start(doors: Vec<Door>, token: String, channels: &[&str]) -> Self {
+        Self::start_as(Manner::Stays, doors, token, channels)
+    }
+
+    /// Starts one that leaves a replica which drains when it is told to, once its next connection is open.
+    pub(crate) fn start_moving(doors: Vec<Door>, token: String, channels: &[&str]) -> Self {
+        Self::start_as(Manner::Moves, doors, token, channels)
+    }
+
+    fn start_as(manner: Manner, doors: Vec<Door>, token: String, channels: &[&str]) -> Self {
         let (record, stop) = (Arc::<Mutex<Record>>::default(), CancellationToken::new());
         let channels = channels.iter().map(|&channel| channel.to_owned()).collect();
-        let task = tokio::spawn(follow(doors, token, channels, Arc::clone(&record), stop.clone()));
+        let task = tokio::spawn(follow(manner, doors, token, channels, Arc::clone(&record), stop.clone()));
         Self { record, stop, task }
     }
 
@@ -121,7 +145,17 @@ pub(crate) async fn finish_all(followers: Vec<Follower>) -> Vec<Record> {
     records
 }
 
+/// What a client does when its replica drains.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// Waits to be closed.
+    Stays,
+    /// Leaves at the moment that it was told.
+    Moves,
+}
+
 async fn follow(
+    manner: Manner,
     doors: Vec<Door>,
     token: String,
     channels: Vec<String>,
@@ -129,8 +163,12 @@ async fn follow(
     stop: CancellationToken,
 ) {
     let mut doors = doors.iter().cycle();
+    let mut replacement = None;
     while !stop.is_cancelled() {
-        let mut client = connect(&mut doors, &token).await;
+        let mut client = match replacement.take() {
+            Some(client) => client,
+            None => connect(&mut doors, &token).await,
+        };
         let request = {
             let mut record = record.lock().unwrap();
             record.connections.push(Vec::new());
@@ -138,19 +176,46 @@ async fn follow(
         };
         // One that ends at once is read, and left, like any other.
         _ = client.send(&request).await;
-        loop {
-            let envelope = tokio::select! {
-                envelope = client.next(SOON) => envelope,
-                () = stop.cancelled() => break,
-            };
-            match envelope {
-                Ok(envelope) => record.lock().unwrap().take(envelope),
-                Err(error) => {
-                    // Heartbeats come every few seconds: one that is silent for so long is broken.
-                    let code = client.close_code().unwrap_or_else(|| panic!("{error:#}"));
-                    record.lock().unwrap().closes.push(code);
-                    break;
+        // Told when to leave, by a client that moves.
+        let (leave, told) = oneshot::channel();
+        let mut leave = Some(leave).filter(|_| manner == Manner::Moves);
+        let next = async {
+            let Ok(wait) = told.await else { return pending().await };
+            sleep(wait).await;
+            connect(&mut doors, &token).await
+        };
+        replacement = tokio::select! {
+            () = stay(&mut client, &mut leave, &record) => None,
+            next = next => Some(next),
+            () = stop.cancelled() => None,
+        };
+        if replacement.is_some() {
+            record.lock().unwrap().moves += 1;
+            // What the old connection had still to say comes again on the new one.
+            _ = client.close().await;
+        }
+    }
+}
+
+/// Reads until the connection ends.
+async fn stay(client: &mut LiveClient, leave: &mut Option<oneshot::Sender<Duration>>, record: &Mutex<Record>) {
+    loop {
+        match client.next(SOON).await {
+            Ok(envelope) => {
+                if envelope.event() == "draining"
+                    && let Some(leave) = leave.take()
+                {
+                    let wait = Duration::from_millis(envelope.data()["reconnectAfterMs"].as_u64().unwrap());
+                    // Whoever waits for it waits as long as this reads.
+                    _ = leave.send(wait);
                 }
+                record.lock().unwrap().take(envelope);
+            }
+            Err(error) => {
+                // Heartbeats come every few seconds: one that is silent for so long is broken.
+                let code = client.close_code().unwrap_or_else(|| panic!("{error:#}"));
+                record.lock().unwrap().closes.push(code);
+                return;
             }
         }
     }

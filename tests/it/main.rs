@@ -17,6 +17,7 @@ mod parts;
 mod readiness;
 mod redis_away;
 mod replicas;
+mod rolling;
 mod slow;
 mod system;
 mod takeover;

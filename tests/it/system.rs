@@ -1,7 +1,7 @@
 //! A whole system of real processes for one test: Redis, the stand-in, normalizers, gateways.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use akis_eventlog::Partition;
@@ -212,9 +212,19 @@ impl System {
 
     /// As [`System::start_gateway`], with more variables in its environment.
     pub(crate) async fn start_gateway_with(&self, env: &[(&str, &str)]) -> Gateway {
-        let mut role = self.start_role(&["gateway", "--listen", "127.0.0.1:0"], env).await;
+        let role = self.start_role(&["gateway", "--listen", "127.0.0.1:0"], env).await;
+        self.open(role).await
+    }
+
+    /// As [`System::start_gateway`], at an address of the loopback network that nobody else uses, and the ports 8080 and 9090.
+    pub(crate) async fn start_gateway_at(&self, ip: Ipv4Addr) -> Gateway {
+        let role = self.start_at(&["gateway", "--listen", &format!("{ip}:8080")], &format!("{ip}:9090"), &[]).await;
+        self.open(role).await
+    }
+
+    async fn open(&self, mut role: Role) -> Gateway {
         let line = role.process.wait_for_line("gateway listens", SOON).await.unwrap();
-        let gateway = Gateway { role, door: Door { address: address(&line), http: self.http.clone() } };
+        let gateway = Gateway { role, door: self.door(address(&line)) };
         gateway.role.wait_ready().await;
         gateway
     }
@@ -258,6 +268,11 @@ impl System {
         history
     }
 
+    /// What stands before gateways.
+    pub(crate) fn door(&self, address: SocketAddr) -> Door {
+        Door { address, http: self.http.clone() }
+    }
+
     /// Where clients and publishers may come, in the order of the gateways.
     pub(crate) fn doors(&self) -> Vec<Door> {
         self.gateways.iter().map(|gateway| gateway.door.clone()).collect()
@@ -265,8 +280,12 @@ impl System {
 
     /// Starts a role with more variables in its environment.
     pub(crate) async fn start_role(&self, args: &[&str], env: &[(&str, &str)]) -> Role {
+        self.start_at(args, "127.0.0.1:0", env).await
+    }
+
+    async fn start_at(&self, args: &[&str], admin: &str, env: &[(&str, &str)]) -> Role {
         let mut command = akis(self.dir.path());
-        command.args(args).args(["--admin", "127.0.0.1:0"]).envs(env.iter().copied());
+        command.args(args).args(["--admin", admin]).envs(env.iter().copied());
         let mut process = Process::start(&mut command).unwrap();
         let line = process.wait_for_line("admin port", SOON).await.unwrap();
         Role { process, admin: address(&line), http: self.http.clone() }

@@ -1,0 +1,114 @@
+//! Gateways behind HAProxy, with the configuration that is shipped, rolled while clients listen.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use akis_testkit::{Process, wait_until};
+
+use crate::follower::{Follower, finish_all, wait_for_all};
+use crate::system::{Door, Gateway, Options, SOON, System, token};
+
+const CHANNELS: [&str; 4] =
+    ["binance:BTCUSDT:ticker", "binance:BTCUSDT:trades", "binance:BTCUSDT:book", "binance:ETHUSDT:trades"];
+
+const CLIENTS: usize = 40;
+
+/// The configured drain time.
+const DRAIN: Duration = Duration::from_secs(4);
+
+/// No client goes without data for as long as a screen takes to call its prices stale. Alone on a machine it is a tenth of that.
+const LONGEST_HOLE: Duration = Duration::from_secs(5);
+
+/// An address of the loopback network for each of HAProxy's servers, and for itself: of this test process alone.
+fn address(number: u8) -> Ipv4Addr {
+    let [.., high, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, 64 + high % 128, low, 1 + number)
+}
+
+/// HAProxy in front of gateways at `address(1)` to `address(3)`.
+fn haproxy() -> (Process, SocketAddr) {
+    let listen = SocketAddr::from((address(0), 8080));
+    let mut command = Command::new("haproxy");
+    command.args(["-f", concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/haproxy.cfg")]);
+    command.env("AKIS_LISTEN", listen.to_string());
+    for number in 1..=3 {
+        command.env(format!("AKIS_GATEWAY_{number}"), format!("{}:8080", address(number)));
+    }
+    (Process::start(&mut command).expect("haproxy is there: scripts/tools.sh installs it"), listen)
+}
+
+/// Waits until HAProxy hands clients to a gateway.
+async fn wait_up(haproxy: &mut Process, number: u8, times: usize) {
+    let line = format!("gateways/gateway-{number} is UP");
+    let is_up = async || {
+        haproxy.lines().iter().filter(|said| said.starts_with("Server") && said.contains(&line)).count() >= times
+    };
+    wait_until(SOON, &line, is_up).await.unwrap_or_else(|error| panic!("{error:#}: {}", haproxy.lines().join("\n")));
+}
+
+/// Asks a gateway to end, and waits until it has.
+async fn end(mut gateway: Gateway) {
+    gateway.role.process.terminate().unwrap();
+    let status = gateway.role.process.wait(SOON).await.unwrap();
+    assert_eq!(status.code(), Some(0), "{}", gateway.role.process.lines().join("\n"));
+}
+
+#[tokio::test]
+async fn rolling_every_gateway_behind_haproxy_loses_nothing_and_leaves_no_client_long_without_data() {
+    let config = format!("[gateway]\ndrain = \"{}s\"\n", DRAIN.as_secs());
+    let kinds = &["ticker", "trades", "book"];
+    let system = System::start(Options { gateways: 0, rate: 100, kinds, config, ..Options::default() }).await;
+    let (mut proxy, listen) = haproxy();
+    let first = system.start_gateway_at(address(1)).await;
+    let second = system.start_gateway_at(address(2)).await;
+    wait_up(&mut proxy, 1, 1).await;
+    wait_up(&mut proxy, 2, 1).await;
+
+    let token = token("a", &["binance:*"], &[]);
+    let door: Door = system.door(listen);
+    let clients: Vec<_> =
+        (0..CLIENTS).map(|_| Follower::start_moving(vec![door.clone()], token.clone(), &CHANNELS)).collect();
+    wait_for_all(&clients, "events come", |record| CHANNELS.iter().all(|channel| record.of(channel).count() > 10))
+        .await;
+    for gateway in [&first, &second] {
+        assert!(gateway.role.metric("akis_gateway_connections").await >= 1.0, "clients are spread");
+    }
+
+    let rolled_at = Instant::now();
+    // One more than needed, then one less: never fewer than two that are ready.
+    let third = system.start_gateway_at(address(3)).await;
+    wait_up(&mut proxy, 3, 1).await;
+    end(first).await;
+    let first = system.start_gateway_at(address(1)).await;
+    wait_up(&mut proxy, 1, 2).await;
+    end(second).await;
+
+    let mut goals = Vec::new();
+    for channel in CHANNELS {
+        goals.push((channel, system.history(channel).await.into_keys().last().unwrap()));
+    }
+    wait_for_all(&clients, "all events have come", |record| {
+        goals.iter().all(|(channel, goal)| record.has_reached(channel, *goal))
+    })
+    .await;
+    let records = finish_all(clients).await;
+    let moves: usize = records.iter().map(|record| record.moves).sum();
+    let closed: usize = records.iter().map(|record| record.closes.len()).sum();
+    let delivered: usize = records.iter().map(|record| record.connections.iter().map(Vec::len).sum::<usize>()).sum();
+    let longest = records.iter().map(|record| record.longest_hole(rolled_at)).max().unwrap();
+    println!("{delivered} messages, {moves} clients moved, {closed} closed, longest hole {} ms", longest.as_millis());
+    for channel in CHANNELS {
+        let mut history = system.history(channel).await;
+        // Of a book Redis keeps less than what was told since: what one client got stands for all.
+        for (seq, event) in records.iter().flat_map(|record| record.events(channel)) {
+            history.entry(seq).or_insert(event);
+        }
+        for report in records.iter().map(|record| record.check(channel, &history)) {
+            assert_eq!((&report.violations, &report.missing, report.restarts), (&vec![], &vec![], 0), "{channel}");
+        }
+    }
+    assert!(moves + closed >= CLIENTS, "everybody was on one of the two that ended");
+    assert!(longest < LONGEST_HOLE, "a client went {longest:?} without data");
+    drop((first, third));
+}
