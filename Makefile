@@ -1,7 +1,7 @@
 # What a newcomer types. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: run test bench soak fuzz help
+.PHONY: run test image bench soak fuzz help
 
 # More words for `akis dev` and `akis-bench`: make run ARGS="--venues sim", make bench ARGS="fan-out trading-page"
 ARGS ?=
@@ -13,6 +13,12 @@ run: ## build what is needed and start everything on http://127.0.0.1:8080
 
 test: ## install what tests need, then run every check
 	@scripts/test.sh
+
+# Another name, or a binary that is there already: make image IMAGE=registry.example/akis:1 BINARY=target/release/akis
+export IMAGE BINARY
+
+image: ## build the container image from a release build, print its name and size, and try it
+	@scripts/image.sh
 
 bench: ## measure a gateway, the normalizer and the whole path: some seven minutes, after a release build of several
 	@cargo build --locked --release -p akis -p akis-loadtest

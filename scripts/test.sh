@@ -10,7 +10,10 @@ step "tools"
 . scripts/tools.sh
 
 step "scripts"
-shellcheck --external-sources scripts/*.sh .ci/run
+shellcheck --external-sources scripts/*.sh deploy/*.sh .ci/run
+
+step "image"
+hadolint deploy/Dockerfile
 
 step "links in documents"
 scripts/links.sh
