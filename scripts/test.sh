@@ -18,6 +18,9 @@ hadolint deploy/Dockerfile
 step "links in documents"
 scripts/links.sh
 
+step "alerts and dashboards"
+scripts/observe.sh
+
 step "format"
 cargo fmt --all --check
 
