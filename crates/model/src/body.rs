@@ -1,6 +1,7 @@
 //! The envelope without its head: what the log stores, and what becomes a frame by putting the head in front.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,14 @@ use serde_json::value::RawValue;
 use crate::channel::Channel;
 use crate::code::ErrorCode;
 use crate::seq::Seq;
+
+/// What rendering keeps for the next time at most.
+const MAX_SCRATCH_BYTES: usize = 64 << 10;
+
+thread_local! {
+    /// Where bodies are written before it is known how long they are.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// An event's envelope from `"ts"` on: `"ts":…,"event":…,"channel":…,"ok":true,"data":{…}}`.
 ///
@@ -26,6 +35,22 @@ pub enum Outcome {
     Ok,
     /// `"ok":false` with this code.
     Failed(ErrorCode),
+}
+
+/// What the `data` of an envelope is made of: whatever serde can write.
+pub trait Data {
+    /// Adds it to `out` as JSON.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be JSON.
+    fn write_json(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error>;
+}
+
+impl<T: Serialize> Data for T {
+    fn write_json(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+        serde_json::to_writer(out, self)
+    }
 }
 
 #[derive(Deserialize)]
@@ -54,30 +79,16 @@ impl Body {
         event: &str,
         channel: &Channel,
         outcome: Outcome,
-        data: &impl Serialize,
+        data: &impl Data,
     ) -> Result<Self, BodyError> {
-        let mut text = Vec::with_capacity(256);
-        text.extend_from_slice(b"\"ts\":");
-        text.extend_from_slice(itoa::Buffer::new().format(ts_ms).as_bytes());
-        text.extend_from_slice(b",\"event\":");
-        serde_json::to_writer(&mut text, event).map_err(|_| BodyError::Data)?;
-        text.extend_from_slice(b",\"channel\":\"");
-        text.extend_from_slice(channel.as_str().as_bytes());
-        match outcome {
-            Outcome::Ok => text.extend_from_slice(b"\",\"ok\":true,\"data\":"),
-            Outcome::Failed(code) => {
-                text.extend_from_slice(b"\",\"ok\":false,\"errorCode\":\"");
-                text.extend_from_slice(code.as_str().as_bytes());
-                text.extend_from_slice(b"\",\"data\":");
-            }
+        // Written where the one before was written, then copied to a piece of its own length.
+        let mut text = SCRATCH.take();
+        text.clear();
+        let rendered = write(&mut text, ts_ms, event, channel, outcome, data).map(|()| Bytes::copy_from_slice(&text));
+        if text.capacity() <= MAX_SCRATCH_BYTES {
+            SCRATCH.set(text);
         }
-        let data_at = text.len();
-        serde_json::to_writer(&mut text, data).map_err(|_| BodyError::Data)?;
-        if text.get(data_at) != Some(&b'{') || text.contains(&b'\n') {
-            return Err(BodyError::Data);
-        }
-        text.push(b'}');
-        Ok(Self { text: text.into(), ts_ms })
+        rendered.map(|text| Self { text, ts_ms })
     }
 
     /// Checks a stored body, once, where it enters a process.
@@ -125,6 +136,38 @@ impl Body {
         // Both constructors made sure of it: rendered from JSON, or parsed as JSON.
         String::from_utf8(line).expect("a body is UTF-8")
     }
+}
+
+/// Writes a body to the end of `text`, which is empty.
+fn write(
+    text: &mut Vec<u8>,
+    ts_ms: i64,
+    event: &str,
+    channel: &Channel,
+    outcome: Outcome,
+    data: &impl Data,
+) -> Result<(), BodyError> {
+    text.extend_from_slice(b"\"ts\":");
+    text.extend_from_slice(itoa::Buffer::new().format(ts_ms).as_bytes());
+    text.extend_from_slice(b",\"event\":");
+    serde_json::to_writer(&mut *text, event).map_err(|_| BodyError::Data)?;
+    text.extend_from_slice(b",\"channel\":\"");
+    text.extend_from_slice(channel.as_str().as_bytes());
+    match outcome {
+        Outcome::Ok => text.extend_from_slice(b"\",\"ok\":true,\"data\":"),
+        Outcome::Failed(code) => {
+            text.extend_from_slice(b"\",\"ok\":false,\"errorCode\":\"");
+            text.extend_from_slice(code.as_str().as_bytes());
+            text.extend_from_slice(b"\",\"data\":");
+        }
+    }
+    let data_at = text.len();
+    data.write_json(text).map_err(|_| BodyError::Data)?;
+    if text.get(data_at) != Some(&b'{') || text.contains(&b'\n') {
+        return Err(BodyError::Data);
+    }
+    text.push(b'}');
+    Ok(())
 }
 
 /// Why something is no body.

@@ -9,21 +9,32 @@ use serde::{Serialize, Serializer};
 /// Most digits a value may have, before and behind the point together.
 const MAX_DIGITS: u32 = 38;
 
-/// The longest text of a value: a sign, a zero and a point before all digits.
-const MAX_TEXT_BYTES: usize = MAX_DIGITS as usize + 3;
+/// The longest text of a value: a quote, a sign, a zero and a point before all digits.
+const MAX_TEXT_BYTES: usize = MAX_DIGITS as usize + 4;
 
 /// So many bytes of digits never exceed 64 bits.
 const SMALL_TEXT_BYTES: usize = 19;
 
 /// The powers of ten that 64 bits hold.
-const POWERS: [i64; 19] = {
-    let mut powers = [1; 19];
+const POWERS: [u64; 20] = {
+    let mut powers = [1; 20];
     let mut at = 1;
     while at < powers.len() {
         powers[at] = powers[at - 1] * 10;
         at += 1;
     }
     powers
+};
+
+/// The numbers below a hundred in two digits.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut at = 0;
+    while at < pairs.len() {
+        pairs[at] = [b'0' + (at / 10) as u8, b'0' + (at % 10) as u8];
+        at += 1;
+    }
+    pairs
 };
 
 /// An exact decimal number of up to 38 digits.
@@ -115,37 +126,86 @@ impl Decimal {
         Some(i128::from(small) * i128::from(*factor))
     }
 
-    /// The text, written to `buffer`.
-    fn render(self, buffer: &mut [u8; MAX_TEXT_BYTES]) -> &str {
-        let mut digits = itoa::Buffer::new();
-        let digits = match u64::try_from(self.mantissa.unsigned_abs()) {
-            Ok(small) => digits.format(small),
-            Err(_) => digits.format(self.mantissa.unsigned_abs()),
-        };
-        let (digits, scale) = (digits.as_bytes(), usize::from(self.scale));
-        let mut length = 0;
-        let mut put = |text: &[u8]| {
-            buffer[length..length + text.len()].copy_from_slice(text);
-            length += text.len();
-        };
+    /// The text, to be written.
+    fn text(self) -> Text {
+        let (magnitude, scale) = (self.mantissa.unsigned_abs(), usize::from(self.scale));
+        let mut text = Text { at: MAX_TEXT_BYTES, bytes: [0; MAX_TEXT_BYTES] };
+        match (u64::try_from(magnitude), POWERS.get(scale)) {
+            // Nearly all values fit into 64 bits, where a division takes a tenth of the time.
+            (Ok(small), Some(&unit)) => {
+                if scale > 0 {
+                    text.put(small % unit, scale);
+                    text.put_byte(b'.');
+                }
+                text.put(small / unit, 1);
+            }
+            (Ok(_) | Err(_), _) => {
+                let unit = 10u128.pow(self.scale.into());
+                if scale > 0 {
+                    text.put_wide(magnitude % unit, scale);
+                    text.put_byte(b'.');
+                }
+                text.put_wide(magnitude / unit, 1);
+            }
+        }
         if self.mantissa < 0 {
-            put(b"-");
+            text.put_byte(b'-');
         }
-        match digits.len().checked_sub(scale) {
-            _ if scale == 0 => put(digits),
-            Some(whole) if whole > 0 => {
-                put(&digits[..whole]);
-                put(b".");
-                put(&digits[whole..]);
-            }
-            _ => {
-                put(b"0.");
-                put(&[b'0'; MAX_DIGITS as usize][..scale - digits.len()]);
-                put(digits);
-            }
+        text
+    }
+
+    /// Adds its text in quotes.
+    pub(crate) fn push_quoted(self, out: &mut Vec<u8>) {
+        let mut text = self.text();
+        text.put_byte(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    }
+}
+
+/// The text of a value, which grows from its end as its digits come.
+struct Text {
+    at: usize,
+    bytes: [u8; MAX_TEXT_BYTES],
+}
+
+impl Text {
+    fn put_byte(&mut self, byte: u8) {
+        self.at -= 1;
+        self.bytes[self.at] = byte;
+    }
+
+    /// Puts the digits of a number, at least so many.
+    fn put(&mut self, mut rest: u64, least_digits: usize) {
+        let end = self.at - least_digits;
+        while rest >= 100 {
+            let pair = PAIRS[(rest % 100) as usize];
+            self.put_byte(pair[1]);
+            self.put_byte(pair[0]);
+            rest /= 100;
         }
+        while rest > 0 || self.at > end {
+            self.put_byte(b'0' + (rest % 10) as u8);
+            rest /= 10;
+        }
+    }
+
+    /// The same for a number of any size.
+    fn put_wide(&mut self, mut rest: u128, least_digits: usize) {
+        let end = self.at - least_digits;
+        while rest > 0 || self.at > end {
+            self.put_byte(b'0' + (rest % 10) as u8);
+            rest /= 10;
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[self.at..]
+    }
+
+    fn as_str(&self) -> &str {
         // It holds digits, a sign and a point.
-        std::str::from_utf8(&buffer[..length]).unwrap_or_default()
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 }
 
@@ -161,7 +221,7 @@ impl FromStr for Decimal {
         };
         if let Some((mantissa, scale)) = parse_small(rest) {
             let mantissa = i128::from(mantissa);
-            return Ok(Self { mantissa: if negative { -mantissa } else { mantissa }, scale }.trimmed());
+            return Ok(Self { mantissa: if negative { -mantissa } else { mantissa }, scale });
         }
         let mut mantissa: u128 = 0;
         let (mut digits, mut behind_point, mut point) = (0usize, 0i32, false);
@@ -206,24 +266,31 @@ impl FromStr for Decimal {
     }
 }
 
-/// The digits and how many of them lie behind the point, of a number that is short and has no exponent, as nearly all
-/// are; `None` for what else it may be.
+/// The digits and how many of them lie behind the point, without zeros at the end, of a number that is short and has no
+/// exponent, as nearly all are; `None` for what else it may be.
 fn parse_small(text: &[u8]) -> Option<(u64, u8)> {
     if text.len() > SMALL_TEXT_BYTES {
         return None;
     }
-    let (mut mantissa, mut digits, mut point) = (0, 0, None);
-    for &b in text {
-        match b {
-            b'0'..=b'9' => {
-                mantissa = mantissa * 10 + u64::from(b - b'0');
-                digits += 1;
-            }
-            b'.' if point.is_none() => point = Some(digits),
-            _ => return None,
-        }
+    let (mut whole, mut fraction) = (text, &[][..]);
+    if let Some(point) = text.iter().position(|&b| b == b'.') {
+        (whole, fraction) = (&text[..point], &text[point + 1..]);
     }
-    (digits > 0).then(|| (mantissa, point.map_or(0, |point| digits - point)))
+    if whole.is_empty() && fraction.is_empty() {
+        return None;
+    }
+    while let [rest @ .., b'0'] = fraction {
+        fraction = rest;
+    }
+    let mut mantissa = 0;
+    for &b in whole.iter().chain(fraction) {
+        let digit = b.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        mantissa = mantissa * 10 + u64::from(digit);
+    }
+    Some((mantissa, fraction.len() as u8))
 }
 
 fn parse_exponent(text: &[u8]) -> Result<i32, DecimalError> {
@@ -263,13 +330,13 @@ impl PartialOrd for Decimal {
 
 impl fmt::Display for Decimal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.render(&mut [0; MAX_TEXT_BYTES]))
+        f.write_str(self.text().as_str())
     }
 }
 
 impl Serialize for Decimal {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.render(&mut [0; MAX_TEXT_BYTES]))
+        serializer.serialize_str(self.text().as_str())
     }
 }
 
@@ -320,6 +387,17 @@ mod tests {
         }
         for large in ["1e400", "1e39", "1e99999999999", "1e-39", &"9".repeat(40)] {
             assert_eq!(large.parse::<Decimal>(), Err(DecimalError::Range), "{large}");
+        }
+    }
+
+    #[test]
+    fn the_widest_text_fits() {
+        for scale in [0, 1, 20, 37, 38] {
+            let widest = Decimal::from_parts(1 - 10i128.pow(38), scale).unwrap();
+            let mut json = Vec::new();
+            widest.push_quoted(&mut json);
+            assert_eq!(json, serde_json::to_vec(&widest).unwrap());
+            assert_eq!(widest.to_string().parse::<Decimal>(), Ok(widest));
         }
     }
 

@@ -12,7 +12,7 @@ mod pattern;
 mod payload;
 mod seq;
 
-pub use body::{Body, BodyError, Outcome};
+pub use body::{Body, BodyError, Data, Outcome};
 pub use candle::{CANDLE_EVENT, CandleView};
 pub use channel::{Channel, ChannelError, Kind, MAX_CHANNEL_BYTES, is_segment};
 pub use code::{CloseCode, ErrorCode};

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::body::Data;
 use crate::decimal::Decimal;
 
 /// Where the envelope's `ts` comes from, and when the connector read the frame. Part of every market event.
@@ -121,8 +122,7 @@ pub enum Side {
 pub struct Level(pub Decimal, pub Decimal);
 
 /// `orderbook`: the whole book, best first, at most 20 levels a side.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Book {
     /// The common form, `BTC/USDT`.
     pub symbol: String,
@@ -133,8 +133,33 @@ pub struct Book {
     /// The venue's own number of the state shown.
     pub venue_seq: String,
     /// Clocks.
-    #[serde(flatten)]
     pub provenance: Provenance,
+}
+
+/// By hand: most of what is rendered are levels, and through serde each of their texts is looked through twice.
+impl Data for Book {
+    fn write_json(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+        out.extend_from_slice(b"{\"symbol\":");
+        serde_json::to_writer(&mut *out, &self.symbol)?;
+        for (name, levels) in [(&b",\"bids\":["[..], &self.bids), (b",\"asks\":[", &self.asks)] {
+            out.extend_from_slice(name);
+            for (number, Level(price, qty)) in levels.iter().enumerate() {
+                out.extend_from_slice(if number == 0 { b"[" } else { b",[" });
+                price.push_quoted(out);
+                out.push(b',');
+                qty.push_quoted(out);
+                out.push(b']');
+            }
+            out.push(b']');
+        }
+        out.extend_from_slice(b",\"venueSeq\":");
+        serde_json::to_writer(&mut *out, &self.venue_seq)?;
+        // The rest is one object, whose members are this one's too.
+        let at = out.len();
+        serde_json::to_writer(&mut *out, &self.provenance)?;
+        out[at] = b',';
+        Ok(())
+    }
 }
 
 /// `candle_update`: one candle, running or closed.
@@ -237,4 +262,27 @@ pub enum ChannelState {
     Down,
     /// The book is being rebuilt.
     Resyncing,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_book_is_written_as_serde_would() {
+        let level = |price: &str, qty: &str| Level(price.parse().unwrap(), qty.parse().unwrap());
+        let provenance = Provenance { ts_source: TimeSource::Venue, received_at: 7 };
+        for (bids, asks) in
+            [(vec![], vec![]), (vec![level("10.50", "1"), level("9", "0.00000001")], vec![level("11", "-2")])]
+        {
+            let book = Book { symbol: "A\"B/C".into(), bids, asks, venue_seq: "5".into(), provenance };
+            let mut text = Vec::new();
+            book.write_json(&mut text).unwrap();
+            let expected = json!({"symbol": "A\"B/C", "bids": book.bids, "asks": book.asks, "venueSeq": "5",
+                "tsSource": "venue", "receivedAt": 7});
+            assert_eq!(serde_json::from_slice::<Value>(&text).unwrap(), expected);
+        }
+    }
 }
