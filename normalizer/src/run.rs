@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use akis_connectors::{Content, Part, Ports, RawFrame, Request, Settings, StartError, Stats, Venue};
-use akis_eventlog::{Publisher, PublisherConfig, PublisherHandle, Role, Store};
+use akis_eventlog::{Event, Publisher, PublisherConfig, PublisherHandle, Role, Store};
 use akis_model::Kind;
 use tokio::sync::mpsc;
 use tokio::task::JoinError;
@@ -25,8 +25,9 @@ pub(crate) const FRAMES: usize = 4_096;
 /// asks again for what it cannot do without.
 pub(crate) const REQUESTS: usize = 8_192;
 
-/// Frames mapped between two looks at the clock.
-const BATCH: usize = 256;
+/// Frames mapped between two looks at the clock. What they become is written together, so it is few enough that the first one
+/// waits for some tenths of a millisecond at most.
+const BATCH: usize = 64;
 
 /// How much of a frame a log line shows.
 const SAMPLE_CHARS: usize = 200;
@@ -79,7 +80,8 @@ pub async fn run(
     info!(venue = venue.name, symbols = settings.symbols.len(), "venue started");
 
     let metrics = metrics.of(venue.name);
-    let shell = Shell { venue: venue.name, pipeline, publisher, requests, metrics, stats, told: BTreeSet::new() };
+    let (told, events) = (BTreeSet::new(), Vec::new());
+    let shell = Shell { venue: venue.name, pipeline, publisher, requests, metrics, stats, told, events };
     shell.run(frames, &cancel).await;
 
     session_cancel.cancel();
@@ -106,6 +108,8 @@ struct Shell {
     stats: Arc<Stats>,
     /// Reasons that a log line has been written for.
     told: BTreeSet<Reason>,
+    /// To be published, in this order; emptied with each batch of frames.
+    events: Vec<Event>,
 }
 
 impl Shell {
@@ -131,10 +135,12 @@ impl Shell {
                     batch.drain(..).for_each(|frame| self.on_frame(&frame));
                 }
             }
+            self.publisher.offer_all(self.events.drain(..));
         }
         let mut step = Step::default();
         self.pipeline.finish(&mut step);
         self.take(step, None);
+        self.publisher.offer_all(self.events);
     }
 
     /// Whoever takes over cannot know which candles its predecessor has kept.
@@ -177,7 +183,7 @@ impl Shell {
         }
         for event in step.events {
             self.metrics.on_event(&event);
-            self.publisher.offer(event);
+            self.events.push(event);
         }
         for (channel, candles) in step.history {
             self.publisher.keep_candles(&channel, candles);

@@ -107,10 +107,22 @@ struct Inbox {
 impl PublisherHandle {
     /// Offers an event. Never waits: a standby does not write it, and what happens when too many wait is said at [`Role::Away`].
     pub fn offer(&self, event: Event) {
-        let Some(inbox) = self.inbox(&event.channel) else { return };
-        let dropped = inbox.pending.lock().offer(event);
-        self.counts.dropped.fetch_add(dropped, Ordering::Relaxed);
-        inbox.offered.notify_one();
+        self.offer_all([event]);
+    }
+
+    /// Offers events that came together: they are written together too, in as few calls as there are partitions in them.
+    pub fn offer_all(&self, events: impl IntoIterator<Item = Event>) {
+        let mut offered = vec![false; self.lanes.len()];
+        for event in events {
+            let at = self.lane(&event.channel);
+            let Some(inbox) = self.lanes.get(at) else { continue };
+            let dropped = inbox.pending.lock().offer(event);
+            self.counts.dropped.fetch_add(dropped, Ordering::Relaxed);
+            offered[at] = true;
+        }
+        for (inbox, _) in self.lanes.iter().zip(offered).filter(|(_, offered)| *offered) {
+            inbox.offered.notify_one();
+        }
     }
 
     /// Keeps closed candles of the past, in order; no event comes of them. A standby drops them, and when too many wait
@@ -144,8 +156,11 @@ impl PublisherHandle {
     }
 
     fn inbox(&self, channel: &Channel) -> Option<&Inbox> {
-        let partition = Partition::of(channel, self.lanes.len() as u16);
-        self.lanes.get(usize::from(partition.0))
+        self.lanes.get(self.lane(channel))
+    }
+
+    fn lane(&self, channel: &Channel) -> usize {
+        Partition::of(channel, self.lanes.len() as u16).0.into()
     }
 }
 
