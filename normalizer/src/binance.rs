@@ -7,20 +7,25 @@
 //! | `depth@100ms` with `GET …/depth` | `orderbook` |
 //! | `kline_<interval>` | `candle_update` |
 
+mod book;
+mod candles;
 mod depth;
+mod event;
 mod instrument;
 mod market;
 mod names;
-mod series;
 mod tape;
+mod ticker;
 mod wire;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use akis_connectors::{Content, RawFrame, Request, is_symbol};
 use akis_model::{Channel, Kind};
+use foldhash::fast::RandomState;
 
 use self::depth::{Diff, Snapshot};
+use self::event::Event;
 use self::instrument::{Instrument, Origin};
 use self::names::{asked_interval, asked_number, asked_symbol, guess_common};
 use self::tape::Tape;
@@ -46,8 +51,11 @@ pub(crate) struct Binance {
     kinds: Vec<Kind>,
     /// Whether candles of the past are to be asked for, of symbols that come later too.
     publishes: bool,
-    /// In order, so that what ticks say comes in the same order on every run.
-    instruments: BTreeMap<String, Instrument>,
+    /// In the order in which they came, which is that of what ticks say.
+    instruments: Vec<Instrument>,
+    by_symbol: HashMap<String, usize, RandomState>,
+    /// A throttle stands behind.
+    is_paced: bool,
     /// Common forms that `exchangeInfo` told.
     common: HashMap<String, String>,
     declared: Vec<Channel>,
@@ -73,15 +81,13 @@ impl Mapper for Binance {
                 self.any = true;
                 continue;
             }
-            if self.instruments.contains_key(&symbol) {
+            if self.by_symbol.contains_key(&symbol) {
                 continue;
             }
-            let common = self.common_form(&symbol);
-            let Some(mut instrument) = Instrument::new(self.market, &symbol, common) else { continue };
-            instrument.asks_for_books = kinds.contains(&Kind::Book);
-            instrument.wants_candles = kinds.contains(&Kind::Candles);
-            self.declared.extend(kinds.iter().flat_map(|&kind| instrument.channels(kind)));
-            self.instruments.insert(symbol, instrument);
+            if let Some(at) = self.add(&symbol) {
+                let instrument = &self.instruments[at];
+                self.declared.extend(kinds.iter().flat_map(|&kind| instrument.channels(kind)).cloned());
+            }
         }
     }
 
@@ -97,7 +103,7 @@ impl Mapper for Binance {
             Content::Binary { .. } => Err(Reason::NotText),
             Content::Reply { target, status, body } => self.on_reply(target, *status, body, frame.received_at, out),
             Content::Closed { connection, .. } => {
-                for instrument in self.instruments.values_mut() {
+                for instrument in &mut self.instruments {
                     instrument.on_closed(*connection, frame.received_at, out);
                 }
                 Ok(())
@@ -109,74 +115,79 @@ impl Mapper for Binance {
     }
 
     fn on_tick(&mut self, now_ms: i64, out: &mut Output) {
-        for (symbol, instrument) in &mut self.instruments {
+        for instrument in &mut self.instruments {
             if instrument.on_tick(now_ms, out) {
-                out.requests.push(Request::Book { symbol: symbol.clone() });
+                out.requests.push(Request::Book { symbol: instrument.symbol.clone() });
             }
             if self.publishes && instrument.wants_candles && !instrument.has_past {
                 instrument.has_past = true;
-                let ask = |interval| instrument.ask_candles(symbol, interval, PAST_CANDLES);
+                let ask = |interval| candles::request(&instrument.symbol, interval, PAST_CANDLES);
                 out.requests.extend(Interval::ALL.map(ask));
             }
             if let Some(from_id) = instrument.missing_trades(now_ms) {
-                out.requests.push(Request::Trades { symbol: symbol.clone(), from_id });
+                out.requests.push(Request::Trades { symbol: instrument.symbol.clone(), from_id });
             }
         }
     }
 
     fn backfill(&mut self, _out: &mut Output) {
         self.publishes = true;
-        self.instruments.values_mut().for_each(|instrument| instrument.has_past = false);
+        self.instruments.iter_mut().for_each(|instrument| instrument.has_past = false);
     }
 
     fn finish(&mut self, out: &mut Output) {
-        self.instruments.values_mut().for_each(|instrument| instrument.finish(out));
+        self.instruments.iter_mut().for_each(|instrument| instrument.finish(out));
+    }
+
+    fn pace(&mut self) {
+        self.is_paced = true;
+        self.instruments.iter_mut().for_each(|instrument| instrument.is_paced = true);
     }
 }
 
 impl Binance {
     /// Lets nothing in yet.
     pub(crate) fn new(market: Market) -> Self {
-        let (instruments, common, declared) = (BTreeMap::new(), HashMap::new(), Vec::new());
-        let (any, kinds, publishes, clock_offset_ms) = (false, Vec::new(), false, 0);
-        Self { market, any, kinds, publishes, instruments, common, declared, clock_offset_ms }
-    }
-
-    fn on_text(&mut self, text: &str, origin: Origin, out: &mut Output) -> Result<(), Reason> {
-        let envelope: wire::Envelope<'_> = wire::parse(text)?;
-        let (name, data) = match (&envelope.stream, envelope.data, &envelope.event) {
-            (Some(stream), Some(data), _) => (stream_kind(stream), data.get()),
-            (None, None, Some(event)) => (event_kind(event), text),
-            (Some(_), None, _) => return Err(Reason::BadShape),
-            (None, _, _) => return control(text),
-        };
-        match name {
-            StreamKind::Trade(tape) => self.on_trade(wire::parse(data)?, tape, origin, out),
-            StreamKind::BookTicker => {
-                let ticker: wire::BookTicker<'_> = wire::parse(data)?;
-                self.instrument(&ticker.symbol)?.on_book_ticker(&ticker, origin, out)
-            }
-            StreamKind::Ticker => {
-                let ticker: wire::Ticker<'_> = wire::parse(data)?;
-                self.instrument(&ticker.symbol)?.on_ticker(&ticker, origin, out)
-            }
-            StreamKind::Depth => self.on_depth(wire::parse(data)?, origin, out),
-            StreamKind::Kline => {
-                let event: wire::KlineEvent<'_> = wire::parse(data)?;
-                let believed_ahead_ms = self.believed_ahead_ms();
-                self.instrument(&event.symbol)?.on_kline(&event, origin, believed_ahead_ms, out)
-            }
-            StreamKind::Notice => Ok(()),
-            StreamKind::Unknown => Err(Reason::UnknownEvent),
+        Self {
+            market,
+            any: false,
+            kinds: Vec::new(),
+            publishes: false,
+            instruments: Vec::new(),
+            by_symbol: HashMap::default(),
+            is_paced: false,
+            common: HashMap::new(),
+            declared: Vec::new(),
+            clock_offset_ms: 0,
         }
     }
 
-    fn on_trade(&mut self, trade: wire::Trade<'_>, tape: Tape, origin: Origin, out: &mut Output) -> Result<(), Reason> {
+    fn on_text(&mut self, text: &str, origin: Origin, out: &mut Output) -> Result<(), Reason> {
+        match Event::read(text)? {
+            Event::Trade(trade, tape) => self.on_trade(&trade, tape, origin, out),
+            Event::BookTicker(ticker) => self.instrument(&ticker.symbol)?.on_book_ticker(&ticker, origin, out),
+            Event::Ticker(ticker) => self.instrument(&ticker.symbol)?.on_ticker(&ticker, origin, out),
+            Event::Depth(update) => self.on_depth(update, origin, out),
+            Event::Kline(event) => {
+                let believed_ahead_ms = self.believed_ahead_ms();
+                self.instrument(&event.symbol)?.on_kline(&event, origin, believed_ahead_ms, out)
+            }
+            Event::Notice => Ok(()),
+        }
+    }
+
+    fn on_trade(
+        &mut self,
+        trade: &wire::Trade<'_>,
+        tape: Tape,
+        origin: Origin,
+        out: &mut Output,
+    ) -> Result<(), Reason> {
         let id = match tape {
             Tape::Aggregate => trade.aggregate_id,
             Tape::Single => trade.id,
         };
-        self.instrument(&trade.symbol)?.on_trade(&trade, tape, id.ok_or(Reason::BadShape)?, origin, out)
+        self.instrument(&trade.symbol)?.on_trade(trade, tape, id.ok_or(Reason::BadShape)?, origin, out)
     }
 
     fn on_depth(&mut self, update: wire::DepthUpdate<'_>, origin: Origin, out: &mut Output) -> Result<(), Reason> {
@@ -186,8 +197,8 @@ impl Binance {
             previous_id: update.previous_id,
             event_time: update.event_time,
             received_at: origin.received_at,
-            bids: update.bids.parse()?,
-            asks: update.asks.parse()?,
+            bids: update.bids.0?,
+            asks: update.asks.0?,
         };
         self.instrument(&update.symbol)?.on_diff(diff, origin, out)
     }
@@ -205,8 +216,8 @@ impl Binance {
             _ if status != 200 => Err(Reason::Refused),
             "/depth" => {
                 let symbol = asked_symbol(target).ok_or(Reason::UnknownSymbol)?;
-                let reply: wire::DepthReply<'_> = wire::parse(body)?;
-                let (bids, asks) = (reply.bids.parse()?, reply.asks.parse()?);
+                let reply: wire::DepthReply = wire::parse(body)?;
+                let (bids, asks) = (reply.bids.0?, reply.asks.0?);
                 let snapshot = Snapshot { last_id: reply.last_update_id, received_at, bids, asks };
                 self.instrument(&symbol)?.on_snapshot(&snapshot, out)
             }
@@ -249,7 +260,8 @@ impl Binance {
         let mut listed = BTreeSet::new();
         for symbol in info.symbols {
             let common = format!("{}/{}", symbol.base_asset, symbol.quote_asset);
-            if let Some(instrument) = self.instruments.get_mut(&*symbol.symbol) {
+            if let Some(&at) = self.by_symbol.get(&*symbol.symbol) {
+                let instrument = &mut self.instruments[at];
                 instrument.common = common;
                 instrument.on_listing(Some(&symbol.status), now_ms, out);
             } else if self.any {
@@ -257,75 +269,30 @@ impl Binance {
             }
             listed.insert(symbol.symbol);
         }
-        let delisted = self.instruments.iter_mut().filter(|(symbol, _)| !partly && !listed.contains(symbol.as_str()));
-        delisted.for_each(|(_, instrument)| instrument.on_listing(None, now_ms, out));
+        let is_gone = |instrument: &&mut Instrument| !partly && !listed.contains(instrument.symbol.as_str());
+        let delisted = self.instruments.iter_mut().filter(is_gone);
+        delisted.for_each(|instrument| instrument.on_listing(None, now_ms, out));
     }
 
     fn instrument(&mut self, symbol: &str) -> Result<&mut Instrument, Reason> {
-        if self.any && !self.instruments.contains_key(symbol) {
-            let common = self.common_form(symbol);
-            let mut instrument = Instrument::new(self.market, symbol, common).ok_or(Reason::UnknownSymbol)?;
-            instrument.asks_for_books = self.kinds.is_empty() || self.kinds.contains(&Kind::Book);
-            instrument.wants_candles = self.kinds.contains(&Kind::Candles);
-            self.instruments.insert(symbol.to_owned(), instrument);
-        }
-        self.instruments.get_mut(symbol).ok_or(Reason::UnknownSymbol)
+        let known = self.by_symbol.get(symbol).copied();
+        let at = known.or_else(|| if self.any { self.add(symbol) } else { None });
+        at.map(|at| &mut self.instruments[at]).ok_or(Reason::UnknownSymbol)
+    }
+
+    /// Lets in a symbol that is not known; `None` when no channel can hold it.
+    fn add(&mut self, symbol: &str) -> Option<usize> {
+        let mut instrument = Instrument::new(self.market, symbol, self.common_form(symbol), self.is_paced)?;
+        // Of a recording, what comes is wanted.
+        instrument.asks_for_books = self.kinds.is_empty() || self.kinds.contains(&Kind::Book);
+        instrument.wants_candles = self.kinds.contains(&Kind::Candles);
+        self.instruments.push(instrument);
+        self.by_symbol.insert(symbol.to_owned(), self.instruments.len() - 1);
+        Some(self.instruments.len() - 1)
     }
 
     fn common_form(&self, symbol: &str) -> String {
         self.common.get(symbol).cloned().unwrap_or_else(|| guess_common(symbol))
-    }
-}
-
-enum StreamKind {
-    Trade(Tape),
-    BookTicker,
-    Ticker,
-    Depth,
-    Kline,
-    /// About the connection: the connector's business.
-    Notice,
-    Unknown,
-}
-
-/// What a stream holds, by its name: `btcusdt@depth@100ms`.
-fn stream_kind(stream: &str) -> StreamKind {
-    let Some((_, rest)) = stream.split_once('@') else {
-        return if stream == "!serverShutdown" { StreamKind::Notice } else { StreamKind::Unknown };
-    };
-    match rest {
-        "aggTrade" => StreamKind::Trade(Tape::Aggregate),
-        "trade" => StreamKind::Trade(Tape::Single),
-        "bookTicker" => StreamKind::BookTicker,
-        "ticker" => StreamKind::Ticker,
-        "depth" | "depth@100ms" => StreamKind::Depth,
-        // `kline_1d@+08:00` is cut at other hours and has no channel.
-        _ if rest.starts_with("kline_") && !rest.contains('@') => StreamKind::Kline,
-        _ => StreamKind::Unknown,
-    }
-}
-
-/// What an event of a raw connection is, by its `e`. (`bookTicker` has none and needs the combined form.)
-fn event_kind(event: &str) -> StreamKind {
-    match event {
-        "aggTrade" => StreamKind::Trade(Tape::Aggregate),
-        "trade" => StreamKind::Trade(Tape::Single),
-        "24hrTicker" => StreamKind::Ticker,
-        "depthUpdate" => StreamKind::Depth,
-        "kline" => StreamKind::Kline,
-        "serverShutdown" => StreamKind::Notice,
-        _ => StreamKind::Unknown,
-    }
-}
-
-/// A reply to a request of the connector's: `{"result":null,"id":1}`, or an error, flat or nested.
-fn control(text: &str) -> Result<(), Reason> {
-    if text.contains("\"code\"") {
-        Err(Reason::Refused)
-    } else if text.contains("\"result\"") {
-        Ok(())
-    } else {
-        Err(Reason::BadShape)
     }
 }
 

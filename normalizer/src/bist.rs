@@ -19,6 +19,7 @@ mod market;
 mod names;
 mod orders;
 mod pile;
+mod scale;
 mod snapshot;
 mod state;
 mod stream;

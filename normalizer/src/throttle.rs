@@ -8,12 +8,40 @@ use foldhash::fast::RandomState;
 use crate::update::{Payload, Update};
 
 /// The shortest time between two events of a channel; `None`: every event goes through.
-pub(crate) fn interval_ms(kind: Kind) -> Option<i64> {
+fn interval_ms(kind: Kind) -> Option<i64> {
     match kind {
         Kind::Ticker => Some(100),
         Kind::Book => Some(250),
         Kind::Candles => Some(1_000),
         Kind::Trades | Kind::Session | Kind::App => None,
+    }
+}
+
+/// When a channel may be told of next, for a mapper behind which a throttle stands: what that would not let through need not
+/// be made. The mapper keeps what it did not tell, and tells it when it is due.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    next_at: i64,
+}
+
+impl Default for Pace {
+    /// At once.
+    fn default() -> Self {
+        Self { next_at: i64::MIN }
+    }
+}
+
+impl Pace {
+    /// Whether it may be told at `now_ms`; `None`: at any time, because no throttle stands behind.
+    pub(crate) fn is_due(self, now_ms: Option<i64>) -> bool {
+        now_ms.is_none_or(|now_ms| now_ms >= self.next_at)
+    }
+
+    /// An event of this kind was told.
+    pub(crate) fn note(&mut self, kind: Kind, now_ms: Option<i64>) {
+        if let Some(now_ms) = now_ms {
+            self.next_at = now_ms.saturating_add(interval_ms(kind).unwrap_or_default());
+        }
     }
 }
 

@@ -84,6 +84,11 @@ impl Payload {
 }
 
 impl Update {
+    /// What happened in a channel at `ts`, with nothing known to be lost before it.
+    pub(crate) fn new(channel: &Channel, ts: i64, payload: Payload) -> Self {
+        Self { channel: channel.clone(), ts, missing_before: 0, payload }
+    }
+
     /// A `channel_status` of now.
     pub(crate) fn status(channel: Channel, state: ChannelState, since: i64, reason: &str, now_ms: i64) -> Self {
         let provenance = Provenance { ts_source: TimeSource::Received, received_at: now_ms };

@@ -73,15 +73,23 @@ pub(super) struct Snapshot {
     pub(super) asks: Vec<Level>,
 }
 
-/// A state of the book that can be published.
-#[derive(Debug)]
-pub(super) struct Shown<'a> {
-    pub(super) sides: &'a Sides,
+/// Which state of the book can be published.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stamp {
     /// `u` of the last diff, or `lastUpdateId`.
     pub(super) id: u64,
     /// `E` of the last diff; `None` when it is the snapshot.
     pub(super) event_time: Option<i64>,
     pub(super) received_at: i64,
+}
+
+/// Somebody who is told of the states of a book.
+pub(super) trait Watcher {
+    /// The book is in this state, which is proven.
+    fn on_state(&mut self, sides: &Sides, stamp: Stamp);
+
+    /// The state that was told last may be gone with what comes next.
+    fn may_lose(&mut self, sides: &Sides);
 }
 
 /// What did not go straight on.
@@ -189,13 +197,13 @@ impl DepthBook {
         due
     }
 
-    /// Takes a diff; `show` is called with the state after it.
-    pub(super) fn on_diff(
-        &mut self,
-        diff: Diff,
-        connection: u32,
-        show: &mut dyn FnMut(Shown<'_>),
-    ) -> Result<(), Hitch> {
+    /// The levels, of the last state that was shown unless the book was lost since.
+    pub(super) fn sides(&self) -> &Sides {
+        &self.sides
+    }
+
+    /// Takes a diff; `watcher` is told of the state after it.
+    pub(super) fn on_diff(&mut self, diff: Diff, connection: u32, watcher: &mut impl Watcher) -> Result<(), Hitch> {
         if diff.first_id > diff.last_id {
             return Err(Hitch::Skipped(Reason::OutOfRange));
         }
@@ -205,16 +213,16 @@ impl DepthBook {
             // Step 6.
             Phase::Live(live) if diff.last_id <= live.id => Err(Hitch::Skipped(Reason::Duplicate)),
             Phase::Live(live) if !self.sequence.follows(*live, &diff) => {
-                self.start_over(Resync::Gap, diff.received_at);
+                self.start_over(Resync::Gap, diff.received_at, watcher);
                 self.buffer(diff)?;
                 Err(Hitch::Resync(Resync::Gap))
             }
-            Phase::Live(_) => self.apply(&diff, show),
+            Phase::Live(_) => self.apply(&diff, watcher),
         }
     }
 
-    /// Takes a snapshot; `show` is called with it and with the state after each diff that was buffered.
-    pub(super) fn on_snapshot(&mut self, snapshot: &Snapshot, show: &mut dyn FnMut(Shown<'_>)) -> Result<(), Hitch> {
+    /// Takes a snapshot; `watcher` is told of it and of the state after each diff that was buffered.
+    pub(super) fn on_snapshot(&mut self, snapshot: &Snapshot, watcher: &mut impl Watcher) -> Result<(), Hitch> {
         let Phase::Buffering(diffs) = &mut self.phase else {
             return Err(Hitch::Skipped(Reason::UnusedSnapshot));
         };
@@ -242,15 +250,15 @@ impl DepthBook {
         (self.ask_at, self.asked, self.too_old, self.lost) = (None, false, 0, None);
         self.shown = snapshot.last_id;
         let (id, received_at) = (snapshot.last_id, snapshot.received_at);
-        show(Shown { sides: &self.sides, id, event_time: None, received_at });
+        watcher.on_state(&self.sides, Stamp { id, event_time: None, received_at });
         for diff in diffs.iter().filter(|diff| diff.last_id > snapshot.last_id) {
-            self.apply(diff, show)?;
+            self.apply(diff, watcher)?;
         }
         Ok(())
     }
 
     /// The connection ended: diffs may be missing from now on, and on a quiet symbol nothing would tell.
-    pub(super) fn on_closed(&mut self, connection: u32, now_ms: i64) -> Result<(), Hitch> {
+    pub(super) fn on_closed(&mut self, connection: u32, now_ms: i64, watcher: &mut impl Watcher) -> Result<(), Hitch> {
         if self.connection != connection {
             return Ok(());
         }
@@ -260,7 +268,7 @@ impl DepthBook {
                 Ok(())
             }
             Phase::Live(_) => {
-                self.start_over(Resync::Connection, now_ms);
+                self.start_over(Resync::Connection, now_ms, watcher);
                 // Asking makes sense once diffs come again.
                 self.ask_at = None;
                 Err(Hitch::Resync(Resync::Connection))
@@ -268,17 +276,21 @@ impl DepthBook {
         }
     }
 
-    fn apply(&mut self, diff: &Diff, show: &mut dyn FnMut(Shown<'_>)) -> Result<(), Hitch> {
+    fn apply(&mut self, diff: &Diff, watcher: &mut impl Watcher) -> Result<(), Hitch> {
+        let may_cross = self.sides.may_cross(&diff.bids, &diff.asks);
+        if may_cross {
+            watcher.may_lose(&self.sides);
+        }
         self.sides.set(&diff.bids, &diff.asks);
-        if self.sides.is_crossed() {
-            self.start_over(Resync::Crossed, diff.received_at);
+        if may_cross && self.sides.is_crossed() {
+            self.forget(Resync::Crossed, diff.received_at);
             return Err(Hitch::Resync(Resync::Crossed));
         }
         let id = diff.last_id;
         self.phase = Phase::Live(Live { id, last_diff: Some(id), joined: true });
         self.shown = id;
         let (event_time, received_at) = (Some(diff.event_time), diff.received_at);
-        show(Shown { sides: &self.sides, id, event_time, received_at });
+        watcher.on_state(&self.sides, Stamp { id, event_time, received_at });
         Ok(())
     }
 
@@ -306,7 +318,12 @@ impl DepthBook {
         hitch
     }
 
-    fn start_over(&mut self, why: Resync, now_ms: i64) {
+    fn start_over(&mut self, why: Resync, now_ms: i64, watcher: &mut impl Watcher) {
+        watcher.may_lose(&self.sides);
+        self.forget(why, now_ms);
+    }
+
+    fn forget(&mut self, why: Resync, now_ms: i64) {
         self.phase = Phase::Buffering(VecDeque::new());
         self.sides = Sides::default();
         (self.ask_at, self.asked, self.too_old) = (Some(now_ms), false, 0);

@@ -4,14 +4,27 @@
 //! mapped are left out; the venue adds new ones without notice.
 
 use std::borrow::Cow;
+use std::fmt;
 
-use akis_model::Level;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use akis_model::{Decimal, Level};
+use serde::de::{Error, IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::mapper::Reason;
-pub(super) use crate::wire::{Number, parse};
+pub(super) use crate::wire::parse;
+
+/// Room for the levels of a side that most differences have.
+const USUAL_LEVELS: usize = 16;
+
+/// The stream and the data of a frame in the form that the venue writes: `{"stream":"btcusdt@aggTrade","data":{…}}`, and
+/// nothing else. The data has been looked at by nobody; when it is one JSON value, the frame is whole too.
+pub(super) fn split(text: &str) -> Option<(&str, &str)> {
+    let (stream, rest) = text.strip_prefix(r#"{"stream":""#)?.split_once('"')?;
+    let data = rest.strip_prefix(r#","data":"#)?.strip_suffix('}')?;
+    let is_plain = stream.bytes().all(|byte| byte >= b' ' && byte != b'\\');
+    is_plain.then_some((stream, data))
+}
 
 /// `{"stream":"btcusdt@aggTrade","data":{…}}`. Without `stream` it is an event of a raw connection, or a reply.
 #[derive(Debug, Deserialize)]
@@ -157,21 +170,19 @@ pub(super) struct DepthUpdate<'a> {
     /// Only of futures.
     #[serde(rename = "pu")]
     pub(super) previous_id: Option<u64>,
-    #[serde(borrow, rename = "b")]
-    pub(super) bids: Levels<'a>,
-    #[serde(borrow, rename = "a")]
-    pub(super) asks: Levels<'a>,
+    #[serde(rename = "b")]
+    pub(super) bids: Levels,
+    #[serde(rename = "a")]
+    pub(super) asks: Levels,
 }
 
 /// The reply to `GET /api/v3/depth`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct DepthReply<'a> {
+pub(super) struct DepthReply {
     pub(super) last_update_id: u64,
-    #[serde(borrow)]
-    pub(super) bids: Levels<'a>,
-    #[serde(borrow)]
-    pub(super) asks: Levels<'a>,
+    pub(super) bids: Levels,
+    pub(super) asks: Levels,
 }
 
 /// The reply to `GET /api/v3/time`.
@@ -202,14 +213,81 @@ pub(super) struct SymbolInfo<'a> {
     pub(super) quote_asset: Cow<'a, str>,
 }
 
-/// Levels as `["price","quantity"]`.
-#[derive(Debug, Deserialize)]
-#[serde(transparent)]
-pub(super) struct Levels<'a>(#[serde(borrow)] Vec<(Number<'a>, Number<'a>)>);
+/// A price or quantity, which the venue writes in quotes so that nobody takes it for a float.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Number<'a>(&'a str);
 
-impl Levels<'_> {
-    /// The levels, each with a price above zero.
-    pub(super) fn parse(&self) -> Result<Vec<Level>, Reason> {
-        self.0.iter().map(|(price, qty)| Ok(Level(price.positive()?, qty.unsigned()?))).collect()
+impl Number<'_> {
+    /// Any number.
+    pub(super) fn signed(self) -> Result<Decimal, Reason> {
+        self.0.parse().map_err(|_| Reason::BadNumber)
     }
+
+    /// Zero or above.
+    pub(super) fn unsigned(self) -> Result<Decimal, Reason> {
+        self.signed().and_then(|value| if value.is_negative() { Err(Reason::OutOfRange) } else { Ok(value) })
+    }
+
+    /// Above zero.
+    pub(super) fn positive(self) -> Result<Decimal, Reason> {
+        self.unsigned().and_then(|value| if value.is_zero() { Err(Reason::OutOfRange) } else { Ok(value) })
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Number<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl<'a> Visitor<'a> for Text {
+            type Value = Number<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number in quotes")
+            }
+
+            fn visit_borrowed_str<E: Error>(self, text: &'a str) -> Result<Number<'a>, E> {
+                Ok(Number(text))
+            }
+
+            /// One with an escape in it, which no number needs.
+            fn visit_str<E: Error>(self, _: &str) -> Result<Number<'a>, E> {
+                Ok(Number(""))
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+/// Levels as `["price","quantity"]`: each has a price above zero, or there is the reason why one has not.
+#[derive(Debug)]
+pub(super) struct Levels(pub(super) Result<Vec<Level>, Reason>);
+
+impl<'a> Deserialize<'a> for Levels {
+    fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Rows;
+        impl<'a> Visitor<'a> for Rows {
+            type Value = Levels;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("levels")
+            }
+
+            fn visit_seq<A: SeqAccess<'a>>(self, mut rows: A) -> Result<Levels, A::Error> {
+                let mut levels = Ok(Vec::with_capacity(USUAL_LEVELS));
+                while let Some((price, qty)) = rows.next_element::<(Number<'a>, Number<'a>)>()? {
+                    if let Ok(known) = &mut levels {
+                        match level(price, qty) {
+                            Ok(level) => known.push(level),
+                            Err(reason) => levels = Err(reason),
+                        }
+                    }
+                }
+                Ok(Levels(levels))
+            }
+        }
+        deserializer.deserialize_seq(Rows)
+    }
+}
+
+fn level(price: Number<'_>, qty: Number<'_>) -> Result<Level, Reason> {
+    Ok(Level(price.positive()?, qty.unsigned()?))
 }

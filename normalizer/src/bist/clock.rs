@@ -1,6 +1,6 @@
 //! The venue's time: the second of the last `T`, and the nanoseconds that each message adds to it.
 
-use akis_model::TimeSource;
+use akis_model::{Provenance, TimeSource};
 
 /// The time of one stream of messages.
 #[derive(Debug, Default)]
@@ -17,6 +17,12 @@ pub(super) struct Moment {
     pub(super) ts: i64,
     pub(super) source: TimeSource,
     pub(super) received_at: i64,
+}
+
+impl Moment {
+    pub(super) fn provenance(self) -> Provenance {
+        Provenance { ts_source: self.source, received_at: self.received_at }
+    }
 }
 
 impl Clock {

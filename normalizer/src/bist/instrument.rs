@@ -1,23 +1,24 @@
 //! All that is kept of one instrument, and what becomes of it in events.
 
-use akis_connectors::bist::itch::{Directory, Equilibrium, Price, Side, TickSize};
-use akis_model::{
-    AuctionTick, Book, Candle, Channel, ChannelState, Decimal, DecimalError, Kind, Level, MarketState, MarketStatus,
-    PriceTick, Provenance, Trade,
-};
+mod telling;
 
+use akis_connectors::bist::itch::{Directory, Equilibrium, Price, Side, TickSize};
+use akis_model::{Channel, ChannelState, Decimal, Level, MarketState, MarketStatus, Trade};
+
+use self::telling::{Quote, Teller};
 use super::SOURCE;
 use super::calendar::Hours;
 use super::candles::Candles;
 use super::clock::Moment;
 use super::names::segment;
 use super::orders::Orders;
+use super::scale::{Scale, whole};
 use super::state::{is_auction, meaning};
 use super::wanted::Wanted;
-use crate::book::SHOWN_LEVELS;
-use crate::candles::{Interval, Shown};
+use crate::candles::Interval;
+use crate::channels::Channels;
 use crate::mapper::{Output, Reason, Resync};
-use crate::throttle::interval_ms;
+use crate::throttle::Pace;
 use crate::update::{Payload, Update};
 
 /// A book that is rebuilt within this time is not worth a message.
@@ -53,7 +54,7 @@ pub(super) struct Instrument {
     /// Whether the day's candles were begun.
     has_begun: bool,
     news: News,
-    told_at: ToldAt,
+    paces: Paces,
 }
 
 /// What has changed since the last events, and by which message.
@@ -66,12 +67,12 @@ struct News {
     moment: Moment,
 }
 
-/// When each kind was told last, milliseconds since the epoch, where it is paced.
-#[derive(Debug, Clone, Copy)]
-struct ToldAt {
-    book: i64,
-    quote: i64,
-    candles: i64,
+/// When each kind may be told next.
+#[derive(Debug, Default, Clone, Copy)]
+struct Paces {
+    book: Pace,
+    quote: Pace,
+    candles: Pace,
 }
 
 /// Whether the book is what the venue's is.
@@ -81,38 +82,11 @@ enum Trust {
     Lost { since: i64, why: Resync, told: bool },
 }
 
-#[derive(Debug)]
-struct Channels {
-    ticker: Channel,
-    trades: Channel,
-    book: Channel,
-    session: Channel,
-    candles: [Channel; Interval::ALL.len()],
-}
-
-/// What the integers of prices stand for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scale {
-    /// So many digits behind the point.
-    Decimals(u8),
-    /// 1/256.
-    Fractions,
-}
-
-/// What a tick shows.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Quote {
-    last: Option<Decimal>,
-    bid: Option<(Decimal, Decimal)>,
-    ask: Option<(Decimal, Decimal)>,
-    equilibrium: Option<(Option<Decimal>, Decimal, Decimal)>,
-}
-
 impl Instrument {
     /// `None` when no channel can hold the symbol.
     pub(super) fn new(symbol: String, hours: Hours, moment: Moment) -> Option<Self> {
         Some(Self {
-            channels: Channels::new(&symbol)?,
+            channels: Channels::new(SOURCE, &segment(&symbol))?,
             symbol,
             orders: Orders::default(),
             candles: Candles::new(hours),
@@ -131,24 +105,13 @@ impl Instrument {
             has_traded: false,
             has_begun: false,
             news: News { book: false, quote: false, candles: false, sequence: 0, moment },
-            told_at: ToldAt { book: i64::MIN, quote: i64::MIN, candles: i64::MIN },
+            paces: Paces::default(),
         })
     }
 
     /// The channels of the kinds that are wanted.
     pub(super) fn channels(&self, wanted: &Wanted) -> Vec<Channel> {
-        let c = &self.channels;
-        [
-            (wanted.ticker, std::slice::from_ref(&c.ticker)),
-            (wanted.trades, std::slice::from_ref(&c.trades)),
-            (wanted.book, std::slice::from_ref(&c.book)),
-            (wanted.session, std::slice::from_ref(&c.session)),
-            (wanted.candles, &c.candles[..]),
-        ]
-        .into_iter()
-        .filter(|(is_wanted, _)| *is_wanted)
-        .flat_map(|(_, channels)| channels.iter().cloned())
-        .collect()
+        wanted.kinds().flat_map(|kind| self.channels.of(kind)).cloned().collect()
     }
 
     /// Takes the reference data of the day.
@@ -197,9 +160,9 @@ impl Instrument {
                 state: self.state,
                 venue_state: self.venue_state.clone(),
                 ticks: self.ticks.iter().filter_map(|tick| self.tick_level(tick)).collect(),
-                provenance: provenance(self.news.moment),
+                provenance: self.news.moment.provenance(),
             };
-            out.updates.push(update(&self.channels.session, self.news.moment.ts, Payload::Market(status)));
+            out.updates.push(Update::new(&self.channels.session, self.news.moment.ts, Payload::Market(status)));
         }
     }
 
@@ -291,7 +254,7 @@ impl Instrument {
                 Side::Sell => akis_model::Side::Sell,
             });
             let (symbol, id) = (self.symbol.clone(), match_id.to_string());
-            let trade = Trade { symbol, id, price, qty, side, provenance: provenance(moment) };
+            let trade = Trade { symbol, id, price, qty, side, provenance: moment.provenance() };
             let channel = self.channels.trades.clone();
             out.updates.push(Update { channel, ts: moment.ts, missing_before, payload: Payload::Trade(trade) });
         }
@@ -341,142 +304,6 @@ impl Instrument {
         self.news.book = self.told_book;
     }
 
-    /// Tells what has changed. Paced, at the moment `paced_ms`, a kind that was told a short while before is held back,
-    /// as a throttle would hold it; whether something is.
-    pub(super) fn tell_news(&mut self, paced_ms: Option<i64>, wanted: &Wanted, out: &mut Output) -> bool {
-        let is_due = |kind, told_at: i64| {
-            let interval_ms = interval_ms(kind).unwrap_or_default();
-            paced_ms.is_none_or(|now_ms| now_ms >= told_at.saturating_add(interval_ms))
-        };
-        if self.news.book && is_due(Kind::Book, self.told_at.book) {
-            self.news.book = false;
-            if wanted.book && self.is_proven() && self.tell_book(out) {
-                self.told_at.book = paced_ms.unwrap_or_default();
-            }
-        }
-        if self.news.quote && is_due(Kind::Ticker, self.told_at.quote) {
-            self.news.quote = false;
-            if wanted.ticker && self.tell_quote(out) {
-                self.told_at.quote = paced_ms.unwrap_or_default();
-            }
-        }
-        if self.news.candles && is_due(Kind::Candles, self.told_at.candles) {
-            self.news.candles = false;
-            if wanted.candles {
-                self.told_at.candles = paced_ms.unwrap_or_default();
-                self.tell_candles(out);
-            }
-        }
-        self.news.book || self.news.quote || self.news.candles
-    }
-
-    /// Tells the book, unless it must not be shown; whether it did.
-    fn tell_book(&mut self, out: &mut Output) -> bool {
-        if self.orders.is_crossed() {
-            // In an auction that is how it should be; it is not shown then either.
-            if !is_auction(self.state) {
-                out.skipped.push(Reason::Crossed);
-            }
-            return false;
-        }
-        let side = |side| {
-            let levels = self.orders.levels(side).take(SHOWN_LEVELS);
-            levels.map(|(price, quantity)| Ok(Level(self.decimal(price)?, whole(quantity)))).collect()
-        };
-        let (bids, asks) = match (side(Side::Buy), side(Side::Sell)) {
-            (Ok(bids), Ok(asks)) => (bids, asks),
-            (Err(reason), _) | (_, Err(reason)) => {
-                out.skipped.push(reason);
-                return false;
-            }
-        };
-        let News { sequence, moment, .. } = self.news;
-        let (symbol, venue_seq) = (self.symbol.clone(), sequence.to_string());
-        let book = Book { symbol, bids, asks, venue_seq, provenance: provenance(moment) };
-        self.told_book = true;
-        out.updates.push(update(&self.channels.book, moment.ts, Payload::Book(book)));
-        true
-    }
-
-    /// Tells the best prices and the last one, unless they have been told; whether it did.
-    fn tell_quote(&mut self, out: &mut Output) -> bool {
-        match self.quote() {
-            Ok(quote) if quote != self.told_quote => {
-                self.told_quote = quote;
-                out.updates.push(self.tick(quote));
-                true
-            }
-            Ok(_) => false,
-            Err(_) => {
-                out.skipped.push(Reason::BadNumber);
-                false
-            }
-        }
-    }
-
-    fn tell_candles(&mut self, out: &mut Output) {
-        let moment = self.news.moment;
-        let teller = Teller { channels: &self.channels, symbol: &self.symbol, moment, is_wanted: true };
-        for shown in self.candles.news() {
-            teller.tell(&shown, &mut self.gave_up, out);
-        }
-    }
-
-    fn quote(&self) -> Result<Quote, Reason> {
-        let priced = |(price, quantity): (i32, u64)| Ok((self.decimal(price)?, whole(quantity)));
-        let best = |side| self.orders.levels(side).next().filter(|_| self.is_proven());
-        let (mut bid, mut ask) = (best(Side::Buy), best(Side::Sell));
-        if let Some(auction) = &self.auction {
-            bid = auction.best_bid.get().map(|price| (price, auction.best_bid_quantity));
-            ask = auction.best_ask.get().map(|price| (price, auction.best_ask_quantity));
-        }
-        if let (Some((best_bid, _)), Some((best_ask, _))) = (bid, ask)
-            && best_bid >= best_ask
-        {
-            (bid, ask) = (None, None);
-        }
-        let equilibrium = match &self.auction {
-            Some(auction) => {
-                let price = auction.price.get().map(|price| self.decimal(price)).transpose()?;
-                Some((price, whole(auction.bid_quantity), whole(auction.ask_quantity)))
-            }
-            None => None,
-        };
-        Ok(Quote { last: self.last, bid: bid.map(priced).transpose()?, ask: ask.map(priced).transpose()?, equilibrium })
-    }
-
-    fn tick(&self, quote: Quote) -> Update {
-        let moment = self.news.moment;
-        let (bid, bid_qty) = quote.bid.unzip();
-        let (ask, ask_qty) = quote.ask.unzip();
-        let tick = PriceTick {
-            symbol: self.symbol.clone(),
-            last: quote.last,
-            bid,
-            bid_qty,
-            ask,
-            ask_qty,
-            // The feed has the day, not the last 24 hours.
-            open_24h: None,
-            high_24h: None,
-            low_24h: None,
-            volume_24h: None,
-            quote_volume_24h: None,
-            change_24h_pct: None,
-            provenance: provenance(moment),
-        };
-        let payload = match quote.equilibrium {
-            Some((equilibrium, bid_qty, ask_qty)) => Payload::Auction(Box::new(AuctionTick {
-                tick,
-                equilibrium,
-                equilibrium_bid_qty: Some(bid_qty),
-                equilibrium_ask_qty: Some(ask_qty),
-            })),
-            None => Payload::PriceTick(Box::new(tick)),
-        };
-        update(&self.channels.ticker, moment.ts, payload)
-    }
-
     fn tick_level(&self, tick: &TickSize) -> Option<Level> {
         let size = i32::try_from(tick.tick).ok()?;
         Some(Level(self.decimal(tick.from.get()?).ok()?, self.decimal(size).ok()?))
@@ -485,91 +312,4 @@ impl Instrument {
     fn decimal(&self, price: i32) -> Result<Decimal, Reason> {
         self.scale.decimal(price).map_err(|_| Reason::BadNumber)
     }
-}
-
-impl Channels {
-    fn new(symbol: &str) -> Option<Self> {
-        let stem = format!("{SOURCE}:{}", segment(symbol));
-        let channel = |facet: &str| Channel::parse(&format!("{stem}:{facet}")).ok();
-        let [a, b, c, d, e, f] = Interval::ALL.map(|interval| channel(interval.as_str()));
-        Some(Self {
-            ticker: channel("ticker")?,
-            trades: channel("trades")?,
-            book: channel("book")?,
-            session: channel("session")?,
-            candles: [a?, b?, c?, d?, e?, f?],
-        })
-    }
-}
-
-impl Scale {
-    /// `None` for more digits than a decimal has.
-    fn new(decimals: u16) -> Option<Self> {
-        match decimals {
-            256 => Some(Self::Fractions),
-            0..=38 => u8::try_from(decimals).ok().map(Self::Decimals),
-            _ => None,
-        }
-    }
-
-    fn decimal(self, price: i32) -> Result<Decimal, DecimalError> {
-        match self {
-            Self::Decimals(decimals) => Decimal::from_parts(price.into(), decimals),
-            // 1/256 is 0.00390625.
-            Self::Fractions => Decimal::from_parts(i128::from(price) * 390_625, 8),
-        }
-    }
-}
-
-/// What is needed to tell a candle.
-struct Teller<'a> {
-    channels: &'a Channels,
-    symbol: &'a str,
-    moment: Moment,
-    is_wanted: bool,
-}
-
-impl Teller<'_> {
-    /// Tells a candle, and before it that candles are told again, when some were given up.
-    fn tell(&self, shown: &Shown, gave_up: &mut [bool; Interval::ALL.len()], out: &mut Output) {
-        if !self.is_wanted {
-            return;
-        }
-        let at = shown.interval as usize;
-        let (channel, moment) = (&self.channels.candles[at], self.moment);
-        if std::mem::take(&mut gave_up[at]) {
-            let (why, now) = (Resync::Gap.as_str(), moment.received_at);
-            out.updates.push(Update::status(channel.clone(), ChannelState::Up, now, why, now));
-        }
-        let Shown { interval, span, bar, closed } = *shown;
-        let candle = Candle {
-            symbol: self.symbol.to_owned(),
-            interval: interval.as_str().to_owned(),
-            open_time: span.open_time,
-            close_time: span.close_time(),
-            open: bar.open,
-            high: bar.high,
-            low: bar.low,
-            close: bar.close,
-            volume: bar.volume,
-            trades: bar.trades,
-            closed,
-            provenance: provenance(moment),
-        };
-        out.updates.push(update(channel, moment.ts, Payload::Candle(candle)));
-    }
-}
-
-/// A quantity: shares come whole.
-fn whole(quantity: u64) -> Decimal {
-    // 20 digits at most, where 38 are possible.
-    Decimal::from_parts(quantity.into(), 0).unwrap_or_default()
-}
-
-fn provenance(moment: Moment) -> Provenance {
-    Provenance { ts_source: moment.source, received_at: moment.received_at }
-}
-
-fn update(channel: &Channel, ts: i64, payload: Payload) -> Update {
-    Update { channel: channel.clone(), ts, missing_before: 0, payload }
 }

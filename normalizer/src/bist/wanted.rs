@@ -24,6 +24,18 @@ impl Wanted {
             candles: is(Kind::Candles),
         }
     }
+
+    /// Those that are wanted.
+    pub(super) fn kinds(self) -> impl Iterator<Item = Kind> {
+        let all = [
+            (self.ticker, Kind::Ticker),
+            (self.trades, Kind::Trades),
+            (self.book, Kind::Book),
+            (self.session, Kind::Session),
+            (self.candles, Kind::Candles),
+        ];
+        all.into_iter().filter(|(is_wanted, _)| *is_wanted).map(|(_, kind)| kind)
+    }
 }
 
 impl Default for Wanted {

@@ -7,6 +7,7 @@ use super::depth::{BookFrame, Hitch, PairBook};
 use super::tape::{Key, Tape};
 use super::{SOURCE, wire};
 use crate::candles::{self, Bar, Interval, Shown};
+use crate::channels::Channels;
 use crate::mapper::{History, Output, Reason};
 use crate::trading::Trading;
 use crate::update::{BELIEVED_AHEAD_MS, Payload, Update, is_believable};
@@ -49,25 +50,10 @@ pub(super) struct Instrument {
     resync_told: bool,
 }
 
-#[derive(Debug)]
-struct Channels {
-    ticker: Channel,
-    trades: Channel,
-    book: Channel,
-    /// In the order of [`Interval::ALL`].
-    candles: Vec<Channel>,
-}
-
 impl Instrument {
     /// `None` when no channel can hold the pair.
     pub(super) fn new(pair: &str, common: String, wanted: Vec<Kind>) -> Option<Self> {
-        let channel = |facet: &str| Channel::parse(&format!("{SOURCE}:{pair}:{facet}")).ok();
-        let channels = Channels {
-            ticker: channel("ticker")?,
-            trades: channel("trades")?,
-            book: channel("book")?,
-            candles: Interval::ALL.iter().map(|interval| channel(interval.as_str())).collect::<Option<_>>()?,
-        };
+        let channels = Channels::new(SOURCE, pair)?;
         Some(Self {
             common,
             wanted,
@@ -84,10 +70,7 @@ impl Instrument {
     /// The channels of a kind; none of kinds that the venue does not have.
     pub(super) fn channels(&self, kind: Kind) -> &[Channel] {
         match kind {
-            Kind::Ticker => std::slice::from_ref(&self.channels.ticker),
-            Kind::Trades => std::slice::from_ref(&self.channels.trades),
-            Kind::Book => std::slice::from_ref(&self.channels.book),
-            Kind::Candles => &self.channels.candles,
+            Kind::Ticker | Kind::Trades | Kind::Book | Kind::Candles => self.channels.of(kind),
             Kind::Session | Kind::App => &[],
         }
     }
@@ -132,7 +115,7 @@ impl Instrument {
             return Err(Reason::Duplicate);
         }
         self.ticker = Some(tick.clone());
-        out.updates.push(update(&self.channels.ticker, at.received_at, Payload::PriceTick(Box::new(tick))));
+        out.updates.push(Update::new(&self.channels.ticker, at.received_at, Payload::PriceTick(Box::new(tick))));
         Ok(())
     }
 
@@ -265,11 +248,10 @@ impl Instrument {
 
     fn tell_candles(&self, shown: Vec<Shown>, received_at: i64, out: &mut Output) {
         for shown in shown {
-            let at = Interval::ALL.iter().position(|&interval| interval == shown.interval);
-            if let Some(channel) = at.and_then(|at| self.channels.candles.get(at)) {
-                let candle = self.candle(&shown, received_at);
-                out.updates.push(update(channel, received_at, Payload::Candle(candle)));
-            }
+            // The order of `Interval::ALL` is that of the variants.
+            let channel = &self.channels.candles[shown.interval as usize];
+            let candle = self.candle(&shown, received_at);
+            out.updates.push(Update::new(channel, received_at, Payload::Candle(candle)));
         }
     }
 
@@ -347,7 +329,7 @@ impl Instrument {
             // The frame tells no time.
             provenance: received(frame.received_at),
         };
-        out.updates.push(update(&self.channels.book, frame.received_at, Payload::Book(book)));
+        out.updates.push(Update::new(&self.channels.book, frame.received_at, Payload::Book(book)));
     }
 
     pub(super) fn on_closed(&mut self, connection: u32, now_ms: i64, out: &mut Output) {
@@ -444,8 +426,4 @@ fn note(done: Result<(), Hitch>, out: &mut Output) -> Result<(), Reason> {
 
 fn received(received_at: i64) -> Provenance {
     Provenance { ts_source: TimeSource::Received, received_at }
-}
-
-fn update(channel: &Channel, ts: i64, payload: Payload) -> Update {
-    Update { channel: channel.clone(), ts, missing_before: 0, payload }
 }

@@ -40,13 +40,14 @@ pub(super) fn measure(report: &mut Report) -> Result<()> {
         mapper.on_frame(&diffs[0], &mut out);
         mapper.on_frame(&snapshot(), &mut out);
         parsed.push(feed(&mut *mapper, &diffs[1..], |out| books.append(&mut out.updates))?);
-        if books.len() != FRAMES - 1 || !books.iter().all(is_full) {
+        // A book is told every 250 ms, so two of five differences have one made.
+        if books.len() < FRAMES * 2 / 5 || !books.iter().all(is_full) {
             bail!("{} books came of {} differences, or some are not full", books.len(), FRAMES - 1);
         }
 
-        let before = thread_cpu()?;
+        let (before, count) = (thread_cpu()?, books.len() as u32);
         let events = books.drain(..).map(Update::into_event).collect::<Result<Vec<_>, _>>()?;
-        rendered.push(thread_cpu()?.saturating_sub(before));
+        rendered.push(thread_cpu()?.saturating_sub(before) / count);
         drop(events);
 
         let mut mapper = live_mapper("binance", "spot")?;
@@ -60,7 +61,7 @@ pub(super) fn measure(report: &mut Report) -> Result<()> {
     }
     let count = FRAMES as u64;
     add(report, "Binance difference of 20 levels, parsed and applied", middle(parsed), count - 1, 3.0);
-    add(report, "book of 20 levels rendered as an event", middle(rendered), count - 1, 2.0);
+    add(report, "book of 20 levels rendered as an event", middle(rendered), 1, 2.0);
     add(report, "Binance trade, frame to event", middle(traded), count, 1.0);
     Ok(())
 }

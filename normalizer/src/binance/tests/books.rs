@@ -1,6 +1,8 @@
 //! Books against a model of the venue: whatever is lost, doubled, swapped, numbered wrong or cut, what is published is the
 //! venue's, and it always comes back.
 
+use std::collections::BTreeMap;
+
 use super::super::depth::Sequence;
 use super::*;
 
@@ -79,13 +81,28 @@ struct Reader {
     connection: u32,
     wants_book: bool,
     published: Vec<(u64, Levels)>,
+    /// The number of the newest book that was published, and how often one has been built anew.
+    newest: Option<u64>,
+    resyncs: usize,
 }
 
 impl Reader {
-    fn new(market: Market) -> Self {
+    fn new(market: Market, is_paced: bool) -> Self {
         let mut mapper = Binance::new(market);
+        if is_paced {
+            mapper.pace();
+        }
         mapper.admit(Some(&["BTCUSDT".to_owned()]), &[Kind::Book]);
-        Self { mapper, rest: market.rest, now: 1_000, connection: 1, wants_book: false, published: Vec::new() }
+        Self {
+            mapper,
+            rest: market.rest,
+            now: 1_000,
+            connection: 1,
+            wants_book: false,
+            published: Vec::new(),
+            newest: None,
+            resyncs: 0,
+        }
     }
 
     fn content(&mut self, content: Content) {
@@ -122,11 +139,13 @@ impl Reader {
     }
 
     fn note(&mut self, out: Output) {
+        self.resyncs += out.resyncs.len();
         let texts = |levels: &[Level]| levels.iter().map(|level| (level.0.to_string(), level.1.to_string())).collect();
         self.published.extend(out.updates.iter().filter_map(|update| match &update.payload {
             Payload::Book(book) => Some((book.venue_seq.parse().unwrap(), [texts(&book.bids), texts(&book.asks)])),
             _ => None,
         }));
+        self.newest = self.published.last().map(|(id, _)| *id).or(self.newest);
     }
 }
 
@@ -166,8 +185,8 @@ fn fault() -> impl Strategy<Value = Fault> {
 type Step = (Fault, bool, i64, i64, u64);
 
 /// Plays a session and checks whatever is published on the way; then lets the faults end.
-fn play(market: Market, steps: &[Step]) -> Result<(), TestCaseError> {
-    let (mut venue, mut reader) = (Venue::new(market), Reader::new(market));
+fn play(market: Market, steps: &[Step], is_paced: bool) -> Result<(), TestCaseError> {
+    let (mut venue, mut reader) = (Venue::new(market), Reader::new(market, is_paced));
     let old = venue.snapshot();
     let (mut swapped, mut late_until): (Option<Diff>, usize) = (None, 0);
     for (at, &(fault, is_bid, distance, qty, step)) in steps.iter().enumerate() {
@@ -243,15 +262,54 @@ proptest! {
 
     #[test]
     fn every_published_book_of_spot_is_the_venues(
-        steps in prop::collection::vec((fault(), any::<bool>(), 1i64..200, 0i64..4, 1u64..4), 1..150)
+        steps in prop::collection::vec((fault(), any::<bool>(), 1i64..200, 0i64..4, 1u64..4), 1..150),
+        is_paced: bool,
     ) {
-        play(Market::SPOT, &steps)?;
+        play(Market::SPOT, &steps, is_paced)?;
     }
 
     #[test]
     fn every_published_book_of_futures_is_the_venues(
-        steps in prop::collection::vec((fault(), any::<bool>(), 1i64..200, 0i64..4, 2u64..9), 1..150)
+        steps in prop::collection::vec((fault(), any::<bool>(), 1i64..200, 0i64..4, 2u64..9), 1..150),
+        is_paced: bool,
     ) {
-        play(Market::USDM, &steps)?;
+        play(Market::USDM, &steps, is_paced)?;
+    }
+    /// Beside a mapper that says everything: what a paced one said last is never old, and when a book is lost it is the newest.
+    #[test]
+    fn what_is_not_due_is_told_when_it_is_or_when_it_would_be_lost(
+        steps in prop::collection::vec((fault(), any::<bool>(), 1i64..200, 0i64..4, 1u64..4, 0i64..100), 1..150)
+    ) {
+        let mut venue = Venue::new(Market::SPOT);
+        let (mut all, mut paced) = (Reader::new(Market::SPOT, false), Reader::new(Market::SPOT, true));
+        // When the newest book of all came.
+        let mut since = 0;
+        for (fault, is_bid, distance, qty, step, later_ms) in steps {
+            let diff = venue.change(is_bid, distance, qty, step);
+            let (newest, resyncs) = (all.newest, all.resyncs);
+            for reader in [&mut all, &mut paced] {
+                match fault {
+                    Fault::Dropped => {}
+                    Fault::Cut => reader.close(),
+                    Fault::Crossed => reader.diff(&Diff { bids: json!([["5000", "1"]]), ..diff.clone() }),
+                    _ => reader.diff(&diff),
+                }
+                if reader.resyncs > resyncs {
+                    prop_assert_eq!(reader.newest, newest, "the last one before it was lost");
+                }
+                reader.tick(later_ms);
+                if reader.wants_book {
+                    reader.reply(venue.snapshot());
+                }
+            }
+            if all.newest != newest {
+                since = all.now;
+            }
+            prop_assert!(paced.newest == all.newest || all.now - since < 250, "it is late");
+            check(&venue, &mut paced)?;
+            check(&venue, &mut all)?;
+        }
+        paced.tick(250);
+        prop_assert_eq!(paced.newest, all.newest);
     }
 }

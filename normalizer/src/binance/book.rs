@@ -1,0 +1,150 @@
+//! The book of one symbol in events: every state that is proven, or the newest one when it is due.
+
+use akis_model::{Book, Channel, ChannelState, Kind, Provenance, TimeSource};
+
+use super::depth::{DepthBook, Diff, Hitch, Sequence, Snapshot, Stamp, Watcher};
+use super::instrument::Teller;
+use crate::book::Sides;
+use crate::mapper::{Output, Reason, Resync};
+use crate::throttle::Pace;
+use crate::update::{Payload, Update};
+
+/// A book that is rebuilt within this time is not worth a message.
+const RESYNC_TOLD_MS: i64 = 1_000;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct BookEvents {
+    depth: DepthBook,
+    states: States,
+}
+
+/// The states of a book on their way out.
+#[derive(Debug)]
+struct States {
+    channel: Channel,
+    pace: Pace,
+    /// The one that the book is in, when it has not been told.
+    waits: Option<Stamp>,
+    /// Why the book is not proven, when that has been told.
+    told_lost: Option<Resync>,
+}
+
+/// Takes the states of a book as they come.
+struct Outlet<'a> {
+    states: &'a mut States,
+    teller: Teller<'a>,
+    out: &'a mut Output,
+}
+
+impl BookEvents {
+    pub(super) fn new(channel: Channel, sequence: Sequence) -> Self {
+        let states = States { channel, pace: Pace::default(), waits: None, told_lost: None };
+        Self { depth: DepthBook::new(sequence), states }
+    }
+
+    pub(super) fn on_diff(
+        &mut self,
+        diff: Diff,
+        connection: u32,
+        teller: Teller<'_>,
+        out: &mut Output,
+    ) -> Result<(), Reason> {
+        let done = self.depth.on_diff(diff, connection, &mut Outlet { states: &mut self.states, teller, out });
+        note(done, out)
+    }
+
+    pub(super) fn on_snapshot(
+        &mut self,
+        snapshot: &Snapshot,
+        teller: Teller<'_>,
+        out: &mut Output,
+    ) -> Result<(), Reason> {
+        let done = self.depth.on_snapshot(snapshot, &mut Outlet { states: &mut self.states, teller, out });
+        note(done, out)
+    }
+
+    pub(super) fn on_closed(&mut self, connection: u32, now_ms: i64, teller: Teller<'_>, out: &mut Output) {
+        let mut outlet = Outlet { states: &mut self.states, teller, out };
+        let done = self.depth.on_closed(connection, now_ms, &mut outlet);
+        if let Err(reason) = note(done, out) {
+            out.skipped.push(reason);
+        }
+    }
+
+    /// Tells what is due, and that the book is not proven when that takes long.
+    pub(super) fn on_tick(&mut self, now_ms: i64, teller: Teller<'_>, out: &mut Output) {
+        self.states.tell_due(self.depth.sides(), teller, out);
+        if let Some((since, why)) = self.depth.lost()
+            && self.states.told_lost.is_none()
+            && now_ms.saturating_sub(since) > RESYNC_TOLD_MS
+        {
+            self.states.told_lost = Some(why);
+            let channel = self.states.channel.clone();
+            out.updates.push(Update::status(channel, ChannelState::Resyncing, since, why.as_str(), now_ms));
+        }
+    }
+
+    /// Whether a snapshot is to be asked for now.
+    pub(super) fn asks(&mut self, now_ms: i64) -> bool {
+        self.depth.asks(now_ms)
+    }
+
+    /// Tells what waits, due or not.
+    pub(super) fn tell_waiting(&mut self, teller: Teller<'_>, out: &mut Output) {
+        self.states.tell(self.depth.sides(), teller, out);
+    }
+}
+
+impl Watcher for Outlet<'_> {
+    fn on_state(&mut self, sides: &Sides, stamp: Stamp) {
+        let Self { states, teller, out } = self;
+        if let Some(why) = states.told_lost.take() {
+            let (channel, now) = (states.channel.clone(), stamp.received_at);
+            out.updates.push(Update::status(channel, ChannelState::Up, now, why.as_str(), now));
+        }
+        states.waits = Some(stamp);
+        states.tell_due(sides, *teller, out);
+    }
+
+    /// Tells the state early, and leaves it to the throttle.
+    fn may_lose(&mut self, sides: &Sides) {
+        self.states.tell(sides, self.teller, self.out);
+    }
+}
+
+impl States {
+    fn tell_due(&mut self, sides: &Sides, teller: Teller<'_>, out: &mut Output) {
+        if self.waits.is_some() && self.pace.is_due(teller.paced_ms) {
+            self.pace.note(Kind::Book, teller.paced_ms);
+            self.tell(sides, teller, out);
+        }
+    }
+
+    fn tell(&mut self, sides: &Sides, teller: Teller<'_>, out: &mut Output) {
+        let Some(stamp) = self.waits.take() else { return };
+        let (ts, ts_source) = match stamp.event_time {
+            Some(time) => (time, TimeSource::Venue),
+            None => (stamp.received_at, TimeSource::Received),
+        };
+        let book = Book {
+            symbol: teller.common.to_owned(),
+            bids: sides.best_bids(),
+            asks: sides.best_asks(),
+            venue_seq: stamp.id.to_string(),
+            provenance: Provenance { ts_source, received_at: stamp.received_at },
+        };
+        out.updates.push(Update::new(&self.channel, ts, Payload::Book(book)));
+    }
+}
+
+fn note(done: Result<(), Hitch>, out: &mut Output) -> Result<(), Reason> {
+    match done {
+        Ok(()) => Ok(()),
+        Err(Hitch::Skipped(reason)) => Err(reason),
+        Err(Hitch::Resync(why)) => {
+            out.resyncs.push(why);
+            Ok(())
+        }
+    }
+}

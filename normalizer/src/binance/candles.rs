@@ -1,0 +1,207 @@
+//! The candles of one symbol: the venue's own. They can be repeated where connections change over, but never go back, and what a
+//! cut connection has missed is asked for.
+
+use akis_connectors::Request;
+use akis_model::{Candle, Channel, Provenance, TimeSource};
+
+use super::instrument::{Origin, Teller};
+use super::wire;
+use crate::candles::Interval;
+use crate::mapper::{History, Output, Reason};
+use crate::update::{Payload, Update, is_believable};
+
+/// The most candles that are asked for at once.
+const MOST_CANDLES: u32 = 500;
+
+/// The clocks of the venue and of this machine may differ by so much.
+const CLOSED_FOR_SURE_MS: i64 = 5_000;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Candles {
+    series: [Series; Interval::ALL.len()],
+}
+
+/// Those of one interval.
+#[derive(Debug)]
+struct Series {
+    interval: Interval,
+    channel: Channel,
+    end: SeriesEnd,
+    /// The open time of the newest one, and whether it is known how it closed.
+    reached: Option<(i64, bool)>,
+}
+
+/// How far a series has come on the present connections.
+#[derive(Debug, Default)]
+struct SeriesEnd {
+    last: Option<CandleEnd>,
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct CandleEnd {
+    open_time: i64,
+    closed: bool,
+    event_time: i64,
+}
+
+impl Candles {
+    /// `channels` in the order of [`Interval::ALL`].
+    pub(super) fn new(channels: &[Channel; Interval::ALL.len()]) -> Self {
+        let series = Interval::ALL.map(|interval| {
+            // That order is the one of the variants.
+            let channel = channels[interval as usize].clone();
+            Series { interval, channel, end: SeriesEnd::default(), reached: None }
+        });
+        Self { series }
+    }
+
+    /// Takes a candle; `symbol` is asked for what was missed, `None` when nobody wants it.
+    pub(super) fn on_kline(
+        &mut self,
+        event: &wire::KlineEvent<'_>,
+        origin: Origin,
+        believed_ahead_ms: i64,
+        teller: Teller<'_>,
+        symbol: Option<&str>,
+        out: &mut Output,
+    ) -> Result<(), Reason> {
+        let kline = &event.kline;
+        let series = self.series.iter_mut().find(|series| series.interval.as_str() == kline.interval);
+        let series = series.ok_or(Reason::UnknownEvent)?;
+        if kline.close_time < kline.open_time {
+            return Err(Reason::OutOfRange);
+        }
+        // One that lies far ahead would hold up all that follow.
+        if !is_believable(kline.open_time, origin.received_at, believed_ahead_ms) {
+            return Err(Reason::BadTime);
+        }
+        let candle = Candle {
+            symbol: teller.common.to_owned(),
+            interval: series.interval.as_str().to_owned(),
+            open_time: kline.open_time,
+            close_time: kline.close_time,
+            open: kline.open.unsigned()?,
+            high: kline.high.unsigned()?,
+            low: kline.low.unsigned()?,
+            close: kline.close.unsigned()?,
+            volume: kline.volume.unsigned()?,
+            trades: Some(kline.trades),
+            closed: kline.closed,
+            provenance: origin.venue(),
+        };
+        out.data = true;
+        if !series.end.advance(kline.open_time, kline.closed, event.event_time) {
+            return Err(Reason::Stale);
+        }
+        let missed = series.missed(kline.open_time, kline.closed);
+        if let (Some(symbol), Some(count)) = (symbol, missed) {
+            out.requests.push(request(symbol, series.interval, count));
+        }
+        out.updates.push(Update::new(&series.channel, event.event_time, Payload::Candle(candle)));
+        Ok(())
+    }
+
+    /// Takes the reply to a call for candles. The running one, which comes last, is left out.
+    pub(super) fn on_past(
+        &mut self,
+        interval: Interval,
+        rows: &[wire::KlineRow<'_>],
+        received_at: i64,
+        teller: Teller<'_>,
+        out: &mut Output,
+    ) -> Result<(), Reason> {
+        let provenance = Provenance { ts_source: TimeSource::Venue, received_at };
+        let candle = |row: &wire::KlineRow<'_>| {
+            let wire::KlineRow(open_time, open, high, low, close, volume, close_time, _, trades, ..) = *row;
+            Ok(Candle {
+                symbol: teller.common.to_owned(),
+                interval: interval.as_str().to_owned(),
+                open_time,
+                close_time,
+                open: open.unsigned()?,
+                high: high.unsigned()?,
+                low: low.unsigned()?,
+                close: close.unsigned()?,
+                volume: volume.unsigned()?,
+                trades: Some(trades),
+                closed: true,
+                provenance,
+            })
+        };
+        let closed = match rows.split_last() {
+            Some((last, before)) if last.6.saturating_add(CLOSED_FOR_SURE_MS) >= received_at => before,
+            _ => rows,
+        };
+        let candles = closed.iter().map(candle).collect::<Result<Vec<_>, Reason>>()?;
+        if !candles.is_empty() {
+            let channel = self.series[interval as usize].channel.clone();
+            out.history.push(History { channel, candles });
+        }
+        Ok(())
+    }
+
+    /// A connection ended: times are compared within what is connected now, for one bad frame must not silence a series for
+    /// longer than its connection lasts.
+    pub(super) fn on_closed(&mut self) {
+        self.series.iter_mut().for_each(|series| series.end = SeriesEnd::default());
+    }
+}
+
+/// The request for the latest candles.
+pub(super) fn request(symbol: &str, interval: Interval, count: u32) -> Request {
+    Request::Candles { symbol: symbol.to_owned(), interval: interval.as_str(), count }
+}
+
+impl Series {
+    /// How many candles to ask for, when there are some between the one that was seen last and this one, or when it is not
+    /// known how that one closed.
+    fn missed(&mut self, open_time: i64, closed: bool) -> Option<u32> {
+        let before = self.reached.replace((open_time, closed));
+        let (last, was_closed) = before.filter(|(last, _)| *last < open_time)?;
+        let passed = (open_time - last) / self.interval.length_ms();
+        // One more than are missing, for meanwhile another may begin.
+        let count = u32::try_from(passed + 2).unwrap_or(MOST_CANDLES).min(MOST_CANDLES);
+        (passed > 1 || !was_closed).then_some(count)
+    }
+}
+
+impl SeriesEnd {
+    /// Whether a candle in this state does not go back behind what was seen. Takes note of it when so.
+    pub(super) fn advance(&mut self, open_time: i64, closed: bool, event_time: i64) -> bool {
+        let end = CandleEnd { open_time, closed, event_time };
+        let goes_on = match &self.last {
+            // A closed candle changes no more.
+            Some(last) if last.closed && last.open_time == open_time => false,
+            Some(last) => *last <= end,
+            None => true,
+        };
+        if goes_on {
+            self.last = Some(end);
+        }
+        goes_on
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn candles_do_not_go_back() {
+        let mut candles = SeriesEnd::default();
+        for (open_time, closed, event_time, goes_on) in [
+            (60, false, 61, true),
+            (60, false, 62, true),
+            (60, false, 62, true),
+            (60, false, 61, false),
+            (60, true, 120, true),
+            (60, false, 119, false),
+            (60, true, 120, false),
+            (120, false, 121, true),
+            (60, true, 122, false),
+        ] {
+            assert_eq!(candles.advance(open_time, closed, event_time), goes_on, "{open_time} {closed} {event_time}");
+        }
+    }
+}
