@@ -101,7 +101,10 @@ impl Mapper for Binance {
                 self.on_text(text, Origin { connection: *connection, received_at: frame.received_at }, out)
             }
             Content::Binary { .. } => Err(Reason::NotText),
-            Content::Reply { target, status, body } => self.on_reply(target, *status, body, frame.received_at, out),
+            Content::Reply { target, status, body } => {
+                let quoted = wire::quoted(body);
+                self.on_reply(target, *status, quoted.as_ref().unwrap_or(body), frame.received_at, out)
+            }
             Content::Closed { connection, .. } => {
                 for instrument in &mut self.instruments {
                     instrument.on_closed(*connection, frame.received_at, out);
@@ -163,7 +166,17 @@ impl Binance {
     }
 
     fn on_text(&mut self, text: &str, origin: Origin, out: &mut Output) -> Result<(), Reason> {
-        match Event::read(text)? {
+        match Event::read(text) {
+            Ok(event) => self.on_event(event, origin, out),
+            Err(reason) => match wire::quoted(text) {
+                Some(text) => self.on_event(Event::read(&text)?, origin, out),
+                None => Err(reason),
+            },
+        }
+    }
+
+    fn on_event(&mut self, event: Event<'_>, origin: Origin, out: &mut Output) -> Result<(), Reason> {
+        match event {
             Event::Trade(trade, tape) => self.on_trade(&trade, tape, origin, out),
             Event::BookTicker(ticker) => self.instrument(&ticker.symbol)?.on_book_ticker(&ticker, origin, out),
             Event::Ticker(ticker) => self.instrument(&ticker.symbol)?.on_ticker(&ticker, origin, out),

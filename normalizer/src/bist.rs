@@ -23,6 +23,7 @@ mod scale;
 mod snapshot;
 mod state;
 mod stream;
+mod table;
 mod wanted;
 
 use akis_connectors::bist::mold::Packet;

@@ -33,6 +33,7 @@ mod message;
 #[cfg(test)]
 mod tests;
 
+pub use decode::order_of;
 pub use field::{Price, Side, Text};
 pub use message::{
     Add, AddByParticipant, BookState, CombinationLeg, Delete, Directory, EndOfSnapshot, Equilibrium, Executed,

@@ -213,14 +213,21 @@ pub(super) struct SymbolInfo<'a> {
     pub(super) quote_asset: Cow<'a, str>,
 }
 
-/// A price or quantity, which the venue writes in quotes so that nobody takes it for a float.
+/// A price or quantity. The venue writes them in quotes; see [`quoted`] for what is done should it not.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Number<'a>(&'a str);
+pub(super) enum Number<'a> {
+    Text(&'a str),
+    Whole(i64),
+}
 
 impl Number<'_> {
     /// Any number.
     pub(super) fn signed(self) -> Result<Decimal, Reason> {
-        self.0.parse().map_err(|_| Reason::BadNumber)
+        match self {
+            Self::Text(text) => text.parse(),
+            Self::Whole(whole) => Decimal::from_parts(whole.into(), 0),
+        }
+        .map_err(|_| Reason::BadNumber)
     }
 
     /// Zero or above.
@@ -236,8 +243,8 @@ impl Number<'_> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for Number<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl<'a> Visitor<'a> for Text {
+        struct Any;
+        impl<'a> Visitor<'a> for Any {
             type Value = Number<'a>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -245,15 +252,60 @@ impl<'de: 'a, 'a> Deserialize<'de> for Number<'a> {
             }
 
             fn visit_borrowed_str<E: Error>(self, text: &'a str) -> Result<Number<'a>, E> {
-                Ok(Number(text))
+                Ok(Number::Text(text))
             }
 
             /// One with an escape in it, which no number needs.
             fn visit_str<E: Error>(self, _: &str) -> Result<Number<'a>, E> {
-                Ok(Number(""))
+                Ok(Number::Text(""))
+            }
+
+            fn visit_u64<E: Error>(self, whole: u64) -> Result<Number<'a>, E> {
+                i64::try_from(whole).map(Number::Whole).map_err(E::custom)
+            }
+
+            fn visit_i64<E: Error>(self, whole: i64) -> Result<Number<'a>, E> {
+                Ok(Number::Whole(whole))
             }
         }
-        deserializer.deserialize_str(Text)
+        deserializer.deserialize_any(Any)
+    }
+}
+
+/// The same with quotes around its numbers that have a fraction or an exponent, when there are any without: such a number
+/// stays exact only as a text.
+pub(super) fn quoted(text: &str) -> Option<String> {
+    let (mut out, bytes) = (String::new(), text.as_bytes());
+    let (mut at, mut done) = (0, 0);
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => at = end_of_string(bytes, at),
+            b'-' | b'0'..=b'9' => {
+                let is_behind = |c: char| !matches!(c, '0'..='9' | '.' | '-' | '+' | 'e' | 'E');
+                let end = text[at..].find(is_behind).map_or(text.len(), |length| at + length);
+                let number = &text[at..end];
+                if number.contains(['.', 'e', 'E']) && parse::<IgnoredAny>(number).is_ok() {
+                    out.extend([&text[done..at], "\"", number, "\""]);
+                    done = end;
+                }
+                at = end;
+            }
+            _ => at += 1,
+        }
+    }
+    (done > 0).then(|| out + &text[done..])
+}
+
+/// Behind the string that begins at `at`.
+fn end_of_string(bytes: &[u8], mut at: usize) -> usize {
+    loop {
+        at += 1;
+        match bytes.get(at) {
+            Some(b'\\') => at += 1,
+            Some(b'"') => return at + 1,
+            Some(_) => {}
+            None => return at,
+        }
     }
 }
 
@@ -290,4 +342,23 @@ impl<'a> Deserialize<'a> for Levels {
 
 fn level(price: Number<'_>, qty: Number<'_>) -> Result<Level, Reason> {
     Ok(Level(price.positive()?, qty.unsigned()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_with_a_fraction_are_put_in_quotes() {
+        for (text, expected) in [
+            (r#"[1,-2,"3.5","\"4.5",true]"#, None),
+            (r#"{"a":1.5,"b":[-2e-3,7],"1.5":"x"}"#, Some(r#"{"a":"1.5","b":["-2e-3",7],"1.5":"x"}"#)),
+            ("01.5", None),
+            ("1e400", Some(r#""1e400""#)),
+            (r#"{"ş":0.10"#, Some(r#"{"ş":"0.10""#)),
+            (r#""1.5\"#, None),
+        ] {
+            assert_eq!(quoted(text).as_deref(), expected, "{text}");
+        }
+    }
 }

@@ -1,18 +1,13 @@
 //! The orders of one book, and what they add up to by price.
 //!
-//! An order is found by a hash of its id, one table for each side, because ids are unique only there. Levels are a sorted
-//! array with the best price at its end: almost everything happens within a few places of it, and a side has some
-//! hundred levels at most, so an array beats a tree. Both are brought up to date by each message, never summed anew.
-
-use std::collections::HashMap;
+//! An order is found by its id, in one table for each side, because ids are unique only there. What the orders of a price add
+//! up to is brought up to date by each message, never summed anew.
 
 use akis_connectors::bist::itch::{Price, Side};
-use foldhash::fast::RandomState;
 
+use super::table::{Order, Table};
 use crate::book::SHOWN_LEVELS;
-
-/// How far from the best price a level is looked for one by one.
-const NEAR: usize = 8;
+use crate::ladder::Ladder;
 
 /// A message that does not fit the book: an order that is not there, or is there already, or has less than was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,21 +25,19 @@ pub(super) struct Orders {
 
 #[derive(Debug, Default)]
 struct OneSide {
-    by_id: HashMap<u64, Order, RandomState>,
+    by_id: Table,
     levels: Levels,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Order {
-    quantity: u64,
-    price: Price,
-}
+/// Quantities by [`key`]. None is 0.
+#[derive(Debug, Default)]
+struct Levels(Ladder<i32, u64>);
 
 impl Orders {
     /// A new order. One without a price, and one that shows no quantity, is in no level.
     pub(super) fn add(&mut self, side: Side, id: u64, price: Price, quantity: u64) -> Result<IsSeen, Misfit> {
         let this = self.side_mut(side);
-        if this.by_id.insert(id, Order { quantity, price }).is_some() {
+        if !this.by_id.insert(id, Order { quantity, price }) {
             return Err(Misfit);
         }
         match price.get() {
@@ -56,11 +49,11 @@ impl Orders {
     /// So much of an order was matched: its own price, and whether that can be seen.
     pub(super) fn execute(&mut self, side: Side, id: u64, quantity: u64) -> Result<(Price, IsSeen), Misfit> {
         let this = self.side_mut(side);
-        let order = this.by_id.get_mut(&id).ok_or(Misfit)?;
-        let price = order.price;
-        order.quantity = order.quantity.checked_sub(quantity).ok_or(Misfit)?;
-        if order.quantity == 0 {
-            this.by_id.remove(&id);
+        let place = this.by_id.find(id).map_err(|_| Misfit)?;
+        let Order { quantity: before, price } = this.by_id.order(place);
+        match before.checked_sub(quantity).ok_or(Misfit)? {
+            0 => this.by_id.remove(place),
+            left => this.by_id.set_quantity(place, left),
         }
         Ok((price, this.levels.take(side, price, quantity)?))
     }
@@ -68,8 +61,19 @@ impl Orders {
     /// An order is gone.
     pub(super) fn delete(&mut self, side: Side, id: u64) -> Result<IsSeen, Misfit> {
         let this = self.side_mut(side);
-        let order = this.by_id.remove(&id).ok_or(Misfit)?;
-        this.levels.take(side, order.price, order.quantity)
+        let place = this.by_id.find(id).map_err(|_| Misfit)?;
+        let Order { quantity, price } = this.by_id.order(place);
+        this.by_id.remove(place);
+        this.levels.take(side, price, quantity)
+    }
+
+    /// See [`Table::touch`].
+    #[inline]
+    pub(super) fn touch(&self, side: Side, id: u64) -> u64 {
+        match side {
+            Side::Buy => self.bids.by_id.touch(id),
+            Side::Sell => self.asks.by_id.touch(id),
+        }
     }
 
     /// All orders are gone.
@@ -88,7 +92,7 @@ impl Orders {
             Side::Buy => &self.bids,
             Side::Sell => &self.asks,
         };
-        this.levels.0.iter().rev().map(move |level| (key(side, level.key), level.quantity))
+        this.levels.0.iter().map(move |(level, quantity)| (key(side, level), quantity))
     }
 
     /// Whether the best bid is not below the best ask.
@@ -115,57 +119,36 @@ fn key(side: Side, price: i32) -> i32 {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Level {
-    key: i32,
-    quantity: u64,
-}
-
-/// Quantities by key, the largest key last. None is 0.
-#[derive(Debug, Default)]
-struct Levels(Vec<Level>);
-
 impl Levels {
     fn add(&mut self, key: i32, quantity: u64) -> Result<IsSeen, Misfit> {
         if quantity == 0 {
             return Ok(false);
         }
-        let at = match self.find(key) {
+        let at = match self.0.find(key) {
             Ok(at) => {
-                let level = &mut self.0[at];
+                let level = self.0.value_mut(at);
                 // Only an attacker's orders add up to more than there are shares.
-                level.quantity = level.quantity.checked_add(quantity).ok_or(Misfit)?;
+                *level = level.checked_add(quantity).ok_or(Misfit)?;
                 at
             }
             Err(at) => {
-                self.0.insert(at, Level { key, quantity });
+                self.0.insert(at, key, quantity);
                 at
             }
         };
-        Ok(self.0.len() - at <= SHOWN_LEVELS)
+        Ok(self.0.depth(at) <= SHOWN_LEVELS)
     }
 
     fn take(&mut self, side: Side, price: Price, quantity: u64) -> Result<IsSeen, Misfit> {
         let Some(price) = price.get().filter(|_| quantity > 0) else { return Ok(false) };
-        let at = self.find(key(side, price)).map_err(|_| Misfit)?;
-        let is_seen = self.0.len() - at <= SHOWN_LEVELS;
-        let level = &mut self.0[at];
-        level.quantity = level.quantity.checked_sub(quantity).ok_or(Misfit)?;
-        if level.quantity == 0 {
+        let at = self.0.find(key(side, price)).map_err(|_| Misfit)?;
+        let is_seen = self.0.depth(at) <= SHOWN_LEVELS;
+        let level = self.0.value_mut(at);
+        *level = level.checked_sub(quantity).ok_or(Misfit)?;
+        if *level == 0 {
             self.0.remove(at);
         }
         Ok(is_seen)
-    }
-
-    /// Where `key` is, or where it would be.
-    fn find(&self, key: i32) -> Result<usize, usize> {
-        let near = self.0.len().saturating_sub(NEAR);
-        for (at, level) in self.0.iter().enumerate().skip(near).rev() {
-            if level.key <= key {
-                return if level.key == key { Ok(at) } else { Err(at + 1) };
-            }
-        }
-        self.0[..near].binary_search_by_key(&key, |level| level.key)
     }
 }
 

@@ -69,6 +69,9 @@ impl Stream {
             Kind::Heartbeat if packet.sequence == self.next => market.on_silence(received_at, out),
             Kind::Messages(_) | Kind::Heartbeat | Kind::End => {}
         }
+        if packet.count() > 1 {
+            market.foresee(packet.messages());
+        }
         for (sequence, bytes) in (packet.sequence..).zip(packet.messages()) {
             if sequence >= self.next {
                 self.on_message(Entry { sequence, bytes, received_at, telling: Telling::News }, market, out);

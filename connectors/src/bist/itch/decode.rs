@@ -40,6 +40,15 @@ impl<'a> Message<'a> {
     }
 }
 
+/// The order that a message is about, without reading the rest of it; `None` for one that is about none, or is cut.
+#[inline]
+pub fn order_of(bytes: &[u8]) -> Option<OrderKey> {
+    match bytes.first()? {
+        b'A' | b'F' | b'E' | b'C' | b'U' | b'D' => order(Bytes(bytes.first_chunk::<18>()?)).ok(),
+        _ => None,
+    }
+}
+
 #[inline]
 fn sized<const N: usize>(bytes: &[u8]) -> Result<Bytes<'_, N>, DecodeError> {
     <&[u8; N]>::try_from(bytes).map(Bytes).map_err(|_| wrong_length(bytes))

@@ -244,9 +244,9 @@ fn recovers(venue: &mut Venue, reader: &mut Reader) -> Result<(), TestCaseError>
     for n in 0..60 {
         let diff = venue.change(n % 2 == 0, 3 + n % 40, 1 + n, 1 + n as u64 % 3);
         reader.diff(&diff);
+        reader.tick(1_000);
         shown = if reader.published.iter().any(|(id, _)| *id == diff.last) { shown + 1 } else { 0 };
         check(venue, reader)?;
-        reader.tick(1_000);
         if reader.wants_book {
             let body = venue.snapshot();
             reader.reply(body);
