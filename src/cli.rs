@@ -1,12 +1,12 @@
 //! The command line: what can be said, in which words. The contract is section 2 of `docs/cli.md`.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use akis_service::config::{Config, Flag, Mistakes, Sources};
 use clap::{Args, Parser, Subcommand};
 
-use crate::cmd;
+use crate::cmd::{self, token};
+use crate::failure::Failure;
 
 /// Akis: a live data plane for trading user interfaces.
 ///
@@ -115,7 +115,7 @@ pub(crate) struct GatewayClient {
     /// The gateway [default: http:// and gateway.listen].
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// The token to show.
+    /// The token to show [default: one that is signed with auth.secret, where that is set].
     #[arg(long, value_name = "JWT", env = "AKIS_TOKEN", hide_env_values = true)]
     token: Option<String>,
 }
@@ -129,25 +129,36 @@ pub(crate) struct Target {
 }
 
 impl GatewayClient {
-    /// Finds the gateway and the token, or says all that is missing.
-    pub(crate) fn target(&self) -> Result<Target, crate::failure::Failure> {
+    /// Finds the gateway and the token, or says all that is missing. Without a token, whoever has `auth.secret` gets one
+    /// for these channels.
+    pub(crate) fn target(&self, channels: &[String], publish: &[String]) -> Result<Target, Failure> {
         let mut mistakes = Vec::new();
+        let config = match (&self.url, &self.token) {
+            (Some(_), Some(_)) => None,
+            _ => Some(self.file.load([])?),
+        };
         let url = match &self.url {
             Some(url) if url.starts_with("http://") || url.starts_with("https://") => url.clone(),
             Some(url) => {
                 mistakes.push(format!("--url must begin with http:// or https://, not {url:?}"));
                 String::new()
             }
-            None => format!("http://{}", crate::net::reachable(self.file.load([])?.gateway.listen)),
+            None => {
+                let listen = config.as_ref().map_or_else(|| Config::default().gateway.listen, |c| c.gateway.listen);
+                format!("http://{}", crate::net::reachable(listen))
+            }
         };
-        if self.token.is_none() {
+        let token = match (&self.token, &config) {
+            (Some(token), _) => Some(token.clone()),
+            (None, Some(config)) => token::for_tool(&config.auth, channels, publish)?,
+            (None, None) => None,
+        };
+        if token.is_none() {
             mistakes.push("a token is needed: give --token or set AKIS_TOKEN (akis token makes one)".to_owned());
         }
-        match &self.token {
-            Some(token) if mistakes.is_empty() => {
-                Ok(Target { url: url.trim_end_matches('/').to_owned(), token: token.clone() })
-            }
-            _ => Err(crate::failure::Failure::Usage(mistakes)),
+        match token.filter(|_| mistakes.is_empty()) {
+            Some(token) => Ok(Target { url: url.trim_end_matches('/').to_owned(), token }),
+            None => Err(Failure::Usage(mistakes)),
         }
     }
 }
@@ -157,14 +168,30 @@ impl GatewayClient {
 pub(crate) struct AdminClient {
     #[command(flatten)]
     file: ConfigFile,
-    #[command(flatten)]
-    admin: AdminFlag,
+    /// The admin port, an address or a host name with a port [default: admin.listen, 127.0.0.1:9090].
+    #[arg(long, value_name = "HOST:PORT", value_parser = admin_port)]
+    admin: Option<String>,
 }
 
 impl AdminClient {
-    /// The admin port's address.
-    pub(crate) fn address(&self) -> Result<SocketAddr, Mistakes> {
-        Ok(crate::net::reachable(self.file.load([self.admin.flag()])?.admin.listen))
+    /// Where the admin port is.
+    pub(crate) fn address(&self) -> Result<String, Mistakes> {
+        let config = self.file.load([])?;
+        let given = self.admin.as_ref().map(|given| given.parse().map_err(|_| given.clone()));
+        Ok(match given.unwrap_or(Ok(config.admin.listen)) {
+            Ok(address) => crate::net::reachable(address).to_string(),
+            Err(name) => name,
+        })
+    }
+}
+
+/// An admin port on the command line: what a URL can hold between `http://` and the path.
+fn admin_port(text: &str) -> Result<String, String> {
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+    if matches!(port, Some(Ok(_))) && !text.contains(['/', '@', '?', '#']) {
+        Ok(text.to_owned())
+    } else {
+        Err("write it like 127.0.0.1:9090 or akis-gateway-admin:9090".to_owned())
     }
 }
 

@@ -1,5 +1,7 @@
 //! `akis drain`: asks a gateway to send its clients away, and waits until it has.
 
+use std::time::Duration;
+
 use anyhow::{Context, anyhow};
 
 use crate::cli::AdminClient;
@@ -10,10 +12,16 @@ use crate::http;
 pub(crate) struct DrainArgs {
     #[command(flatten)]
     admin: AdminClient,
+    /// Wait before asking, until balancers have learned that the gateway goes away: 5s.
+    #[arg(long, value_name = "DURATION", value_parser = super::token::duration)]
+    delay: Option<Duration>,
 }
 
 pub(crate) async fn run(args: DrainArgs) -> Result<(), Failure> {
     let url = format!("http://{}/drain", args.admin.address()?);
+    if let Some(delay) = args.delay {
+        tokio::time::sleep(delay).await;
+    }
     // No time-out: the gateway knows how long it drains, and its end closes the connection.
     let response =
         http::client()?.post(&url).send().await.with_context(|| format!("no answer from the admin port at {url}"))?;

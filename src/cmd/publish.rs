@@ -47,7 +47,7 @@ struct Published {
 
 pub(crate) async fn run(args: PublishArgs) -> Result<(), Failure> {
     let body = body(&args)?;
-    let target = args.gateway.target()?;
+    let target = args.gateway.target(&[], std::slice::from_ref(&args.channel))?;
     let response = http::client()?
         .post(format!("{}/v1/publish", target.url))
         .bearer_auth(&target.token)

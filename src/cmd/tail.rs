@@ -54,7 +54,8 @@ enum End {
 }
 
 pub(crate) async fn run(args: TailArgs) -> Result<(), Failure> {
-    let target = args.gateway.target()?;
+    let names: Vec<String> = args.channels.iter().map(ToString::to_string).collect();
+    let target = args.gateway.target(&names, &[])?;
     telemetry::start(None, super::QUIET);
     let stop = shutdown::on_signals().context("cannot listen for signals")?;
     let start = match (args.after, args.since) {

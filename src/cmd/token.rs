@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use akis_model::Pattern;
-use akis_service::config::parse_duration;
+use akis_service::config::{AuthConfig, parse_duration};
 use anyhow::Context;
 use serde::Serialize;
 
@@ -15,6 +15,9 @@ use crate::cli::ConfigFile;
 use crate::failure::Failure;
 
 pub(crate) use self::signer::Signer;
+
+/// How long a token is good that a tool makes for itself.
+const TOOL_TTL: Duration = Duration::from_secs(60 * 60);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct TokenArgs {
@@ -105,6 +108,20 @@ pub(crate) fn sign(signer: &Signer, terms: &Terms<'_>) -> anyhow::Result<String>
         publish: terms.publish,
     };
     signer.sign(&claims)
+}
+
+/// A token for the other tools, good for [`TOOL_TTL`]; `None` without a secret to sign with.
+pub(crate) fn for_tool(auth: &AuthConfig, channels: &[String], publish: &[String]) -> anyhow::Result<Option<String>> {
+    let Some(secret) = &auth.secret else { return Ok(None) };
+    let terms = Terms {
+        sub: "akis",
+        issuer: auth.issuer.as_deref(),
+        audience: auth.audience.as_deref(),
+        channels,
+        publish,
+        ttl: TOOL_TTL,
+    };
+    sign(&Signer::from_secret(secret), &terms).map(Some)
 }
 
 /// Reads a duration of the command line.

@@ -147,3 +147,23 @@ async fn the_drain_command_waits_for_the_last_client() {
     assert!(asked_at.elapsed() >= DRAIN, "the client was given its time");
     assert_eq!(gateway.role.process.wait(SOON).await.unwrap().code(), Some(0));
 }
+
+#[tokio::test]
+async fn the_drain_command_gives_balancers_time_before_it_asks() {
+    const DELAY: Duration = Duration::from_secs(1);
+    let config = "[gateway]\ndrain = \"0s\"\n".to_owned();
+    let system = System::start(Options { normalizers: 0, kinds: &["candles"], config, ..Options::default() }).await;
+    let gateway = &system.gateways[0];
+    let mut client = gateway.door.connect(&token("a", &["job:*"], &[])).await.unwrap();
+    // By name, as one would from elsewhere.
+    let admin = format!("localhost:{}", gateway.role.admin.port());
+    let asked_at = Instant::now();
+    let delay = format!("{}ms", DELAY.as_millis());
+    let draining = tokio::task::spawn_blocking(move || {
+        run(akis(Path::new("/")).args(["drain", "--admin", &admin, "--delay", &delay]))
+    });
+    assert_eq!(client.closed(SOON).await.unwrap(), 1001);
+    assert!(asked_at.elapsed() >= DELAY, "clients were sent away after {:?}", asked_at.elapsed());
+    let (code, _, stderr) = draining.await.unwrap();
+    assert_eq!(code, 0, "{stderr}");
+}

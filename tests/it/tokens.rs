@@ -99,3 +99,20 @@ async fn no_token_is_written_to_a_log_whichever_way_it_comes() {
     }
     assert!(!log.contains(SECRET));
 }
+
+#[tokio::test]
+async fn tools_make_a_token_for_themselves_where_the_secret_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let toml = format!("[auth]\nsecret = \"{SECRET}\"\nissuer = \"us\"\naudience = \"akis\"\n");
+    std::fs::write(dir.path().join("akis.toml"), toml).unwrap();
+    let dev = Dev::start(dir.path(), |_| {}).await;
+    let (code, seq, stderr) = run(akis(dir.path()).args(["publish", "job:1", "job_progress", "{}", "--url", &dev.url]));
+    assert_eq!(code, 0, "{stderr}");
+    let (code, event, stderr) =
+        run(akis(dir.path()).args(["tail", "job:1", "--after", "0", "--count", "1", "--url", &dev.url]));
+    assert_eq!(code, 0, "{stderr}");
+    assert!(event.contains(&format!("\"seq\":{},", seq.trim_end())), "{event}");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (code, _, stderr) = run(akis(elsewhere.path()).args(["tail", "job:1", "--url", &dev.url]));
+    assert_eq!(code, 2, "without the secret nothing is signed: {stderr}");
+}
