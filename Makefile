@@ -1,7 +1,7 @@
 # What a newcomer types. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: run test image bench soak fuzz help
+.PHONY: run test image up down bench soak fuzz help
 
 # More words for `akis dev` and `akis-bench`: make run ARGS="--venues sim", make bench ARGS="fan-out trading-page"
 ARGS ?=
@@ -19,6 +19,15 @@ export IMAGE BINARY
 
 image: ## build the container image from a release build, print its name and size, and try it
 	@scripts/image.sh
+
+# More of it: make up PROFILES="observe chaos"
+export PROFILES
+
+up: ## start Redis, two gateways behind HAProxy, two normalizers and the page with docker compose
+	@scripts/up.sh
+
+down: ## end what `make up` started; the log and the dashboards' data stay
+	@docker compose --file deploy/compose.yaml --profile '*' down
 
 bench: ## measure a gateway, the normalizer and the whole path: some seven minutes, after a release build of several
 	@cargo build --locked --release -p akis -p akis-loadtest

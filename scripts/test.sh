@@ -12,8 +12,9 @@ step "tools"
 step "scripts"
 shellcheck --external-sources scripts/*.sh deploy/*.sh .ci/run
 
-step "image"
+step "image and Compose"
 hadolint deploy/Dockerfile
+scripts/compose.sh
 
 step "links in documents"
 scripts/links.sh

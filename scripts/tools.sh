@@ -4,6 +4,7 @@
 tools="$PWD/target/tools"
 deny_version=0.20.2
 hadolint_version=2.15.1
+compose_version=2.16.2
 PATH="$tools/bin:$tools/python/bin:$PATH:/usr/sbin"
 export PATH
 
@@ -38,4 +39,11 @@ if ! cmp -s scripts/chart-tools/go.sum "$tools/chart-tools.sum"; then
   echo "installing helm, helm-unittest, helm-docs and kubeconform, which takes minutes (scripts/chart-tools/go.mod)"
   (cd scripts/chart-tools && GOBIN="$tools/bin" go install tool)
   cp scripts/chart-tools/go.sum "$tools/chart-tools.sum"
+fi
+
+# The loader that `docker compose` itself has, without a docker.
+if ! command -v compose-spec >/dev/null; then
+  echo "building compose-spec $compose_version"
+  GOBIN="$tools/compose" go install "github.com/compose-spec/compose-go/v2/cmd@v$compose_version"
+  install -D "$tools/compose/cmd" "$tools/bin/compose-spec"
 fi

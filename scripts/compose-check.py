@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""Holds every service of a Compose file against the rules of this project: compose-check.py FILE MODEL (the same, loaded, as JSON)."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+# Services that have nothing to check their health with, and why: a stand-in has no admin port, a collector and a trace store
+# come without any tool, and toxiproxy too.
+UNCHECKED = {"binance", "otel-collector", "jaeger", "toxiproxy"}
+
+# Longer than `gateway.drain`, which is 20 s.
+DRAIN_SECONDS = 25
+
+
+def seconds(duration: str) -> int:
+    minutes, rest = re.fullmatch(r"(?:(\d+)m)?(?:(\d+)s)?", duration).groups()
+    return 60 * int(minutes or 0) + int(rest or 0)
+
+
+def mistakes(name: str, service: dict):
+    _, _, tag = service.get("image", "").rpartition(":")
+    if not re.search(r"\d", tag) or tag == "latest":
+        yield f"image {service.get('image')!r} has no version"
+    if service.get("cap_drop") != ["ALL"]:
+        yield "keeps capabilities"
+    if not service.get("read_only"):
+        yield "has a root that can be written to"
+    if "no-new-privileges:true" not in service.get("security_opt", []):
+        yield "may gain privileges"
+    if service.get("privileged") or service.get("network_mode") == "host":
+        yield "is not contained"
+    if name not in UNCHECKED and service.get("healthcheck", {}).get("disable"):
+        yield "has its health check switched off"
+    is_akis = service.get("image", "").startswith("akis:")
+    if name not in UNCHECKED and not is_akis and "healthcheck" not in service:
+        yield "has no health check"
+    if service.get("command", [""])[0] == "gateway" and seconds(service.get("stop_grace_period", "10s")) < DRAIN_SECONDS:
+        yield "is killed before it has drained"
+    for volume in service.get("volumes", []):
+        if volume["type"] == "bind" and not Path(volume["source"]).exists():
+            yield f"mounts {volume['source']}, which is not there"
+    for port in service.get("ports", []):
+        if port.get("host_ip") != "127.0.0.1":
+            yield f"publishes port {port.get('published')} to everybody"
+
+
+def main() -> None:
+    text, model = Path(sys.argv[1]).read_text(), json.loads(Path(sys.argv[2]).read_text())
+    found = [f"{name} {what}" for name, service in model["services"].items() for what in mistakes(name, service)]
+    for key, value in re.findall(r"^\s*(\w*(?:SECRET|PASSWORD|TOKEN)\w*):\s*(.*)$", text, re.MULTILINE):
+        if not value.startswith("${"):
+            found.append(f"{key} is in the file")
+    wanted = {"redis", "haproxy", "gateway-1", "gateway-2", "normalizer-1", "normalizer-2", "binance", "page"}
+    if missing := wanted - {name for name, service in model["services"].items() if not service.get("profiles")}:
+        found.append(f"without a profile, {', '.join(sorted(missing))} would not start")
+    for one in found:
+        print(f"{sys.argv[1]}: {one}")
+    sys.exit(bool(found))
+
+
+main()

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Starts deploy/compose.yaml, with the profiles named in PROFILES, and prints the page's address and a token.
+# `make up` calls it. Needs docker with its compose plugin.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if ! docker compose version >/dev/null 2>&1; then
+  echo "make up: docker with its compose plugin is missing, or its daemon does not run" >&2
+  exit 2
+fi
+
+# One secret for this machine, made once.
+if [ ! -f deploy/.env ]; then
+  (umask 077 && printf 'AKIS_AUTH__SECRET=%s\n' "$(head -c 32 /dev/urandom | base64)" >deploy/.env)
+fi
+image=${AKIS_IMAGE:-akis:0.1.0}
+if ! docker image inspect "$image" >/dev/null 2>&1; then IMAGE=$image scripts/image.sh; fi
+
+compose=(docker compose --file deploy/compose.yaml)
+for profile in ${PROFILES:-}; do
+  compose+=(--profile "$profile")
+  # Faults are between the roles and Redis, too.
+  if [ "$profile" = chaos ]; then export AKIS_REDIS_HOST=toxiproxy; fi
+done
+"${compose[@]}" up --detach --wait
+echo "page: http://127.0.0.1:${AKIS_PORT:-8080}/"
+echo "token: $("${compose[@]}" exec -T gateway-1 /usr/bin/akis token --sub up --channels '*' --publish 'job:*')"
