@@ -36,6 +36,8 @@ const SHORTEST_WARM_UP: Duration = Duration::from_secs(3);
 #[derive(Default)]
 struct Visits {
     done: Cell<u64>,
+    /// The most at once.
+    most: Cell<usize>,
     failure: RefCell<Option<String>>,
 }
 
@@ -49,9 +51,9 @@ pub(super) async fn run(settings: &Settings) -> Result<Report> {
     let target = bed.target(Stamp::None);
     LocalSet::new()
         .run_until(async {
-            visit(target, &plans, warm_up).await?;
+            let (_, most_before) = visit(target, &plans, warm_up).await?;
             let (before, meter, began) = (pss_bytes(pid)?, CpuMeter::start(pid)?, Instant::now());
-            let visits = visit(target, &plans, lasting).await?;
+            let (visits, most) = visit(target, &plans, lasting).await?;
             let (took, cpu, after) = (began.elapsed().as_secs_f64(), meter.used()?, pss_bytes(pid)?);
             let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1_048_576.0);
             let title =
@@ -59,6 +61,7 @@ pub(super) async fn run(settings: &Settings) -> Result<Report> {
             let mut report = Report::new(title);
             report.add("clients", grouped(visits as f64));
             report.add("clients per second", grouped(visits as f64 / took));
+            report.add("clients at once, at most: before, and after that", format!("{most_before}, {most}"));
             report.add("memory of the gateway before (PSS)", mib(before));
             report.add("memory of the gateway at the end (PSS)", mib(after));
             report.add("gateway CPU per client", format!("{:.0} µs", micros_each(cpu, visits)));
@@ -67,8 +70,8 @@ pub(super) async fn run(settings: &Settings) -> Result<Report> {
         .await
 }
 
-/// Lets clients come and go for some time, and gives how many did.
-async fn visit(target: Target, plans: &[Plan], lasting: Duration) -> Result<u64> {
+/// Lets clients come and go for some time, and gives how many did, and how many were there at once at most.
+async fn visit(target: Target, plans: &[Plan], lasting: Duration) -> Result<(u64, usize)> {
     let (tally, visits) = (Arc::new(Tally::new()?), Rc::new(Visits::default()));
     let (places, scratch) = (Arc::new(Semaphore::new(AT_ONCE)), Rc::new(RefCell::new(vec![0; READ_BYTES])));
     let began = Instant::now();
@@ -79,6 +82,7 @@ async fn visit(target: Target, plans: &[Plan], lasting: Duration) -> Result<u64>
         }
         sleep_until(began + due).await;
         let place = Arc::clone(&places).acquire_owned().await.context("places are never closed")?;
+        visits.most.set(visits.most.get().max(AT_ONCE - places.available_permits()));
         let (plan, tally, visits, scratch) =
             (plan.clone(), Arc::clone(&tally), Rc::clone(&visits), Rc::clone(&scratch));
         tokio::task::spawn_local(async move {
@@ -94,6 +98,6 @@ async fn visit(target: Target, plans: &[Plan], lasting: Duration) -> Result<u64>
     let _all = places.acquire_many(AT_ONCE as u32).await.context("places are never closed")?;
     match visits.failure.take() {
         Some(failure) => bail!("a client failed: {failure}"),
-        None => Ok(visits.done.get()),
+        None => Ok((visits.done.get(), visits.most.get())),
     }
 }
