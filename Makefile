@@ -1,7 +1,7 @@
 # What a newcomer types. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: run test image up down bench soak fuzz help
+.PHONY: run test test-cluster image up down bench soak fuzz help
 
 # More words for `akis dev` and `akis-bench`: make run ARGS="--venues sim", make bench ARGS="fan-out trading-page"
 ARGS ?=
@@ -13,6 +13,9 @@ run: ## build what is needed and start everything on http://127.0.0.1:8080
 
 test: ## install what tests need, then run every check
 	@scripts/test.sh
+
+test-cluster: ## install the chart into the cluster that KUBECONFIG names, and roll, scale and break it under clients
+	@scripts/test-cluster.sh
 
 # Another name, or a binary that is there already: make image IMAGE=registry.example/akis:1 BINARY=target/release/akis
 export IMAGE BINARY
@@ -46,4 +49,4 @@ fuzz: ## run every fuzz target for FUZZ_SECONDS each (nightly compiler)
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
