@@ -1,7 +1,7 @@
 # What a newcomer types. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: run test test-cluster image up down bench soak fuzz help
+.PHONY: run test test-cluster image up down load bench soak fuzz help
 
 # More words for `akis dev` and `akis-bench`: make run ARGS="--venues sim", make bench ARGS="fan-out trading-page"
 ARGS ?=
@@ -31,6 +31,13 @@ up: ## start Redis, two gateways behind HAProxy, two normalizers and the page wi
 
 down: ## end what `make up` started; the log and the dashboards' data stay
 	@docker compose --file deploy/compose.yaml --profile '*' down
+
+# A load test, and its settings: make load SCENARIO=average ARGS="-e CLIENTS=200", or against a gateway of yours with URL and TOKEN
+SCENARIO ?=
+export URL TOKEN AKIS RATE
+
+load: ## run a load test with k6 (SCENARIO=smoke, average, …), and leave a report under target/load
+	@scripts/load.sh "$(SCENARIO)" $(ARGS)
 
 bench: ## measure a gateway, the normalizer and the whole path: some seven minutes, after a release build of several
 	@cargo build --locked --release -p akis -p akis-loadtest

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 # Services that have nothing to check their health with, and why: a stand-in has no admin port, a collector and a trace store
-# come without any tool, and toxiproxy too.
-UNCHECKED = {"binance", "otel-collector", "jaeger", "toxiproxy"}
+# come without any tool, toxiproxy too, and k6 is a command.
+UNCHECKED = {"binance", "otel-collector", "jaeger", "toxiproxy", "k6"}
 
 # Longer than `gateway.drain`, which is 20 s.
 DRAIN_SECONDS = 25

@@ -39,4 +39,8 @@ RUST_TEST_THREADS="${RUST_TEST_THREADS:-6}" cargo test --locked --workspace
 step "chart"
 scripts/chart.sh
 
+step "load test (the first time k6 is built, which takes minutes)"
+(cd loadtest/k6 && npm ci --silent --no-audit --no-fund && npm run --silent check)
+AKIS="${CARGO_TARGET_DIR:-target}/debug/akis" scripts/load.sh smoke
+
 step "everything passed"
