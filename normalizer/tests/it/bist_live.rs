@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::live::Normalizer;
+use crate::live::{Normalizer, assert_dense};
 
 const BOOK: &str = "bist:THYAO:book";
 const TRADES: &str = "bist:THYAO:trades";
@@ -73,6 +73,24 @@ async fn a_login_that_is_refused_is_told_and_so_is_one_that_is_taken() -> Result
         normalizer.stop().await?;
     }
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_of_a_type_that_nobody_knows_is_counted_and_harms_nothing() -> Result<()> {
+    let venue = Venue::start().await?;
+    let normalizer = Normalizer::of("bist", venue.soup())?;
+    normalizer.wait_for(BOOK, 5).await?;
+    let skipped = "akis_normalizer_skipped_total{reason=\"unknown_event\",venue=\"bist\"}";
+    assert_eq!(normalizer.metric(skipped), 0, "of itself the stand-in sends what is known");
+    venue.fault(json!({"fault": "unknown_message"})).await?;
+    normalizer.wait_for_metric(skipped).await?;
+    for channel in [BOOK, TRADES] {
+        let before = normalizer.events(channel).await?.len();
+        normalizer.wait_for(channel, before + 5).await?;
+        assert_dense(&normalizer.events(channel).await?);
+    }
+    assert_eq!(normalizer.metric("akis_normalizer_book_resyncs_total{cause=\"misfit\",venue=\"bist\"}"), 0);
+    normalizer.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

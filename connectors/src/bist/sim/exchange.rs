@@ -10,9 +10,6 @@ use crate::bist::itch::{EndOfSnapshot, ExecutedAtPrice, Message, Price, Seconds,
 
 const SECOND: u64 = 1_000_000_000;
 
-/// A type that no specification has.
-const UNKNOWN: &[u8] = b"q\0\0\0\0what is this";
-
 /// One day of the exchange.
 #[derive(Debug)]
 pub(super) struct Exchange {
@@ -301,7 +298,6 @@ impl Exchange {
         let Some(&at) = listed.get(self.rng.usize(..listed.len().max(1))) else { return };
         if self.steps.is_multiple_of(997) {
             self.tell_second(tape);
-            tape.push(UNKNOWN);
         }
         let collects = self.listings[at].halted || matches!(self.phase, Phase::Opening | Phase::Closing);
         match self.phase {

@@ -91,6 +91,9 @@ pub enum Fault {
     Cut {},
     /// Every SoupBinTCP connection is cut in the middle of a message.
     HalfMessage {},
+    /// The next message is of a type that no specification has: exchanges add types without asking. A recording is played
+    /// as it is.
+    UnknownMessage {},
     /// The session ends now and the next one begins.
     NewSession {},
 }

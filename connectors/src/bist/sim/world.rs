@@ -29,6 +29,9 @@ const OPENING: Duration = Duration::from_secs(6 * 3600 + 40 * 60);
 
 const DAY: u64 = 24 * 3600;
 
+/// A message of a type that no specification has.
+const UNKNOWN: &[u8] = b"q\0\0\0\0what is this";
+
 /// Where messages come from.
 #[derive(Debug)]
 pub(super) enum Origin {
@@ -217,6 +220,11 @@ impl World {
             Fault::GlimpseDies { times, messages } => self.glimpse_dies = (times, messages),
             Fault::Cut {} => self.cuts = (self.cuts.0 + 1, false),
             Fault::HalfMessage {} => self.cuts = (self.cuts.0 + 1, true),
+            Fault::UnknownMessage {} => {
+                if matches!(self.origin, Origin::Generated { .. }) {
+                    self.tape.push(UNKNOWN);
+                }
+            }
             Fault::NewSession {} => self.end_session(now),
         }
     }
