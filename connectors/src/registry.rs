@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use akis_model::Kind;
 use tokio::net::TcpListener;
@@ -29,6 +30,9 @@ pub struct Settings {
     pub own: Own,
     /// Which of the symbols; `None`: all of them.
     pub part: Option<Part>,
+    /// How often the venue's list of symbols is read; `None`: once a day, which is what every configuration gets. Tests
+    /// do not wait for a day.
+    pub refresh_every: Option<Duration>,
 }
 
 /// A share of a venue's symbols, by the hash of their names: a venue can be split over several normalizers.

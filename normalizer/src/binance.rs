@@ -178,7 +178,10 @@ impl Binance {
     fn on_event(&mut self, event: Event<'_>, origin: Origin, out: &mut Output) -> Result<(), Reason> {
         match event {
             Event::Trade(trade, tape) => self.on_trade(&trade, tape, origin, out),
-            Event::BookTicker(ticker) => self.instrument(&ticker.symbol)?.on_book_ticker(&ticker, origin, out),
+            Event::BookTicker(ticker) => {
+                let clock_offset_ms = self.clock_offset_ms;
+                self.instrument(&ticker.symbol)?.on_book_ticker(&ticker, origin, clock_offset_ms, out)
+            }
             Event::Ticker(ticker) => self.instrument(&ticker.symbol)?.on_ticker(&ticker, origin, out),
             Event::Depth(update) => self.on_depth(update, origin, out),
             Event::Kline(event) => {

@@ -103,6 +103,7 @@ pub(crate) fn settings(config: &VenueConfig) -> Settings {
         ws_url: config.ws_url.clone(),
         rest_url: config.rest_url.clone(),
         part: config.part.map(|(number, of)| Part { number, of }),
+        refresh_every: None,
         own: Own(config.own.iter().map(|(key, value)| (key.clone(), value.expose().to_owned())).collect()),
     }
 }

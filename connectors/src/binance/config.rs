@@ -1,10 +1,12 @@
 //! What to ask Binance for, and where.
 
+use std::time::Duration;
+
 use akis_model::Kind;
 
 use super::market::Market;
 use crate::registry::Settings;
-use crate::symbols::{Symbols, Wanted};
+use crate::symbols::{REFRESH_EVERY, Symbols, Wanted};
 
 /// The kinds of channels that Binance feeds.
 pub const KINDS: [Kind; 4] = [Kind::Ticker, Kind::Trades, Kind::Book, Kind::Candles];
@@ -22,6 +24,8 @@ pub struct Config {
     pub ws_url: String,
     /// Base address of REST, without a slash at the end.
     pub rest_url: String,
+    /// How often the list of symbols is read.
+    pub(super) refresh_every: Duration,
 }
 
 /// What is wrong with the settings, a line each.
@@ -40,6 +44,7 @@ impl Config {
             kinds: KINDS.into_iter().filter(|&kind| settings.wants(kind)).collect(),
             ws_url: address(&settings.ws_url, market.ws_url),
             rest_url: address(&settings.rest_url, market.rest_url),
+            refresh_every: settings.refresh_every.unwrap_or(REFRESH_EVERY),
         }
     }
 }

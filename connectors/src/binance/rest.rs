@@ -22,7 +22,7 @@ use crate::frame::Content;
 use crate::http;
 use crate::outlet::{Outlet, Stopped, now_ms};
 use crate::ports::Request;
-use crate::symbols::{Listed, Lookup, REFRESH_EVERY};
+use crate::symbols::{Listed, Lookup};
 use weight::Weight;
 
 /// The most that one request may name, so that the address stays short.
@@ -49,6 +49,7 @@ pub(super) struct Calls {
     later: VecDeque<Call>,
     /// What is asked for again and again: what the symbols are made of.
     infos: Vec<Call>,
+    refresh_every: Duration,
     refresh_at: Instant,
     measure_at: Instant,
     clock: Clock,
@@ -91,6 +92,7 @@ impl Calls {
             queue: VecDeque::new(),
             later: VecDeque::new(),
             infos,
+            refresh_every: config.refresh_every,
             refresh_at: now,
             measure_at: now,
             clock: Clock::default(),
@@ -127,7 +129,7 @@ impl Calls {
     fn enqueue_due(&mut self) {
         let now = Instant::now();
         if self.refresh_at <= now {
-            self.refresh_at = now + REFRESH_EVERY;
+            self.refresh_at = now + self.refresh_every;
             self.queue.extend(self.infos.iter().cloned());
         }
         if self.measure_at <= now {
@@ -164,6 +166,7 @@ impl Calls {
             Outcome::Done(reply) => {
                 if is_later { &mut self.later } else { &mut self.queue }.pop_front();
                 self.backoff.reset();
+                self.enqueue_whole_list(&call, &reply);
                 if let Some(lookup) = &mut self.lookup {
                     lookup.take(&reply);
                 }
@@ -177,6 +180,19 @@ impl Calls {
                 outlet.stats().refused.add(1);
                 sleep(after).await;
             }
+        }
+    }
+
+    /// A symbol that is listed no more makes the venue refuse the list of all that were named with it; what it has says
+    /// which one that is.
+    fn enqueue_whole_list(&mut self, call: &Call, reply: &Content) {
+        let whole = Call::info(self.market);
+        if matches!(reply, Content::Reply { status: 400, .. })
+            && self.infos.contains(call)
+            && *call != whole
+            && !self.queue.contains(&whole)
+        {
+            self.queue.push_back(whole);
         }
     }
 

@@ -1,9 +1,11 @@
 //! What to ask BtcTurk for, and where.
 
+use std::time::Duration;
+
 use akis_model::Kind;
 
 use crate::registry::Settings;
-use crate::symbols::{Symbols, Wanted};
+use crate::symbols::{REFRESH_EVERY, Symbols, Wanted};
 
 /// Where the public channels are.
 pub const WS_URL: &str = "wss://ws-feed-pro.btcturk.com";
@@ -30,6 +32,8 @@ pub struct Config {
     pub rest_url: String,
     /// Base address of the candles, without a slash at the end. One REST address that was given serves both.
     pub graph_url: String,
+    /// How often the list of pairs is read.
+    pub(super) refresh_every: Duration,
 }
 
 /// What is wrong with the settings, a line each.
@@ -56,6 +60,7 @@ impl From<&Settings> for Config {
             ws_url: address(&settings.ws_url, WS_URL),
             rest_url: address(&settings.rest_url, REST_URL),
             graph_url: address(&settings.rest_url, GRAPH_URL),
+            refresh_every: settings.refresh_every.unwrap_or(REFRESH_EVERY),
         }
     }
 }

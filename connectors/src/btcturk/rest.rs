@@ -19,7 +19,7 @@ use crate::clock::{Clock, MEASURE_EVERY};
 use crate::frame::Content;
 use crate::http;
 use crate::outlet::{Outlet, Stopped, now_ms};
-use crate::symbols::{Listed, Lookup, REFRESH_EVERY};
+use crate::symbols::{Listed, Lookup};
 
 /// Time between two requests: 500 in 10 minutes.
 const PACE: Duration = Duration::from_millis(1_200);
@@ -95,6 +95,7 @@ pub(super) struct Calls {
     next_at: Instant,
     /// What is asked for again and again: what pairs there are.
     infos: Vec<Call>,
+    refresh_every: Duration,
     refresh_at: Instant,
     measure_at: Instant,
     clock: Clock,
@@ -125,6 +126,7 @@ impl Calls {
             later_at: now,
             next_at: now,
             infos: if looks_up { vec![pairs, days] } else { vec![pairs] },
+            refresh_every: config.refresh_every,
             refresh_at: now,
             measure_at: now,
             clock: Clock::default(),
@@ -165,7 +167,7 @@ impl Calls {
             self.enqueue(Call::api(TIME));
         }
         if self.refresh_at <= now {
-            self.refresh_at = now + REFRESH_EVERY;
+            self.refresh_at = now + self.refresh_every;
             self.infos.clone().into_iter().for_each(|call| self.enqueue(call));
         }
         if self.queue.is_empty()
@@ -260,6 +262,7 @@ fn hold(response: &Response) -> Duration {
 mod tests {
     use super::*;
     use crate::registry::Settings;
+    use crate::symbols::REFRESH_EVERY;
 
     fn calls(symbols: &[&str]) -> Calls {
         let symbols = symbols.iter().copied().map(str::to_owned).collect();

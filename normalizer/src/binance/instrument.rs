@@ -98,10 +98,11 @@ impl Instrument {
         &mut self,
         ticker: &wire::BookTicker<'_>,
         origin: Origin,
+        clock_offset_ms: i64,
         out: &mut Output,
     ) -> Result<(), Reason> {
         let teller = teller(&self.common, self.is_paced, origin.received_at);
-        self.ticker.on_quote(ticker, origin, teller, out)
+        self.ticker.on_quote(ticker, origin, clock_offset_ms, teller, out)
     }
 
     pub(super) fn on_ticker(

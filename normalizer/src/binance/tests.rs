@@ -252,6 +252,9 @@ fn a_time_from_the_future_or_from_1970_is_marked_by_the_clock_that_was_measured(
     assert_eq!(take(clock(now - 300_000)).2, [], "or early");
     assert_eq!(take(at(6, now - 300_000)), believed(now - 300_000));
     assert_eq!(take(at(7, now)), marked(), "five minutes ahead for the venue");
+    let quote = framed("bookTicker", json!({"u":1,"s":"BTCUSDT","b":"10","B":"1","a":"11","A":"2"}));
+    let received = (Some(now - 300_000), Some("received".to_owned()), vec![]);
+    assert_eq!(take(quote), received, "what has no time is placed by the same clock");
     assert_eq!(take(clock(now + 86_400_000)).2, [Reason::BadTime], "a clock that is a day off is not believed");
     assert_eq!(take(at(8, now + 86_400_000)), marked());
     let ahead = now - now % 60_000 + 86_400_000;

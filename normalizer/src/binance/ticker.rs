@@ -49,6 +49,7 @@ impl Ticker {
         &mut self,
         ticker: &wire::BookTicker<'_>,
         origin: Origin,
+        clock_offset_ms: i64,
         teller: Teller<'_>,
         out: &mut Output,
     ) -> Result<(), Reason> {
@@ -71,10 +72,10 @@ impl Ticker {
         self.quote = Quote { update_id: ticker.update_id, bid, ask };
         match ticker.event_time {
             Some(time) => self.changed(time, origin.venue(), teller, out),
-            // The stream of spot tells no time.
+            // The stream of spot tells no time. It is placed by the venue's clock, as what else the channel tells.
             None => {
                 let provenance = Provenance { ts_source: TimeSource::Received, received_at: origin.received_at };
-                self.changed(origin.received_at, provenance, teller, out);
+                self.changed(origin.received_at.saturating_add(clock_offset_ms), provenance, teller, out);
             }
         }
         Ok(())

@@ -1,5 +1,8 @@
 //! A venue's whole way, from the stand-in's sockets into a log in memory.
 
+mod faults;
+mod listing;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;

@@ -142,6 +142,17 @@ async fn candles_of_the_past_let_everything_else_go_first() {
 }
 
 #[tokio::test]
+async fn a_list_of_names_that_is_refused_is_looked_up_in_the_list_of_all() {
+    let mut venue = Venue::start(&["BTCUSDT", "GONEUSDT"], &[400]).await;
+    let (target, status, _) = venue.reply().await;
+    assert!(status == 400 && target.contains("GONEUSDT"));
+    let (target, status, _) = venue.reply().await;
+    assert_eq!((target.as_str(), status), ("/api/v3/exchangeInfo", 200));
+    venue.ask("BTCUSDT").await;
+    assert!(venue.reply().await.0.contains("/depth?"), "once");
+}
+
+#[tokio::test]
 async fn a_request_that_can_never_succeed_is_answered() {
     let mut venue = Venue::start(&[], &[400]).await;
     venue.ask("NOSUCH").await;

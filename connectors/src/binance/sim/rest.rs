@@ -224,7 +224,10 @@ fn exchange_info(target: &Target, markets: &mut Generator) -> Answer {
         None => markets.listings().iter().filter(|listing| listing.is_traded).map(info_of).collect(),
         Some(symbols) => symbols
             .iter()
-            .map(|symbol| find(symbol, markets).map(|found| info_of(found)))
+            .map(|symbol| match find(symbol, markets)? {
+                listing if listing.is_traded => Ok(info_of(listing)),
+                _ => Err(Refusal::invalid_symbol()),
+            })
             .collect::<Result<Vec<_>, _>>()?,
     };
     Ok(exchange_info_body(target, markets.venue_time(), &infos))
