@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper that fails fails its test")]
 
 mod acl;
+mod bad_frames;
 mod bist;
 mod btcturk;
 mod cli;

@@ -3,10 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
+use akis_eventlog::{Append, Partition, RedisStore, Store};
+use akis_model::{Body, Channel, Outcome, Seq};
 use akis_testkit::{Direction, RedisOptions, RedisServer, wait_until};
+use serde_json::json;
+use tokio::time::interval;
 
 use crate::cli::{SECRET, akis, run};
-use crate::system::{Options, Role, SOON, System};
+use crate::system::{Options, Role, SOON, System, token};
 
 /// A Redis, and no venue that anybody follows.
 fn alone(gateways: usize) -> Options {
@@ -40,6 +44,49 @@ async fn a_gateway_is_ready_only_while_it_can_follow_the_log() {
         gateway.wait_ready().await;
         assert_eq!(healthcheck(gateway).await, 0);
     }
+}
+
+/// Writes to one channel, far more than comes through a slow line to Redis.
+async fn flood(log: &RedisStore) {
+    let channel = Channel::parse("flood:a").unwrap();
+    let body = Body::render(0, "e", &channel, Outcome::Ok, &json!({})).unwrap().text().clone();
+    let events = vec![Append { channel: channel.clone(), id: None, body }; 100];
+    let partition = Partition::of(&channel, log.partitions());
+    let mut pace = interval(Duration::from_millis(20));
+    loop {
+        pace.tick().await;
+        log.append(partition, &events, Seq::ZERO).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_that_falls_behind_the_log_is_not_ready_until_it_has_caught_up() {
+    let system = System::start(Options { proxied: true, ..alone(1) }).await;
+    let gateway = &system.gateways[0];
+    let (log, proxy) = (system.log().await, system.proxy.as_ref().unwrap());
+    // Each 16 KiB wait for so long, so reads are answered in time and bring less than is written meanwhile.
+    proxy.delay(Duration::from_millis(60));
+    let is_behind = async || {
+        let (status, why) = gateway.role.ask("/readyz").await;
+        status == 503 && why.contains("s behind the log")
+    };
+    tokio::select! {
+        () = flood(&log) => {}
+        waited = wait_until(SOON * 2, "it is too far behind", is_behind) => waited.unwrap(),
+    }
+    assert_eq!(healthcheck(&gateway.role).await, 1);
+    assert_eq!(gateway.role.ask("/livez").await.0, 200);
+    assert!(gateway.role.metric("akis_gateway_tail_age_seconds").await >= 5.0, "it is measured once a second");
+    proxy.delay(Duration::ZERO);
+    gateway.role.wait_ready().await;
+    assert_eq!(healthcheck(&gateway.role).await, 0);
+    let token = token("reader", &["*"], &["*"]);
+    let mut client = gateway.door.connect(&token).await.unwrap();
+    client.send(&json!({ "type": "subscribe", "channels": ["flood:a"] })).await.unwrap();
+    client.next_event("subscribed", SOON).await.unwrap();
+    let last = json!({ "channel": "flood:a", "event": "last", "data": {} });
+    assert_eq!(gateway.door.publish(&token, &last).await.unwrap().0, 200);
+    client.next_event("last", SOON).await.unwrap();
 }
 
 #[tokio::test]

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use akis_eventlog::Partition;
+use akis_eventlog::{Partition, RedisStore};
 use akis_model::Channel;
 use akis_testkit::{ConnectError, LiveClient, Process, Proxy, RedisOptions, RedisServer, wait_until};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -276,6 +277,11 @@ impl System {
     /// Where clients and publishers may come, in the order of the gateways.
     pub(crate) fn doors(&self) -> Vec<Door> {
         self.gateways.iter().map(|gateway| gateway.door.clone()).collect()
+    }
+
+    /// A connection of the test's own to the log, past the proxy.
+    pub(crate) async fn log(&self) -> Arc<RedisStore> {
+        RedisStore::connect(&self.redis.url(), "akis", PARTITIONS).await.unwrap()
     }
 
     /// Starts a role with more variables in its environment.
