@@ -24,4 +24,5 @@ mod slow;
 mod system;
 mod takeover;
 mod tokens;
+mod unheard;
 mod wanderer;

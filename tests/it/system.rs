@@ -351,7 +351,7 @@ rest_url = "http://{venue}"
 }
 
 /// The address that a line of the log names.
-fn address(line: &str) -> SocketAddr {
+pub(crate) fn address(line: &str) -> SocketAddr {
     let line: Value = serde_json::from_str(line).unwrap();
     let address = line["address"].as_str().or_else(|| line["fields"]["address"].as_str());
     address.unwrap().parse().unwrap()
