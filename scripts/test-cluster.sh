@@ -108,21 +108,20 @@ chart() { # install|upgrade|template ARGUMENTS…
   helm "$verb" live helm/akis --namespace "$namespace" --values "$manifests/values.yaml" "$@"
 }
 gateways() { kube get pod --selector app.kubernetes.io/component=gateway "$@"; }
-# Nothing is being rolled, nobody is going away, and every client has a connection.
-connections() {
-  local pod sum=0 count
+connections() { # a line for each gateway: how many clients it has, and its name
+  local pod count
   for pod in $(gateways --field-selector status.phase=Running -o name); do
     count=$(kube get --raw "/api/v1/namespaces/$namespace/pods/${pod#pod/}:9090/proxy/metrics" --request-timeout 3s 2>/dev/null |
       awk '$1 == "akis_gateway_connections" { print $2 }')
-    sum=$((sum + ${count:-0}))
+    echo "${count:-0} ${pod#pod/}"
   done
-  echo "$sum"
 }
-everybody_is_there() { (($(connections) == clients)); }
+everybody_is_there() { (($(connections | awk '{ sum += $1 } END { print sum + 0 }') == clients)); }
 gateways_are() { # NUMBER, ready and none of them going
   [ "$(gateways -o jsonpath='{range .items[*]}{.metadata.deletionTimestamp}{.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}' |
     sort | uniq -c | tr -s ' ')" = " $1 True" ]
 }
+# Nothing is being rolled, nobody is going away, and every client has a connection.
 settled() { # GATEWAYS
   wait_for 240 "$1 gateways" gateways_are "$1"
   wait_for 120 "the normalizers" kube rollout status deployment/live-akis-normalizer-binance --timeout 1s
@@ -205,7 +204,9 @@ scale-by-hpa() {
   settled 2
   chart upgrade --set image.tag=test-1 --wait --timeout 300s >/dev/null
 }
-kill-gateway() { gateways -o name | head -n 1 | xargs kubectl --namespace "$namespace" delete --grace-period 0 --force >/dev/null 2>&1; }
+kill-gateway() { # the one with the most clients
+  kube delete pod "$(connections | sort -n | tail -n 1 | cut -d ' ' -f 2)" --grace-period 0 --force >/dev/null 2>&1
+}
 kill-normalizer() {
   local active
   active=$(active_normalizer)
