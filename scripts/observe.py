@@ -18,7 +18,7 @@ DASHBOARDS = ROOT / "helm/akis/files/dashboards"
 
 
 def alerts(wrong):
-    """Every alert has a severity, a summary, a page that exists, and tests in which it fires and in which it does not."""
+    """Every alert has a severity, a summary, a page, and tests in which it fires and in which it does not."""
     rules, tests = RULES.read_text(), TESTS.read_text()
     found = re.split(r"^ +- alert: ", rules, flags=re.M)[1:]
     names = {block.split("\n", 1)[0].strip() for block in found}

@@ -7,7 +7,11 @@ use akis_eventlog::RedisStore;
 use akis_service::admin::{self, Admin, Drain, Readiness};
 use akis_service::backoff::Backoff;
 use akis_service::config::Config;
-use akis_service::{shutdown, telemetry};
+use akis_service::otlp::{Exporter, Identity};
+use akis_service::process::ProcessMetrics;
+use akis_service::shutdown;
+use akis_service::telemetry::{self, Telemetry};
+use akis_service::trace::Tracer;
 use anyhow::Context;
 use prometheus::Registry;
 use tokio::net::TcpListener;
@@ -28,20 +32,24 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::fro
 
 /// A role that has begun: its ports are bound, and it hears signals.
 pub(crate) struct Role {
-    /// Where metrics are registered.
-    pub(crate) registry: Registry,
+    /// Where metrics are registered, and where spans go.
+    pub(crate) telemetry: Telemetry,
     /// Cancelled when the role shall stop in order: by a signal, or over the admin port.
     pub(crate) stop: CancellationToken,
     admin: TcpListener,
+    exporter: Option<Exporter>,
 }
 
 impl Role {
-    /// Starts logging, listens for signals and binds the admin port.
-    pub(crate) async fn begin(config: &Config) -> anyhow::Result<Self> {
+    /// Starts logging, listens for signals and binds the admin port. `name` is the role's.
+    pub(crate) async fn begin(config: &Config, name: &str) -> anyhow::Result<Self> {
         telemetry::start(config.log_format, LOG_LEVEL);
         let stop = shutdown::on_signals().context("cannot listen for signals")?;
         let admin = net::bind(config.admin.listen, "--admin").await?;
-        Ok(Self { registry: Registry::new(), stop, admin })
+        let registry = Registry::new();
+        ProcessMetrics::register(&registry).context("cannot register metrics")?;
+        let (tracer, exporter) = exporter(config, name, &registry)?;
+        Ok(Self { telemetry: Telemetry { registry, tracer }, stop, admin, exporter })
     }
 
     /// Serves the admin port while `work` lasts. A drain that was asked for is answered when `work` has ended.
@@ -55,10 +63,18 @@ impl Role {
         }
         let drain = Drain { start: self.stop, done: CancellationToken::new() };
         let served = CancellationToken::new();
-        let admin = Admin { registry: self.registry, readiness, drain: drain.clone() };
+        let admin = Admin { registry: self.telemetry.registry, readiness, drain: drain.clone() };
         let mut serving = tokio::spawn(admin::serve(self.admin, admin, served.clone()));
+        let pushed = CancellationToken::new();
+        let pushing = self.exporter.map(|exporter| tokio::spawn(exporter.run(pushed.clone())));
         let result = work.await;
         drain.done.cancel();
+        pushed.cancel();
+        if let Some(pushing) = pushing
+            && let Err(failure) = pushing.await
+        {
+            error!(%failure, "the pushing of telemetry broke down");
+        }
         served.cancel();
         match tokio::time::timeout(ADMIN_GRACE, &mut serving).await {
             Ok(Ok(Ok(()))) => {}
@@ -68,6 +84,16 @@ impl Role {
         }
         result
     }
+}
+
+/// What pushes metrics and spans, where that is configured.
+fn exporter(config: &Config, name: &str, registry: &Registry) -> anyhow::Result<(Tracer, Option<Exporter>)> {
+    let Some(url) = &config.telemetry.otlp else { return Ok((Tracer::off(), None)) };
+    let (tracer, spans) = Tracer::new(config.telemetry.sample_one_in, registry).context("cannot register metrics")?;
+    let identity = Identity { service: format!("akis-{name}"), instance: config.gateway.replica.clone() };
+    let exporter = Exporter::new(url.expose(), &identity, registry.clone(), spans)?;
+    info!(%url, "telemetry is pushed by OTLP");
+    Ok((tracer, Some(exporter)))
 }
 
 /// Connects to the log in Redis. While it cannot be reached this waits, until `stop`; `None` then.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use akis_eventlog::{Notice, Partition};
 
+use crate::age::{Arrival, Mark};
 use crate::run::{Run, RunBuilder};
 
 /// The number of a channel that somebody wants. Dense; the generation tells apart the channels that had the same number.
@@ -33,6 +34,10 @@ pub(crate) struct Batch {
     pub(crate) pieces: Vec<(TopicId, Piece)>,
     /// How many events and other notices that are.
     pub(crate) notices: usize,
+    /// When it came; none when nothing of it has just come.
+    pub(crate) arrival: Option<Arrival>,
+    /// The events of it that are sampled. Hardly ever any.
+    pub(crate) marks: Vec<(TopicId, Mark)>,
 }
 
 enum Open {
@@ -47,12 +52,19 @@ pub(crate) struct BatchBuilder {
     /// The last piece of each channel.
     last: HashMap<u32, usize, foldhash::fast::RandomState>,
     notices: usize,
+    arrival: Option<Arrival>,
+    marks: Vec<(TopicId, Mark)>,
 }
 
 impl BatchBuilder {
     /// An empty one.
-    pub(crate) fn new(partition: Partition) -> Self {
-        Self { partition, pieces: Vec::new(), last: HashMap::default(), notices: 0 }
+    pub(crate) fn new(partition: Partition, arrival: Option<Arrival>) -> Self {
+        Self { partition, pieces: Vec::new(), last: HashMap::default(), notices: 0, arrival, marks: Vec::new() }
+    }
+
+    /// Says that an event of the channel is sampled.
+    pub(crate) fn mark(&mut self, topic: TopicId, mark: Mark) {
+        self.marks.push((topic, mark));
     }
 
     /// Adds the next notice of a channel.
@@ -80,6 +92,8 @@ impl BatchBuilder {
             Open::Run(run) => (topic, Piece::Run(run.finish())),
             Open::Notice(notice) => (topic, Piece::Notice(notice)),
         });
-        Batch { partition: self.partition, pieces: framed.collect(), notices: self.notices }
+        let pieces = framed.collect();
+        let Self { partition, notices, arrival, marks, .. } = self;
+        Batch { partition, pieces, notices, arrival, marks }
     }
 }

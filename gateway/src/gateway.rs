@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use akis_eventlog::{Replica, ReplicaConfig, Sink, Store, Upstream};
 use akis_service::config::{AuthConfig, GatewayConfig};
-use prometheus::Registry;
+use akis_service::telemetry::Telemetry;
 use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -69,11 +69,12 @@ impl Gateway {
         store: Arc<dyn Store>,
         config: GatewayConfig,
         auth: &AuthConfig,
-        registry: &Registry,
+        telemetry: &Telemetry,
         page: Option<&'static str>,
     ) -> Result<Self, GatewayError> {
         let auth = Authenticator::new(auth, &config.limits)?;
-        let metrics = Metrics::register(registry)?;
+        let metrics = Metrics::register(&telemetry.registry)?.traced(telemetry.tracer.clone());
+        metrics.connections_max.set(i64::try_from(config.limits.connections).unwrap_or(i64::MAX));
         let surroundings = Arc::new(Surroundings { config, auth, metrics });
         let seeds = Seed::for_each_core()?;
         let inboxes = seeds.iter().map(Seed::inbox).collect();
@@ -166,6 +167,7 @@ impl Gateway {
         let mut was_up = true;
         loop {
             let is_up = matches!(*upstream.borrow_and_update(), Upstream::Up);
+            self.context.surroundings.metrics.log_up.set(i64::from(is_up));
             if is_up != was_up {
                 self.shards.tell_upstream(is_up);
                 was_up = is_up;

@@ -5,13 +5,15 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use akis_eventlog::{Notice, Partition, Sink};
 use akis_model::Channel;
 use parking_lot::Mutex;
+use prometheus::Histogram;
 use tokio::sync::Notify;
 
+use crate::age::{self, Arrival};
 use crate::batch::{Batch, BatchBuilder, TopicId};
 use crate::clock::Now;
 use crate::session::{Session, Surroundings};
@@ -61,6 +63,9 @@ struct Shelf {
     /// Held while subscribers come and go, over the call that tells the log. The log delivers under a lock of its own, so that call must
     /// not be made under `channels`.
     changing: Mutex<()>,
+    /// When the oldest of what has been read and not yet delivered was appended to the log, milliseconds since the epoch;
+    /// 0 for nothing.
+    arrived_ms: AtomicU64,
     channels: Mutex<HashMap<Channel, Entry, foldhash::fast::RandomState>>,
 }
 
@@ -89,13 +94,16 @@ pub(crate) struct Hub {
     numbers: Mutex<Numbers>,
     inboxes: Vec<Arc<Inbox>>,
     surroundings: Arc<Surroundings>,
+    /// How late what is read is, by partition.
+    read_delays: Box<[Histogram]>,
 }
 
 impl Hub {
     /// An index for a log of so many partitions, with a shard behind each inbox.
     pub(crate) fn new(partitions: u16, inboxes: Vec<Arc<Inbox>>, surroundings: Arc<Surroundings>) -> Arc<Self> {
         let shelves = (0..partitions).map(|_| Shelf::default()).collect();
-        Arc::new(Self { shelves, numbers: Mutex::default(), inboxes, surroundings })
+        let read_delays = Partition::all(partitions).map(|of| surroundings.metrics.read_delay(of)).collect();
+        Arc::new(Self { shelves, numbers: Mutex::default(), inboxes, surroundings, read_delays })
     }
 
     /// How many shards there are.
@@ -182,12 +190,20 @@ impl Hub {
     fn sort(&self, shelf: &Shelf, partition: Partition, notices: &[Notice]) -> (Vec<Arc<Peer>>, Batch, u64) {
         let now = Now::read();
         let mut touched: Vec<Arc<Peer>> = Vec::new();
-        let mut batch = BatchBuilder::new(partition);
+        let logged_ms = i64::try_from(shelf.arrived_ms.swap(0, Ordering::Relaxed)).unwrap_or(i64::MAX);
+        let arrival = (logged_ms > 0).then_some(Arrival { logged_ms, read_at: now.instant });
+        let mut batch = BatchBuilder::new(partition, arrival);
         let mut shards = 0;
         let channels = shelf.channels.lock();
         for notice in notices {
             let channel = notice.channel();
             let Some(entry) = channels.get(channel) else { continue };
+            if let Notice::Event(event) = notice
+                && let Some(traced) = &event.trace
+            {
+                let mark = age::read(&self.surroundings.metrics, **traced, channel, partition.to_string());
+                batch.mark(entry.id, mark);
+            }
             for peer in entry.guests.values() {
                 let should_wake = peer.solo.lock().on_notice(channel, notice, now);
                 if should_wake && !peer.is_touched.swap(true, Ordering::Relaxed) {
@@ -205,6 +221,14 @@ impl Hub {
 }
 
 impl Sink for Hub {
+    fn arrived(&self, partition: Partition, oldest_ms: u64) {
+        let at = usize::from(partition.0);
+        let (Some(shelf), Some(delays)) = (self.shelves.get(at), self.read_delays.get(at)) else { return };
+        shelf.arrived_ms.store(oldest_ms, Ordering::Relaxed);
+        let now_ms = u64::try_from(Now::read().unix_ms).unwrap_or_default();
+        delays.observe(now_ms.saturating_sub(oldest_ms) as f64 / 1e3);
+    }
+
     fn deliver(&self, partition: Partition, notices: &[Notice]) {
         let Some(shelf) = self.shelves.get(usize::from(partition.0)) else { return };
         let (touched, batch, shards) = self.sort(shelf, partition, notices);

@@ -4,6 +4,7 @@
 //! `session`, plain code; `shard` moves its bytes, `hub` finds who wants what, `server` lets sockets in. The
 //! protocol itself is written down in `docs/protocol.md`.
 
+mod age;
 mod auth;
 mod batch;
 mod clock;

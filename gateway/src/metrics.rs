@@ -3,17 +3,71 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use akis_eventlog::ReplicaCounts;
+use akis_eventlog::{Partition, ReplicaCounts};
 use akis_model::{CloseCode, Kind};
-use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use akis_service::trace::Tracer;
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
+};
 
 use crate::wire::{DropReason, close_label};
 
-/// The metrics of one gateway.
+/// The upper ends of the ages that are told apart, in seconds. What is promised for deliveries, 250 ms, is one of them.
+const AGE_SECONDS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 60.0];
+
+/// From the append to the log until the write to a socket: shown with exemplars.
+pub(crate) const DELIVERY_AGE: &str = "akis_gateway_delivery_age_seconds";
+
+/// Why requests are refused: the words of [`Metrics::refused`].
+const REFUSALS: [&str; 13] = [
+    "address",
+    "draining",
+    "full",
+    "handshake",
+    "handshakes",
+    "header_timeout",
+    "malformed",
+    "origin",
+    "plain_sockets",
+    "publish",
+    "rest",
+    "subject",
+    "token",
+];
+
+/// The codes that this side closes with.
+const CLOSES: [CloseCode; 11] = [
+    CloseCode::Normal,
+    CloseCode::GoingAway,
+    CloseCode::Protocol,
+    CloseCode::NotUtf8,
+    CloseCode::TooLarge,
+    CloseCode::BadRequests,
+    CloseCode::Token,
+    CloseCode::Silent,
+    CloseCode::Slow,
+    CloseCode::RateLimit,
+    CloseCode::Unavailable,
+];
+
+/// The metrics of one gateway, and where its spans go.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     /// Open WebSockets.
     pub(crate) connections: IntGauge,
+    /// WebSockets that this replica takes at most.
+    pub(crate) connections_max: IntGauge,
+    /// WebSockets that were opened.
+    pub(crate) opened: IntCounter,
+    /// 1 while the log can be read.
+    pub(crate) log_up: IntGauge,
+    /// From reading to writing, once for each write.
+    pub(crate) write_delay: Histogram,
+    /// See [`DELIVERY_AGE`].
+    pub(crate) delivery_age: Histogram,
+    /// Where spans go.
+    pub(crate) tracer: Tracer,
     /// Channels that clients are subscribed to, each connection counted.
     pub(crate) subscriptions: IntGauge,
     /// Events that came from the log.
@@ -45,6 +99,8 @@ pub(crate) struct Metrics {
     /// Events of the revocations' channel that cannot be understood.
     pub(crate) bad_revocations: IntCounter,
     key_fetches: IntCounterVec,
+    read_delays: HistogramVec,
+    gaps: IntCounterVec,
     drops: IntCounterVec,
     closes: IntCounterVec,
     refusals: IntCounterVec,
@@ -94,7 +150,31 @@ impl Metrics {
             &["shard"],
         )?;
         registry.register(Box::new(coalesce.clone()))?;
-        Ok(Self {
+        let ages = |name: &str, help: &str| HistogramOpts::new(name, help).buckets(AGE_SECONDS.to_vec());
+        let histogram = |name: &str, help: &str| -> Result<Histogram, prometheus::Error> {
+            let histogram = Histogram::with_opts(ages(name, help))?;
+            registry.register(Box::new(histogram.clone()))?;
+            Ok(histogram)
+        };
+        let read_delays =
+            "From the append of an event to the log until this replica has read it, the oldest of each read";
+        let read_delays = HistogramVec::new(ages("akis_gateway_read_delay_seconds", read_delays), &["partition"])?;
+        registry.register(Box::new(read_delays.clone()))?;
+        let metrics = Self {
+            connections_max: gauge("connections_max", "WebSockets that this replica takes at most")?,
+            opened: counter("opened_total", "WebSockets that were opened")?,
+            log_up: gauge("log_up", "1 while the log can be read")?,
+            write_delay: histogram(
+                "akis_gateway_write_delay_seconds",
+                "From reading an event until it is written to a socket, the oldest of each write",
+            )?,
+            delivery_age: histogram(
+                DELIVERY_AGE,
+                "From the append of an event to the log until it is written to a socket, the oldest of each write",
+            )?,
+            read_delays,
+            gaps: counters("gaps_total", "Gaps told to subscribers", &["reason"])?,
+            tracer: Tracer::off(),
             connections: gauge("connections", "Open WebSockets")?,
             subscriptions: gauge("subscriptions", "Channels subscribed to, each connection counted")?,
             queued_bytes: gauge("queued_bytes", "Bytes that wait for clients")?,
@@ -126,7 +206,42 @@ impl Metrics {
             )?,
             states: gauges("connection_states", "Open WebSockets, by how they stand", &["shard", "state"])?,
             interval_groups: gauges("interval_groups", "Groups of subscriptions that share an interval", &["shard"])?,
-        })
+        };
+        metrics.begin();
+        Ok(metrics)
+    }
+
+    /// What may happen shows with 0 before it does, so that its first time is seen as a rise.
+    fn begin(&self) {
+        for kind in Kind::ALL {
+            for reason in [DropReason::Dropped, DropReason::Conflated] {
+                self.drops.with_label_values(&[kind.as_str(), reason.as_str()]);
+            }
+        }
+        CLOSES.into_iter().for_each(|code| _ = self.closes.with_label_values(&[close_label(code)]));
+        REFUSALS.into_iter().for_each(|reason| _ = self.refusals.with_label_values(&[reason]));
+        ["lost", "trimmed", "unproven", "malformed"]
+            .into_iter()
+            .for_each(|reason| _ = self.gaps.with_label_values(&[reason]));
+        ["ok", "failed"].into_iter().for_each(|result| _ = self.key_fetches.with_label_values(&[result]));
+        ["timeout", "io"].into_iter().for_each(|kind| _ = self.log_errors.with_label_values(&[kind]));
+        self.refresh(&ReplicaCounts::default());
+    }
+
+    /// Has the subscriptions and events that are sampled traced.
+    #[must_use]
+    pub(crate) fn traced(self, tracer: Tracer) -> Self {
+        Self { tracer, ..self }
+    }
+
+    /// How late what is read of a partition is.
+    pub(crate) fn read_delay(&self, partition: Partition) -> Histogram {
+        self.read_delays.with_label_values(&[partition.to_string().as_str()])
+    }
+
+    /// Counts a gap that was told; `reason` is a fixed word.
+    pub(crate) fn gap(&self, reason: &'static str) {
+        self.gaps.with_label_values(&[reason]).inc();
     }
 
     /// Counts events that one client missed.

@@ -190,6 +190,7 @@ impl Shard {
             return;
         }
         context.surroundings.metrics.connections.inc();
+        context.surroundings.metrics.opened.inc();
         if self.is_draining {
             conn.drain(context.surroundings.config.drain, now);
         }

@@ -40,7 +40,8 @@ pub(crate) enum GapReason {
 }
 
 impl GapReason {
-    fn as_str(self) -> &'static str {
+    /// The word on the wire and in metrics.
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Lost => "lost",
             Self::Trimmed => "trimmed",

@@ -19,6 +19,7 @@ mod pipeline;
 mod replay;
 mod rhythm;
 mod run;
+mod spans;
 mod throttle;
 mod trading;
 mod update;

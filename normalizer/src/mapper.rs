@@ -181,6 +181,9 @@ pub enum Resync {
 }
 
 impl Resync {
+    /// Every cause, for metrics.
+    pub const ALL: [Self; 5] = [Self::Gap, Self::Crossed, Self::Overflow, Self::Connection, Self::Misfit];
+
     /// The name in metrics and in `channel_status`.
     pub fn as_str(self) -> &'static str {
         match self {

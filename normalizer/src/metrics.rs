@@ -1,19 +1,30 @@
 //! What the normalizer counts. `docs/METRICS.md` lists it for those who read it.
 
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 use akis_connectors::{Content, RawFrame, Stats};
-use akis_eventlog::{Event, PublisherCounts};
+use akis_eventlog::{Event, Observer, Partition, PublisherCounts, Write};
 use akis_model::Kind;
+use akis_service::trace::Tracer;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 use crate::feed::Turn;
+use crate::mapper::{Reason, Resync};
 use crate::pipeline::Step;
+use crate::run::now_ms;
+use crate::spans::Spans;
 
 /// The upper ends of the delays that are told apart, in seconds: from a feed next door to one that is minutes behind.
 const DELAY_SECONDS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 60.0];
+
+/// From reading a frame to the log's acknowledgement: shown with exemplars.
+const WRITE_DELAY: &str = "akis_publisher_write_delay_seconds";
+
+/// A histogram for each kind of channel.
+type ByKind = [Histogram; Kind::ALL.len()];
 
 /// What frames are told apart by, in the order of [`place`].
 const FRAME_KINDS: [&str; 4] = ["text", "binary", "reply", "closed"];
@@ -24,7 +35,10 @@ pub struct Metrics {
     frames: IntCounterVec,
     events: IntCounterVec,
     gaps: IntCounterVec,
+    receives: HistogramVec,
     delays: HistogramVec,
+    writes: HistogramVec,
+    active: IntGaugeVec,
     skipped: IntCounterVec,
     resyncs: IntCounterVec,
     lost_trades: IntCounterVec,
@@ -35,6 +49,7 @@ pub struct Metrics {
     session: IntCounterVec,
     publisher: IntCounterVec,
     log_errors: IntCounterVec,
+    pub(crate) tracer: Tracer,
 }
 
 impl Metrics {
@@ -52,17 +67,28 @@ impl Metrics {
             let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(metric.clone())).map(|()| metric)
         };
-        let delays = HistogramOpts::new(
-            "akis_normalizer_delay_seconds",
-            "From the venue's time of an event until it is handed to the publisher.",
-        );
-        let delays = HistogramVec::new(delays.buckets(DELAY_SECONDS.to_vec()), &["venue", "kind"])?;
-        registry.register(Box::new(delays.clone()))?;
+        let delays = |name: &str, help: &str| {
+            let options = HistogramOpts::new(name, help).buckets(DELAY_SECONDS.to_vec());
+            let metric = HistogramVec::new(options, &["venue", "kind"])?;
+            registry.register(Box::new(metric.clone())).map(|()| metric)
+        };
         Ok(Self {
             frames: counter("akis_normalizer_frames_total", "Frames and replies that came in.", &["venue", "kind"])?,
             events: counter("akis_normalizer_events_total", "Events offered to the log.", &["venue", "kind"])?,
             gaps: counter("akis_normalizer_gaps_total", "Holes that were told before an event.", &["venue", "kind"])?,
-            delays,
+            receives: delays(
+                "akis_normalizer_receive_delay_seconds",
+                "From the venue's time of an event until its frame was read.",
+            )?,
+            delays: delays(
+                "akis_normalizer_delay_seconds",
+                "From the venue's time of an event until it is handed to the publisher.",
+            )?,
+            writes: delays(
+                WRITE_DELAY,
+                "From the moment at which an event's frame was read until the log acknowledged the event.",
+            )?,
+            active: gauge("akis_publisher_active", "1 while this process holds the lease.", &["venue", "lease"])?,
             skipped: counter("akis_normalizer_skipped_total", "What was skipped, and why.", &["venue", "reason"])?,
             resyncs: counter("akis_normalizer_book_resyncs_total", "Books built anew.", &["venue", "cause"])?,
             lost_trades: counter("akis_normalizer_lost_trades_total", "Trades missing in these holes.", &["venue"])?,
@@ -85,11 +111,28 @@ impl Metrics {
                 "Calls to the log that failed.",
                 &["venue", "kind"],
             )?,
+            tracer: Tracer::off(),
         })
     }
 
+    /// Has the events that are sampled traced.
+    #[must_use]
+    pub fn traced(self, tracer: Tracer) -> Self {
+        Self { tracer, ..self }
+    }
+
     /// Those of one venue.
-    pub(crate) fn of(&self, venue: &'static str) -> VenueMetrics {
+    pub(crate) fn of(&self, venue: &'static str, lease: &str) -> VenueMetrics {
+        // What may happen shows with 0 before it does, so that its first time is seen as a rise.
+        for reason in Reason::ALL {
+            self.skipped.with_label_values(&[venue, reason.as_str()]);
+        }
+        for cause in Resync::ALL {
+            self.resyncs.with_label_values(&[venue, cause.as_str()]);
+        }
+        for kind in ["timeout", "io"] {
+            self.log_errors.with_label_values(&[venue, kind]);
+        }
         let by_kind =
             |counters: &IntCounterVec| Kind::ALL.map(|kind| counters.with_label_values(&[venue, kind.as_str()]));
         VenueMetrics {
@@ -97,7 +140,9 @@ impl Metrics {
             frames: FRAME_KINDS.map(|kind| self.frames.with_label_values(&[venue, kind])),
             events: by_kind(&self.events),
             gaps: by_kind(&self.gaps),
-            delays: Kind::ALL.map(|kind| self.delays.with_label_values(&[venue, kind.as_str()])),
+            receives: by_venue(&self.receives, venue),
+            delays: by_venue(&self.delays, venue),
+            active: self.active.with_label_values(&[venue, lease]),
             lost_trades: self.lost_trades.with_label_values(&[venue]),
             up: self.up.with_label_values(&[venue]),
             connections: self.connections.with_label_values(&[venue]),
@@ -117,7 +162,9 @@ pub(crate) struct VenueMetrics {
     /// By kind, in the order of [`Kind::ALL`], which is that of its variants.
     events: [IntCounter; Kind::ALL.len()],
     gaps: [IntCounter; Kind::ALL.len()],
-    delays: [Histogram; Kind::ALL.len()],
+    receives: ByKind,
+    delays: ByKind,
+    active: IntGauge,
     lost_trades: IntCounter,
     up: IntGauge,
     connections: IntGauge,
@@ -145,9 +192,10 @@ impl VenueMetrics {
     pub(crate) fn on_step(&self, step: &Step, now_ms: i64) {
         // By the venue's clock, as far as it is known.
         let venue_now = now_ms.saturating_add(self.clock_offset.get());
-        for &(kind, venue_time) in &step.venue_times {
-            let delay_ms = venue_now.saturating_sub(venue_time).max(0);
-            self.delays[kind as usize].observe(delay_ms as f64 / 1e3);
+        for times in &step.times {
+            let received = times.received_ms.saturating_add(self.clock_offset.get());
+            self.receives[times.kind as usize].observe(seconds(received.saturating_sub(times.venue_ms)));
+            self.delays[times.kind as usize].observe(seconds(venue_now.saturating_sub(times.venue_ms)));
         }
         for reason in &step.skipped {
             self.all.skipped.with_label_values(&[self.venue, reason.as_str()]).inc();
@@ -161,6 +209,11 @@ impl VenueMetrics {
             Some(Turn::Down { .. }) => self.set_up(false),
             None => {}
         }
+    }
+
+    /// Says whether this process holds the lease.
+    pub(crate) fn set_active(&self, is_active: bool) {
+        self.active.set(i64::from(is_active));
     }
 
     /// Says whether the venue's data flows.
@@ -195,6 +248,47 @@ impl VenueMetrics {
             raise(&self.all.log_errors.with_label_values(&[self.venue, kind]), n);
         }
     }
+}
+
+/// What is measured of a venue's events once they are in the log.
+#[derive(Debug)]
+pub(crate) struct Written {
+    venue: &'static str,
+    delays: ByKind,
+    spans: Spans,
+}
+
+impl Metrics {
+    /// Who is told of what a venue's publisher has written.
+    pub(crate) fn written(&self, venue: &'static str) -> Written {
+        Written { venue, delays: by_venue(&self.writes, venue), spans: Spans::new(venue, self.tracer.clone()) }
+    }
+}
+
+impl Observer for Written {
+    fn written(&self, partition: Partition, writes: &[Write], began: SystemTime) {
+        let now_ms = now_ms();
+        for write in writes {
+            let Some(received_ms) = write.origin.received_ms else { continue };
+            let delay = seconds(now_ms.saturating_sub(received_ms));
+            let kind = write.channel.kind();
+            self.delays[kind as usize].observe(delay);
+            if let Some(context) = write.origin.trace {
+                self.spans.appended(context, partition, write, began);
+                self.spans.tracer().exemplar(WRITE_DELAY, &[kind.as_str(), self.venue], delay, context);
+            }
+        }
+    }
+}
+
+/// Of one venue, by kind in the order of [`Kind::ALL`].
+fn by_venue(delays: &HistogramVec, venue: &str) -> ByKind {
+    Kind::ALL.map(|kind| delays.with_label_values(&[venue, kind.as_str()]))
+}
+
+/// Milliseconds as seconds; what lies in the future counts as 0.
+fn seconds(ms: i64) -> f64 {
+    ms.max(0) as f64 / 1e3
 }
 
 /// The place of a frame in [`FRAME_KINDS`].

@@ -22,8 +22,8 @@ pub(crate) const TICK_MS: i64 = 50;
 pub(crate) struct Step {
     /// To be published, in this order.
     pub(crate) events: Vec<Event>,
-    /// Of those whose time is the venue's: what they are, and that time, milliseconds since the epoch.
-    pub(crate) venue_times: Vec<(Kind, i64)>,
+    /// Of those whose time is the venue's.
+    pub(crate) times: Vec<Times>,
     /// Candles of the past, to be kept for charts.
     pub(crate) history: Vec<(Channel, Vec<Body>)>,
     /// To be asked of the venue.
@@ -33,6 +33,16 @@ pub(crate) struct Step {
     pub(crate) lost_trades: u64,
     /// Whether the venue has just gone or come.
     pub(crate) turn: Option<Turn>,
+}
+
+/// When an event happened, and when it came.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    pub(crate) kind: Kind,
+    /// Milliseconds since the epoch by the venue's clock.
+    pub(crate) venue_ms: i64,
+    /// Milliseconds since the epoch by this machine's clock.
+    pub(crate) received_ms: i64,
 }
 
 /// Frames in, events out.
@@ -190,7 +200,8 @@ impl Pipeline {
 
     fn render(&mut self, step: &mut Step) {
         for update in self.passed.drain(..) {
-            step.venue_times.extend(update.venue_time().map(|time| (update.channel.kind(), time)));
+            let (kind, received_ms) = (update.channel.kind(), update.received_at());
+            step.times.extend(update.venue_time().map(|venue_ms| Times { kind, venue_ms, received_ms }));
             match update.into_event() {
                 Ok(event) => step.events.push(event),
                 Err(_) => step.skipped.push(Reason::BadShape),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use akis_connectors::{Content, Part, Ports, RawFrame, Request, Settings, StartError, Stats, Venue};
-use akis_eventlog::{Event, Publisher, PublisherConfig, PublisherHandle, Role, Store};
+use akis_eventlog::{Event, Observer, Publisher, PublisherConfig, PublisherHandle, Role, Store};
 use akis_model::Kind;
 use tokio::sync::mpsc;
 use tokio::task::JoinError;
@@ -17,6 +17,7 @@ use crate::feed::Turn;
 use crate::mapper::{Reason, mapper};
 use crate::metrics::{Metrics, VenueMetrics};
 use crate::pipeline::{Pipeline, Step, TICK_MS};
+use crate::spans::Spans;
 
 /// Frames that wait to be mapped. When it is full the session reads its sockets slower.
 pub(crate) const FRAMES: usize = 4_096;
@@ -68,7 +69,9 @@ pub async fn run(
 
     let stop_publisher = CancellationToken::new();
     let lease = lease(venue.name, settings.part);
-    let (publisher, writing) = Publisher::start(store, PublisherConfig::new(&lease), stop_publisher.clone());
+    let observer = Some(Arc::new(metrics.written(venue.name)) as Arc<dyn Observer>);
+    let publisher = PublisherConfig { observer, ..PublisherConfig::new(&lease) };
+    let (publisher, writing) = Publisher::start(store, publisher, stop_publisher.clone());
     pipeline.channels().iter().for_each(|channel| publisher.declare(channel));
 
     let session_cancel = cancel.child_token();
@@ -79,9 +82,10 @@ pub async fn run(
     let session = tokio::spawn((venue.session)(&settings, ports, session_cancel.clone()));
     info!(venue = venue.name, symbols = settings.symbols.len(), "venue started");
 
-    let metrics = metrics.of(venue.name);
-    let (told, events) = (BTreeSet::new(), Vec::new());
-    let shell = Shell { venue: venue.name, pipeline, publisher, requests, metrics, stats, told, events };
+    let spans = Spans::new(venue.name, metrics.tracer.clone());
+    let metrics = metrics.of(venue.name, &lease);
+    let (venue, told, events, is_active) = (venue.name, BTreeSet::new(), Vec::new(), false);
+    let shell = Shell { venue, pipeline, publisher, requests, metrics, stats, told, events, spans, is_active };
     shell.run(frames, &cancel).await;
 
     session_cancel.cancel();
@@ -110,6 +114,9 @@ struct Shell {
     told: BTreeSet<Reason>,
     /// To be published, in this order; emptied with each batch of frames.
     events: Vec<Event>,
+    spans: Spans,
+    /// Whether this process publishes: nobody follows what a standby drops.
+    is_active: bool,
 }
 
 impl Shell {
@@ -145,6 +152,8 @@ impl Shell {
 
     /// Whoever takes over cannot know which candles its predecessor has kept.
     fn on_role(&mut self, role: Role) {
+        self.is_active = role == Role::Active;
+        self.metrics.set_active(self.is_active);
         if role == Role::Active {
             let mut step = Step::default();
             self.pipeline.backfill(&mut step);
@@ -169,7 +178,8 @@ impl Shell {
     }
 
     fn take(&mut self, step: Step, frame: Option<&RawFrame>) {
-        self.metrics.on_step(&step, now_ms());
+        let now_ms = now_ms();
+        self.metrics.on_step(&step, now_ms);
         match step.turn {
             Some(Turn::Up) => info!(venue = self.venue, "data flows again"),
             Some(Turn::Down { reason, .. }) => warn!(venue = self.venue, reason, "the venue is down"),
@@ -183,7 +193,7 @@ impl Shell {
         }
         for event in step.events {
             self.metrics.on_event(&event);
-            self.events.push(event);
+            self.events.push(if self.is_active { self.spans.begin(event, now_ms) } else { event });
         }
         for (channel, candles) in step.history {
             self.publisher.keep_candles(&channel, candles);

@@ -2,8 +2,8 @@
 
 use akis_eventlog::Event;
 use akis_model::{
-    AuctionTick, Body, BodyError, Book, Candle, Channel, ChannelState, ChannelStatus, ErrorCode, MarketStatus, Outcome,
-    PriceTick, Provenance, TimeSource, Trade,
+    AuctionTick, Body, BodyError, Book, Candle, Channel, ChannelState, ChannelStatus, ErrorCode, MarketStatus, Origin,
+    Outcome, PriceTick, Provenance, TimeSource, Trade,
 };
 
 /// A venue time further back than this is not believed: 1970 is the usual one.
@@ -108,6 +108,11 @@ impl Update {
         (self.payload.provenance().ts_source == TimeSource::Venue).then_some(self.ts)
     }
 
+    /// When what it was made of was read, milliseconds since the epoch.
+    pub(crate) fn received_at(&self) -> i64 {
+        self.payload.provenance().received_at
+    }
+
     /// Puts the moment of receiving in the place of a venue time that cannot be true; whether it did.
     pub(crate) fn distrust_time(&mut self, believed_ahead_ms: i64) -> bool {
         let ts = self.ts;
@@ -152,6 +157,7 @@ impl Update {
                 Body::render(ts, "channel_status", channel, outcome, status)
             }
         }?;
+        let body = body.with_origin(Origin { received_ms: Some(self.received_at()), trace: None });
         Ok(Event { channel: self.channel, body, missing_before: self.missing_before })
     }
 }

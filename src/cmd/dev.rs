@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use akis_eventlog::{MemoryStore, Store};
 use akis_gateway::Gateway;
-use akis_normalizer::Metrics;
 use akis_service::config::{Config, GatewayConfig, Secret, VenueConfig};
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
@@ -52,11 +51,11 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), Failure> {
     gateway::check_keys(&config)?;
     settle(&mut config)?;
     let venues = normalizer::venues(&config)?;
-    let role = Role::begin(&config).await?;
+    let role = Role::begin(&config, "dev").await?;
     let listener = net::bind(config.gateway.listen, "--listen").await?;
     let address = net::reachable(listener.local_addr().context("cannot read the port")?);
     let stop = role.stop.clone();
-    let registry = role.registry.clone();
+    let telemetry = role.telemetry.clone();
     let running: Arc<OnceLock<Arc<Gateway>>> = Arc::default();
     let readiness = gateway::readiness(&running, "starting");
     let work = Box::pin(async {
@@ -69,8 +68,8 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), Failure> {
         }
         // One page for the whole run of the process: it may stay for ever.
         let page = Box::leak(page::render(jwt.as_deref().unwrap_or_default(), &sourced.venues).into_boxed_str());
-        let metrics = Metrics::register(&registry).context("cannot register metrics")?;
-        let gateway = Gateway::new(Arc::clone(&store), config.gateway.clone(), &config.auth, &registry, Some(page))?;
+        let metrics = normalizer::metrics(&telemetry)?;
+        let gateway = Gateway::new(Arc::clone(&store), config.gateway.clone(), &config.auth, &telemetry, Some(page))?;
         let gateway = running.get_or_init(|| Arc::new(gateway));
         let token_line = jwt.map(|jwt| format!("token: {jwt}\n")).unwrap_or_default();
         write!(std::io::stdout(), "page: http://{address}/\n{token_line}").context("cannot write to stdout")?;

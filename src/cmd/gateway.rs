@@ -28,15 +28,15 @@ pub(crate) struct GatewayArgs {
 pub(crate) async fn run(args: GatewayArgs) -> Result<(), Failure> {
     let config = args.file.load([args.listen.flag(), args.admin.flag(), args.redis.flag()])?;
     check_auth(&config)?;
-    let role = Role::begin(&config).await?;
+    let role = Role::begin(&config, "gateway").await?;
     let listener = net::bind(config.gateway.listen, "--listen").await?;
     let stop = role.stop.clone();
-    let registry = role.registry.clone();
+    let telemetry = role.telemetry.clone();
     let running: Arc<OnceLock<Arc<Gateway>>> = Arc::default();
     let readiness = readiness(&running, "the log has not been reached yet");
     let work = Box::pin(async {
         let Some(store) = role::connect(&config, &stop).await? else { return Ok(()) };
-        let gateway = Gateway::new(store, config.gateway.clone(), &config.auth, &registry, None)?;
+        let gateway = Gateway::new(store, config.gateway.clone(), &config.auth, &telemetry, None)?;
         let gateway = Arc::new(gateway);
         let gateway = running.get_or_init(|| gateway);
         gateway.serve(listener, stop.clone(), CancellationToken::new()).await.context("the gateway failed")

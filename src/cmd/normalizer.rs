@@ -6,6 +6,7 @@ use akis_connectors::{Own, Part, Settings, Venue};
 use akis_eventlog::Store;
 use akis_normalizer::Metrics;
 use akis_service::config::{Config, VenueConfig};
+use akis_service::telemetry::Telemetry;
 use anyhow::Context;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -30,9 +31,9 @@ pub(crate) async fn run(args: NormalizerArgs) -> Result<(), Failure> {
     if venues.is_empty() {
         return Err(Failure::usage("no venue is enabled: add [venues.binance] with symbols to the configuration"));
     }
-    let role = Role::begin(&config).await?;
+    let role = Role::begin(&config, "normalizer").await?;
     let stop = role.stop.clone();
-    let metrics = Metrics::register(&role.registry).context("cannot register metrics")?;
+    let metrics = metrics(&role.telemetry)?;
     let ready = CancellationToken::new();
     let is_ready = ready.clone();
     let readiness =
@@ -47,6 +48,12 @@ pub(crate) async fn run(args: NormalizerArgs) -> Result<(), Failure> {
         publish(venues, store, metrics, stop.clone()).await
     });
     Ok(role.run(readiness, work).await?)
+}
+
+/// What venues tell about themselves.
+pub(crate) fn metrics(telemetry: &Telemetry) -> anyhow::Result<Metrics> {
+    let metrics = Metrics::register(&telemetry.registry).context("cannot register metrics")?;
+    Ok(metrics.traced(telemetry.tracer.clone()))
 }
 
 /// The venues that are enabled, with what to ask them for.

@@ -23,6 +23,7 @@ mod rolling;
 mod slow;
 mod system;
 mod takeover;
+mod telemetry;
 mod tokens;
 mod unheard;
 mod wanderer;

@@ -18,10 +18,10 @@ mod tail;
 pub use errors::ErrorCounts;
 pub use listing::{CANDLES_KEPT, ChannelHead, LISTED, StoredCandle};
 pub use memory::{MemoryStore, Snapshot};
-pub use publisher::{Event, Publisher, PublisherConfig, PublisherCounts, PublisherHandle, Role};
+pub use publisher::{Event, Observer, Publisher, PublisherConfig, PublisherCounts, PublisherHandle, Role};
 pub use redis::{ConnectError, RedisStore};
 pub use replica::{
-    Excerpt, From, JoinError, Joined, LogEvent, Notice, Replica, ReplicaConfig, ReplicaCounts, Sink, Upstream,
+    Excerpt, From, JoinError, Joined, LogEvent, Notice, Replica, ReplicaConfig, ReplicaCounts, Sink, Traced, Upstream,
 };
 pub use store::{
     APP_RETENTION, Append, ChannelEnd, Claim, Ends, Entry, FEED_AGE, Feed, FeedBatch, FeedEnd, FeedEntry, FeedId,

@@ -12,7 +12,7 @@ mod warm;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use akis_model::{Body, Channel};
 use tokio::sync::{Notify, watch};
@@ -24,7 +24,7 @@ use self::lease::LeaseKeeper;
 use self::pending::Pending;
 use crate::errors::ErrorCounts;
 use crate::listing::{StoredCandle, closed_candle};
-use crate::store::{Partition, Store};
+use crate::store::{Partition, Store, Write};
 
 /// One event to be published, in the order of its channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +62,14 @@ pub struct PublisherConfig {
     /// Events of one trades or application channel that wait while the log is away; the oldest are dropped, counted
     /// and told as `gap`.
     pub queue_per_channel: usize,
+    /// Who is told of what has been written.
+    pub observer: Option<Arc<dyn Observer>>,
+}
+
+/// Told of what a publisher does, for metrics and traces. Called by its tasks; must not block.
+pub trait Observer: std::fmt::Debug + Send + Sync {
+    /// The log has acknowledged a batch whose call began at `began`.
+    fn written(&self, partition: Partition, writes: &[Write], began: SystemTime);
 }
 
 impl PublisherConfig {
@@ -72,6 +80,7 @@ impl PublisherConfig {
             ttl: Duration::from_secs(5),
             memory: Duration::from_secs(10),
             queue_per_channel: 5000,
+            observer: None,
         }
     }
 }

@@ -141,7 +141,7 @@ impl Store for RedisStore {
         let mut keys = self.writing_keys(partition);
         let mut numbers: HashMap<&Channel, i64> = HashMap::new();
         let mut channels = Vec::new();
-        let mut events = Vec::with_capacity(5 * writes.len());
+        let mut events = Vec::with_capacity(6 * writes.len());
         for write in writes {
             let next = numbers.len() as i64 + 1;
             let number = *numbers.entry(&write.channel).or_insert_with(|| {
@@ -150,7 +150,8 @@ impl Store for RedisStore {
                 next
             });
             events.extend([number.into(), of_seq(write.seq), of_previous(write.previous)]);
-            events.extend([of_candle(&write.channel, &write.body), write.body.clone().into()]);
+            let trace = write.origin.trace.map_or_else(String::new, |trace| trace.to_string());
+            events.extend([of_candle(&write.channel, &write.body), write.body.clone().into(), trace.into()]);
         }
         let mut args = of_claim(claim);
         args.extend([of_u64(CANDLES_KEPT as u64), (channels.len() as i64).into()]);

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use akis_model::{Channel, Seq};
+use akis_model::{Channel, Seq, TraceContext};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -54,6 +54,17 @@ pub struct LogEvent {
     pub ts_ms: i64,
     /// The whole envelope, one line of JSON: what a text frame holds.
     pub envelope: Bytes,
+    /// Of an event that has just come from the feed and is sampled.
+    pub trace: Option<Box<Traced>>,
+}
+
+/// What is known of a sampled event on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Traced {
+    /// What the reading of it hangs from.
+    pub context: TraceContext,
+    /// When it was appended to the feed, milliseconds since the epoch by the log's clock.
+    pub logged_ms: u64,
 }
 
 /// What a replica tells its subscribers, in order for each channel. Nothing is told of channels that nobody has joined.
@@ -127,6 +138,12 @@ impl Notice {
 pub trait Sink: Send + Sync + 'static {
     /// Takes the next notices of a partition.
     fn deliver(&self, partition: Partition, notices: &[Notice]);
+
+    /// Told before what a read of the feed brought is delivered, once the replica is warm: the oldest of it was appended at
+    /// `oldest_ms`, milliseconds since the epoch by the log's clock.
+    fn arrived(&self, partition: Partition, oldest_ms: u64) {
+        let _ = (partition, oldest_ms);
+    }
 }
 
 /// Where a subscriber wants to begin.

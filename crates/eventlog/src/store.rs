@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use akis_model::{Channel, Seq};
+use akis_model::{Channel, Origin, Seq, TraceContext};
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -108,6 +108,8 @@ pub struct Write {
     pub previous: Option<Seq>,
     /// See [`akis_model::Body::text`].
     pub body: Bytes,
+    /// Where it came from. Of this only a trace goes into the log, as `traceparent`.
+    pub origin: Origin,
 }
 
 /// Tells readers where a term begins before it has an event, and that the channel is whole up to there.
@@ -239,6 +241,8 @@ pub struct FeedEntry {
     pub previous: Option<Seq>,
     /// `None` for a marker.
     pub body: Option<Bytes>,
+    /// The trace of an event that is sampled.
+    pub trace: Option<TraceContext>,
 }
 
 /// Where a feed reader begins.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use akis_model::{Body, Channel, Seq};
 use tokio::time::Instant;
 
-use crate::replica::{LogEvent, Notice, ReplicaConfig};
+use crate::replica::{LogEvent, Notice, ReplicaConfig, Traced};
 use crate::ring::Ring;
 use crate::store::{ChannelEnd, Entry, FeedEnd, FeedEntry, Identity};
 
@@ -253,7 +253,8 @@ impl Tail {
             }
             return;
         };
-        notices.extend(self.push(channel, entry.seq, entry.previous, body));
+        let trace = entry.trace.map(|context| Box::new(Traced { context, logged_ms: entry.id.ms }));
+        notices.extend(self.push(channel, entry.seq, entry.previous, body, trace));
         if entry.seq >= self.since {
             self.prove(channel);
         }
@@ -284,7 +285,7 @@ impl Tail {
     pub(crate) fn repair(&mut self, channel: &Channel, entries: &[Entry], before: Option<Seq>) -> Vec<Notice> {
         let last = self.rings.get(channel).map_or(Seq::ZERO, |ring| ring.last);
         let wanted = entries.iter().filter(|entry| entry.seq > last && before.is_none_or(|before| entry.seq < before));
-        wanted.filter_map(|entry| self.push(channel, entry.seq, entry.previous, &entry.body)).collect()
+        wanted.filter_map(|entry| self.push(channel, entry.seq, entry.previous, &entry.body, None)).collect()
     }
 
     /// The log went back: the ring begins anew at `seq`.
@@ -368,17 +369,25 @@ impl Tail {
         });
     }
 
-    fn push(&mut self, channel: &Channel, seq: Seq, previous: Option<Seq>, body: &bytes::Bytes) -> Option<Notice> {
+    fn push(
+        &mut self,
+        channel: &Channel,
+        seq: Seq,
+        previous: Option<Seq>,
+        body: &bytes::Bytes,
+        trace: Option<Box<Traced>>,
+    ) -> Option<Notice> {
         self.seen = self.seen.max(seq);
         let previous = self.start(channel, previous);
         if !self.watched.contains(channel) {
             self.with_ring(channel, |ring| ring.push_raw(seq, previous, body.clone()));
             return None;
         }
-        let Some(event) = LogEvent::parse(channel, seq, previous, body).map(Arc::new) else {
+        let Some(event) = LogEvent::parse(channel, seq, previous, body) else {
             self.with_ring(channel, |ring| ring.last = seq);
             return Some(Notice::Malformed { channel: channel.clone(), seq });
         };
+        let event = Arc::new(LogEvent { trace, ..event });
         self.with_ring(channel, |ring| ring.push(Arc::clone(&event)));
         Some(Notice::Event(event))
     }
@@ -434,6 +443,6 @@ impl LogEvent {
     pub(crate) fn parse(channel: &Channel, seq: Seq, previous: Option<Seq>, body: &bytes::Bytes) -> Option<Self> {
         let body = Body::parse(body.clone(), channel).ok()?;
         let (ts_ms, envelope) = (body.ts_ms(), body.envelope(seq).into());
-        Some(Self { channel: channel.clone(), seq, previous, ts_ms, envelope })
+        Some(Self { channel: channel.clone(), seq, previous, ts_ms, envelope, trace: None })
     }
 }

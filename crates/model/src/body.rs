@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use crate::channel::Channel;
 use crate::code::ErrorCode;
 use crate::seq::Seq;
+use crate::trace::Origin;
 
 /// What rendering keeps for the next time at most.
 const MAX_SCRATCH_BYTES: usize = 64 << 10;
@@ -22,11 +23,21 @@ thread_local! {
 /// An event's envelope from `"ts"` on: `"ts":…,"event":…,"channel":…,"ok":true,"data":{…}}`.
 ///
 /// Always one well-formed line of JSON once [`Seq`] and the opening are put in front. Cloning is cheap.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone)]
 pub struct Body {
     text: Bytes,
     ts_ms: i64,
+    origin: Origin,
 }
+
+/// Bodies are equal when their text is: where it came from is not part of what it says.
+impl PartialEq for Body {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Body {}
 
 /// The `ok` of an envelope, with the code where it is `false`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +99,7 @@ impl Body {
         if text.capacity() <= MAX_SCRATCH_BYTES {
             SCRATCH.set(text);
         }
-        rendered.map(|text| Self { text, ts_ms })
+        rendered.map(|text| Self { text, ts_ms, origin: Origin::default() })
     }
 
     /// Checks a stored body, once, where it enters a process.
@@ -113,7 +124,7 @@ impl Body {
             return Err(BodyError::Malformed);
         }
         let ts_ms = fields.ts;
-        Ok(Self { text, ts_ms })
+        Ok(Self { text, ts_ms, origin: Origin::default() })
     }
 
     /// The text as the log stores it.
@@ -124,6 +135,17 @@ impl Body {
     /// When the event happened at its source, milliseconds since the epoch.
     pub fn ts_ms(&self) -> i64 {
         self.ts_ms
+    }
+
+    /// Where it came from; nothing is known of one that was parsed.
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// The same, with what is known of where it came from.
+    #[must_use]
+    pub fn with_origin(self, origin: Origin) -> Self {
+        Self { origin, ..self }
     }
 
     /// The whole envelope of the event at `seq`: one line of JSON.

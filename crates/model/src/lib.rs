@@ -11,6 +11,7 @@ mod decimal;
 mod pattern;
 mod payload;
 mod seq;
+mod trace;
 
 pub use body::{Body, BodyError, Data, Outcome};
 pub use candle::{CANDLE_EVENT, CandleView};
@@ -23,3 +24,4 @@ pub use payload::{
     Side, TimeSource, Trade,
 };
 pub use seq::{MAX_SEQ, Seq, SeqError};
+pub use trace::{Origin, TraceContext};

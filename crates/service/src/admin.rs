@@ -12,8 +12,6 @@ use prometheus::{Registry, TextEncoder};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::process::ProcessMetrics;
-
 /// Says whether this process can do its work, or why not.
 pub type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
@@ -37,55 +35,46 @@ pub struct Drain {
     pub done: CancellationToken,
 }
 
-#[derive(Clone)]
-struct Shared {
-    admin: Admin,
-    process: ProcessMetrics,
-}
-
 /// Serves the admin port until `stop`, and answers what is under way before it returns.
 ///
 /// # Errors
 ///
-/// When metrics of the process were registered before, or the listener fails.
+/// When the listener fails.
 pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken) -> anyhow::Result<()> {
-    let process = ProcessMetrics::register(&admin.registry)?;
-    let app = router(Shared { admin, process });
-    axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await?;
+    axum::serve(listener, router(admin)).with_graceful_shutdown(stop.cancelled_owned()).await?;
     Ok(())
 }
 
-fn router(shared: Shared) -> Router {
+fn router(admin: Admin) -> Router {
     Router::new()
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/drain", post(drain))
-        .with_state(shared)
+        .with_state(admin)
 }
 
-async fn readyz(State(shared): State<Shared>) -> Response {
-    match (shared.admin.readiness)() {
+async fn readyz(State(admin): State<Admin>) -> Response {
+    match (admin.readiness)() {
         Ok(()) => "ready\n".into_response(),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
     }
 }
 
-async fn metrics(State(shared): State<Shared>) -> Response {
-    shared.process.update();
-    match TextEncoder::new().encode_to_string(&shared.admin.registry.gather()) {
+async fn metrics(State(admin): State<Admin>) -> Response {
+    match TextEncoder::new().encode_to_string(&admin.registry.gather()) {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
 
 /// Answers when the drain is done. A page in somebody's browser can reach loopback too, but cannot hide its `Origin`.
-async fn drain(State(shared): State<Shared>, headers: HeaderMap) -> Response {
+async fn drain(State(admin): State<Admin>, headers: HeaderMap) -> Response {
     if headers.contains_key(header::ORIGIN) {
         return (StatusCode::FORBIDDEN, "not from a browser\n").into_response();
     }
-    shared.admin.drain.start.cancel();
-    shared.admin.drain.done.cancelled().await;
+    admin.drain.start.cancel();
+    admin.drain.done.cancelled().await;
     "drained\n".into_response()
 }
 
@@ -96,13 +85,14 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
+    use crate::process::ProcessMetrics;
 
     fn app(readiness: Result<(), String>) -> (Router, Drain) {
         let registry = Registry::new();
-        let process = ProcessMetrics::register(&registry).unwrap();
+        ProcessMetrics::register(&registry).unwrap();
         let drain = Drain::default();
         let admin = Admin { registry, readiness: Arc::new(move || readiness.clone()), drain: drain.clone() };
-        (router(Shared { admin, process }), drain)
+        (router(admin), drain)
     }
 
     async fn ask(app: &Router, request: Request<Body>) -> (u16, String) {

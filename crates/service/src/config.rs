@@ -39,6 +39,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// The venues that a normalizer publishes.
     pub venues: Venues,
+    /// Where metrics and traces are pushed.
+    pub telemetry: TelemetryConfig,
     /// `log_format`, `AKIS_LOG_FORMAT`. Default: text on a terminal, else JSON.
     pub log_format: Option<LogFormat>,
 }
@@ -198,6 +200,23 @@ pub struct AdminConfig {
 impl Default for AdminConfig {
     fn default() -> Self {
         Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)) }
+    }
+}
+
+/// `[telemetry]`: what is pushed by OTLP. `/metrics` on the admin port has the same metrics whatever this says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TelemetryConfig {
+    /// `telemetry.otlp`, `AKIS_TELEMETRY__OTLP`: where a collector takes OTLP over gRPC, `http://collector:4317` for
+    /// example. Default: none, and nothing is pushed.
+    pub otlp: Option<ServerUrl>,
+    /// `telemetry.sample_one_in`, `AKIS_TELEMETRY__SAMPLE_ONE_IN`: one event and one subscription in so many are
+    /// traced; 0 traces none. Default: 1000.
+    pub sample_one_in: u32,
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self { otlp: None, sample_one_in: 1000 }
     }
 }
 

@@ -5,6 +5,8 @@
 pub mod admin;
 pub mod backoff;
 pub mod config;
+pub mod otlp;
 pub mod process;
 pub mod shutdown;
 pub mod telemetry;
+pub mod trace;

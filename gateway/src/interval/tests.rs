@@ -13,7 +13,7 @@ fn event(n: u64) -> Arc<LogEvent> {
     let channel = Channel::parse("a:ticker").unwrap();
     let seq = Seq::new(n).unwrap();
     let body = Body::render(1, "price_tick", &channel, Outcome::Ok, &json!({})).unwrap();
-    Arc::new(LogEvent { seq, previous: None, ts_ms: 1, envelope: body.envelope(seq).into(), channel })
+    Arc::new(LogEvent { seq, previous: None, ts_ms: 1, envelope: body.envelope(seq).into(), channel, trace: None })
 }
 
 #[test]

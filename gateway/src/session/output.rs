@@ -100,6 +100,11 @@ impl Session {
                     out.event(&event);
                 }
                 Some(item) => {
+                    match &item {
+                        Item::Gap { reason, .. } => self.surroundings.metrics.gap(reason.as_str()),
+                        Item::Malformed { .. } => self.surroundings.metrics.gap("malformed"),
+                        _ => {}
+                    }
                     let envelope = render(channel, &item, subscription.interval, now.unix_ms);
                     taken += envelope.len();
                     self.delivered += 1;

@@ -48,6 +48,7 @@ fn event(name: &str, n: u64, previous: Option<u64>) -> Arc<LogEvent> {
         ts_ms: 1,
         envelope: body.envelope(seq(n)).into(),
         channel,
+        trace: None,
     })
 }
 

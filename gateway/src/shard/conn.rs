@@ -14,6 +14,7 @@ use super::desk::Desk;
 use super::gather::Style;
 use super::inbox::ConnKey;
 use super::liveness::{Liveness, Verdict};
+use crate::age::{self, Arrival, Mark};
 use crate::clock::Now;
 use crate::server::Seat;
 use crate::session::{Session, Tally};
@@ -105,6 +106,10 @@ pub(super) struct Conn {
     pub(super) is_gathering: bool,
     /// The earliest timer that the shard has for it.
     pub(super) timer_at: Option<Instant>,
+    /// When the oldest of what waits to be written came from the log.
+    arrival: Option<Arrival>,
+    /// A sampled event that waits to be written.
+    pub(super) mark: Option<Box<Mark>>,
     _seat: Seat,
 }
 
@@ -135,6 +140,8 @@ impl Conn {
             is_touched: false,
             is_gathering: false,
             timer_at: None,
+            arrival: None,
+            mark: None,
             _seat: seat,
         }
     }
@@ -263,6 +270,21 @@ impl Conn {
         self.is_held && self.session.wants_input() && std::mem::take(&mut self.is_held)
     }
 
+    /// Takes note of when something came that is to be written.
+    pub(super) fn note_arrival(&mut self, came: Option<Arrival>) {
+        if self.arrival.is_none() {
+            self.arrival = came;
+        }
+    }
+
+    /// Measures a write that leaves nothing behind.
+    fn note_written(&mut self, desk: &Desk, now: Now) {
+        let age_s = self.arrival.take().map(|arrival| desk.ages.written(arrival, now, Instant::now()));
+        if let Some(mark) = self.mark.take() {
+            age::written(&desk.context.surroundings.metrics, &mark, desk.number, age_s);
+        }
+    }
+
     /// Writes what may be written now. Gives the moment at which the rest may be, when it has to wait for it.
     pub(super) fn write(&mut self, desk: &mut Desk, now: Now) -> Result<Option<Instant>, End> {
         if !self.flush(desk, now)? {
@@ -270,6 +292,7 @@ impl Conn {
         }
         let has_control = self.pong.is_some() || self.wants_ping;
         if !has_control && !self.session.has_output() {
+            self.arrival = None;
             return Ok(None);
         }
         if let Some(at) = desk.pace.writes_at(self.written_at, now.instant)
@@ -286,7 +309,11 @@ impl Conn {
                 desk.gather.put(put_ping);
             }
             self.session.on_write(now, || desk.heartbeat(now));
-            if !self.send(desk, now)? || !self.session.has_output() {
+            if !self.send(desk, now)? {
+                return Ok(None);
+            }
+            if !self.session.has_output() {
+                self.note_written(desk, now);
                 return Ok(None);
             }
         }
@@ -306,6 +333,7 @@ impl Conn {
         self.session.take(WRITE_BYTES, &mut desk.gather, now);
         let bytes = desk.gather.finish();
         if bytes.is_empty() {
+            self.arrival = None;
             return Ok(false);
         }
         let written = write_some(&mut self.stream, bytes)?;
@@ -334,6 +362,9 @@ impl Conn {
         self.unsent = Vec::new();
         self.sent = 0;
         self.set_stuck(None);
+        if !self.session.has_output() {
+            self.note_written(desk, now);
+        }
         if self.is_leaving() {
             self.leaves_at = Some(now.instant + LINGER);
             self.stream.shutdown(Shutdown::Write)?;

@@ -1,19 +1,23 @@
 //! What the connections of a shard share.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use akis_eventlog::From;
-use akis_model::Channel;
+use akis_model::{Channel, TraceContext};
+use akis_service::telemetry::log_span;
+use akis_service::trace::{Sampler, Span, SpanKind, unix_ns};
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument, debug};
 
 use super::gather::Gather;
 use super::inbox::{ConnKey, Inbox, Message};
 use super::pace::Pace;
 use super::topics::{Subscriber, Topics};
+use crate::age::Ages;
 use crate::clock::Now;
 use crate::context::Context;
 use crate::wire;
@@ -46,6 +50,10 @@ pub(super) struct Desk {
     pub(super) max_message: usize,
     pub(super) inflater: Inflater,
     pub(super) tally: Counts,
+    /// How old what is written is.
+    pub(super) ages: Ages,
+    /// Which joins are traced.
+    sampler: Sampler,
     /// Bytes that wait for the clients of this shard.
     pub(super) waiting: i64,
     heartbeat: Option<(Instant, Bytes)>,
@@ -72,6 +80,8 @@ impl Desk {
             max_message: config.limits.message_bytes,
             inflater: Inflater::default(),
             tally: Counts::default(),
+            ages: Ages::new(&context.surroundings.metrics),
+            sampler: context.surroundings.metrics.tracer.sampler(),
             waiting: 0,
             heartbeat: None,
             context,
@@ -116,14 +126,23 @@ impl Desk {
 
     /// Asks the log what lies before live; the answer comes through the inbox, so that it has its place among the batches.
     /// What memory has is there at once; otherwise a task waits for history.
-    pub(super) fn join(&self, conn: ConnKey, channel: Channel, from: From, token: u64) -> Option<AbortHandle> {
-        let (replica, inbox) = (Arc::clone(&self.context.replica), Arc::clone(&self.inbox));
-        let mut joining = Box::pin(async move {
+    pub(super) fn join(&mut self, conn: ConnKey, channel: Channel, from: From, token: u64) -> Option<AbortHandle> {
+        let (context, inbox) = (Arc::clone(&self.context), Arc::clone(&self.inbox));
+        let traced = self.sampler.sample().map(|trace| (trace, SystemTime::now()));
+        let span = traced.map_or_else(tracing::Span::none, |(trace, _)| log_span(trace));
+        let joining = async move {
             let tell = |joined| inbox.send(Message::Joined { conn, channel: channel.clone(), token, joined });
-            if let Err(error) = replica.join(&channel, from, |joined| tell(Ok(joined))).await {
+            let joined = context.replica.join(&channel, from, |joined| tell(Ok(joined))).await;
+            if let Some((trace, began)) = traced {
+                debug!(%channel, is_joined = joined.is_ok(), "a subscription is traced");
+                let metrics = &context.surroundings.metrics;
+                metrics.tracer.record(joined_span(trace, began, &channel, joined.is_err()));
+            }
+            if let Err(error) = joined {
                 tell(Err(error));
             }
-        });
+        };
+        let mut joining = Box::pin(joining.instrument(span));
         let _runtime = self.runtime.enter();
         let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
         if joining.as_mut().poll(&mut nobody).is_ready() {
@@ -137,6 +156,7 @@ impl Desk {
         let metrics = &self.context.surroundings.metrics;
         let Counts { delivered, queued_change, writes, written_bytes } = std::mem::take(&mut self.tally);
         if writes > 0 || written_bytes > 0 {
+            self.ages.report();
             metrics.deliveries.inc_by(delivered);
             metrics.writes.inc_by(writes);
             metrics.written_bytes.inc_by(written_bytes);
@@ -146,4 +166,11 @@ impl Desk {
             metrics.queued_bytes.add(queued_change);
         }
     }
+}
+
+/// A client's subscription, from its request until the log has answered what lies before live.
+fn joined_span(context: TraceContext, began: SystemTime, channel: &Channel, is_failed: bool) -> Span {
+    let (start_ns, end_ns) = (unix_ns(began), unix_ns(SystemTime::now()));
+    let attributes = vec![("akis.channel", channel.to_string())];
+    Span { name: "subscribe", kind: SpanKind::Server, context, parent: None, start_ns, end_ns, attributes, is_failed }
 }

@@ -124,12 +124,15 @@ mod tests {
 
     use super::*;
 
+    fn batch(partition: Partition, notices: usize) -> Batch {
+        Batch { partition, pieces: Vec::new(), notices, arrival: None, marks: Vec::new() }
+    }
+
     #[test]
     fn a_full_inbox_says_what_was_dropped() {
         let poll = mio::Poll::new().unwrap();
         let inbox = Inbox::new(Waker::new(poll.registry(), mio::Token(0)).unwrap());
-        let batch =
-            |partition, notices| Arc::new(Batch { partition: Partition(partition), pieces: Vec::new(), notices });
+        let batch = |partition, notices| Arc::new(batch(Partition(partition), notices));
         assert!(inbox.fall_asleep());
         inbox.deliver(&batch(1, MAX_NOTICES));
         assert!(!inbox.fall_asleep());
@@ -161,7 +164,7 @@ mod tests {
                             inbox.send(Message::Revoked);
                         } else {
                             let partition = Partition(sender as u16);
-                            inbox.deliver(&Arc::new(Batch { partition, pieces: Vec::new(), notices: 1 }));
+                            inbox.deliver(&Arc::new(batch(partition, 1)));
                         }
                         // Lets the other side fall asleep in between, at all moments.
                         while n % 3 == 0 && taken.load(Ordering::Relaxed) == before {

@@ -11,13 +11,15 @@ use super::conn::Conn;
 use super::inbox::ConnKey;
 use super::topics::Subscriber;
 use super::{Shard, find, touch};
-use crate::batch::{Batch, Piece};
+use crate::age::{Arrival, Mark};
+use crate::batch::{Batch, Piece, TopicId};
 use crate::clock::Now;
 use crate::context::Context;
 use crate::session::Session;
 
 impl Shard {
     pub(super) fn on_batch(&mut self, batch: &Batch, now: Now) {
+        let came = batch.arrival;
         for (id, piece) in &batch.pieces {
             let Self { conns, touched, desk, .. } = &mut *self;
             let Some(topic) = desk.topics.get(*id) else { continue };
@@ -26,22 +28,35 @@ impl Shard {
                     // The references to it are counted on this thread alone.
                     let run = Arc::new(run.clone());
                     for subscriber in &topic.subscribers {
-                        give(conns, touched, *subscriber, |session, slot| session.on_run(slot, &run));
+                        give(conns, touched, *subscriber, came, |session, slot| session.on_run(slot, &run));
                     }
                     if let Some(newest) = run.events().last() {
                         desk.topics.groups.on_event(id.index, newest, now.instant, |subscriber, run| {
-                            give(conns, touched, subscriber, |session, slot| session.on_newest(slot, run));
+                            give(conns, touched, subscriber, came, |session, slot| session.on_newest(slot, run));
                         });
                     }
                 }
                 Piece::Notice(notice) => {
                     desk.topics.groups.flush(id.index, now.instant, |subscriber, run| {
-                        give(conns, touched, subscriber, |session, slot| session.on_newest(slot, run));
+                        give(conns, touched, subscriber, None, |session, slot| session.on_newest(slot, run));
                     });
                     for subscriber in desk.topics.all(id.index) {
-                        give(conns, touched, subscriber, |session, slot| session.on_notice(slot, notice));
+                        give(conns, touched, subscriber, came, |session, slot| session.on_notice(slot, notice));
                     }
                 }
+            }
+        }
+        self.follow(&batch.marks);
+    }
+
+    /// Follows the events that are sampled to their first subscribers.
+    fn follow(&mut self, marks: &[(TopicId, Mark)]) {
+        for (id, mark) in marks {
+            let first = self.desk.topics.get(*id).and_then(|_| self.desk.topics.all(id.index).next());
+            if let Some(conn) = first.and_then(|(place, _)| self.conns.get_mut(place as usize))
+                && conn.is_touched
+            {
+                conn.mark = Some(Box::new(mark.clone()));
             }
         }
     }
@@ -49,7 +64,7 @@ impl Shard {
     pub(super) fn run_intervals(&mut self, now: Now) {
         let Self { conns, touched, desk, .. } = self;
         desk.topics.groups.on_time(now.instant, |subscriber, run| {
-            give(conns, touched, subscriber, |session, slot| session.on_newest(slot, run));
+            give(conns, touched, subscriber, None, |session, slot| session.on_newest(slot, run));
         });
     }
 
@@ -85,16 +100,19 @@ impl Shard {
     }
 }
 
-/// Gives a subscription something, and marks its connection when there is something to write.
+/// Gives a subscription something, and marks its connection when there is something to write. `came`: since when that is to be
+/// measured; not for what an interval has held back.
 fn give(
     conns: &mut Slab<Box<Conn>>,
     touched: &mut Vec<u32>,
     (place, slot): Subscriber,
+    came: Option<Arrival>,
     take: impl FnOnce(&mut Session, u32) -> bool,
 ) {
     if let Some(conn) = conns.get_mut(place as usize)
         && take(&mut conn.session, slot)
     {
+        conn.note_arrival(came);
         touch(touched, place, conn);
     }
 }

@@ -122,6 +122,7 @@ mod tests {
             previous: None,
             ts_ms: 1,
             envelope: Bytes::from(envelope),
+            trace: None,
         });
         let run = Arc::new(RunBuilder::new(&event).finish());
         let expected = (Seq::new(7).ok(), &*envelope.replace('\r', " "));

@@ -8,6 +8,7 @@ use akis_eventlog::{Append, MemoryStore, Partition, Store};
 use akis_gateway::Gateway;
 use akis_model::{Body, Channel, Outcome, Seq};
 use akis_service::config::{AuthConfig, GatewayConfig, Role, Secret};
+use akis_service::telemetry::Telemetry;
 use akis_testkit::{Envelope, LiveClient, wait_until};
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
@@ -67,8 +68,9 @@ impl Bench {
     }
 
     async fn begin(store: Arc<MemoryStore>, seen: Arc<dyn Store>, config: GatewayConfig, auth: AuthConfig) -> Self {
-        let registry = prometheus::Registry::new();
-        let gateway = Gateway::new(seen, config, &auth, &registry, Some("<p>page</p>")).unwrap();
+        let telemetry = Telemetry::default();
+        let gateway = Gateway::new(seen, config, &auth, &telemetry, Some("<p>page</p>")).unwrap();
+        let registry = telemetry.registry;
         let gateway = Arc::new(gateway);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

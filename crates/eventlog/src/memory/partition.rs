@@ -92,6 +92,9 @@ impl PartitionLog {
         for write in writes {
             if self.last(&write.channel).is_none_or(|last| write.seq > last) {
                 self.write(moment, &write.channel, write.seq, write.previous, write.body.clone());
+                if let Some(entry) = self.feed.back_mut() {
+                    entry.trace = write.origin.trace;
+                }
             }
         }
         Ok(())
@@ -271,7 +274,8 @@ impl PartitionLog {
         let id = if now_ms > last.ms { FeedId { ms: now_ms, n: 0 } } else { FeedId { ms: last.ms, n: last.n + 1 } };
         self.feed_end = FeedEnd { id, number: self.feed_end.number + 1 };
         let number = self.feed_end.number;
-        self.feed.push_back(FeedEntry { id, number, channel: Some(channel.clone()), seq, previous, body });
+        let channel = Some(channel.clone());
+        self.feed.push_back(FeedEntry { id, number, channel, seq, previous, body, trace: None });
         let oldest_ms = now_ms.saturating_sub(FEED_AGE.as_millis() as u64);
         while self.feed.front().is_some_and(|entry| entry.id.ms < oldest_ms) {
             self.feed.pop_front();

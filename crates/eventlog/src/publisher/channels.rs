@@ -140,8 +140,8 @@ impl Channels {
         let previous = owned.term.take().flatten().filter(|_| event.missing_before == 0);
         owned.last = seq;
         owned.mine = Some(seq);
-        let body: Bytes = event.body.text().clone();
-        Some(Write { channel: event.channel, seq, previous, body })
+        let (body, origin): (Bytes, _) = (event.body.text().clone(), event.body.origin());
+        Some(Write { channel: event.channel, seq, previous, body, origin })
     }
 
     /// Takes note that the log has this position.

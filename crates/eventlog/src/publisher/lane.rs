@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use akis_model::{Channel, Kind, Seq};
 use tokio::time::{Instant, sleep};
@@ -314,7 +314,11 @@ impl Lane {
         }
         let claim = self.claim(right, identity);
         let held = self.current(right.held)?;
+        let began = SystemTime::now();
         self.call(held, || self.store.publish(self.partition, &claim, &self.in_flight)).await?;
+        if let Some(observer) = &self.config.observer {
+            observer.written(self.partition, &self.in_flight, began);
+        }
         self.counts.published.fetch_add(self.in_flight.len() as u64, Ordering::Relaxed);
         self.in_flight.iter().for_each(|write| self.channels.note_seen(write.seq));
         self.in_flight.clear();

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use akis_model::{Channel, Seq};
+use akis_model::{Channel, Seq, TraceContext};
 use async_trait::async_trait;
 use fred::types::{Resp3Frame, Value};
 use fred::util::redis_keyslot;
@@ -196,6 +196,7 @@ fn parse(entry: &Resp3Frame, names: &mut Names) -> Result<(FeedId, Option<FeedEn
     // A trimmed entry has null in place of its fields.
     let Ok(fields) = pairs(fields) else { return Ok((id, None)) };
     let (mut number, mut channel, mut seq, mut previous, mut body) = (None, None, None, Some(None), None);
+    let mut trace = None;
     for (name, value) in fields {
         match name.as_ref() {
             b"n" => number = digits_of(value),
@@ -203,6 +204,7 @@ fn parse(entry: &Resp3Frame, names: &mut Names) -> Result<(FeedId, Option<FeedEn
             b"s" => seq = position(value),
             b"p" => previous = position(value).map(Some),
             b"d" => body = Some(copy(value)),
+            b"traceparent" => trace = TraceContext::parse(value),
             _ => {}
         }
     }
@@ -215,6 +217,7 @@ fn parse(entry: &Resp3Frame, names: &mut Names) -> Result<(FeedId, Option<FeedEn
             seq: seq.unwrap_or_default(),
             previous: previous.flatten(),
             body,
+            trace,
         }
     });
     Ok((id, entry))
@@ -250,6 +253,16 @@ mod tests {
         assert_eq!(event.channel, Channel::parse("job:1").ok());
         let marker = entry(&["n", "9", "c", "job:1", "s", "3"]).unwrap();
         assert_eq!((marker.body, marker.previous), (None, None));
+    }
+
+    #[test]
+    fn a_trace_is_read_and_what_is_none_or_unknown_is_left_out() {
+        let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let fields = ["n", "9", "c", "job:1", "s", "3", "d", "x", "traceparent", text, "later", "field"];
+        let traced = entry(&fields).unwrap();
+        assert_eq!(traced.trace.map(|trace| trace.to_string()).as_deref(), Some(text));
+        let bad = entry(&["n", "9", "c", "job:1", "s", "3", "d", "x", "traceparent", "no trace"]).unwrap();
+        assert_eq!((bad.trace, bad.body.as_deref()), (None, Some(b"x".as_slice())));
     }
 
     #[test]

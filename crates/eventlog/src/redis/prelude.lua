@@ -84,7 +84,7 @@ local function check_streams(first)
 end
 
 -- Adds an entry to the feed; one without a body is a marker. `seq` and `previous` are text, no `previous` is ''.
-local function tell(log, channel, seq, previous, body)
+local function tell(log, channel, seq, previous, body, trace)
   log.n = log.n + 1
   log.top = math.max(log.top, tonumber(seq))
   local entry = { 'XADD', log.feed, '*', 'n', text(log.n), 'c', channel, 's', seq }
@@ -96,11 +96,15 @@ local function tell(log, channel, seq, previous, body)
     entry[#entry + 1] = 'p'
     entry[#entry + 1] = previous
   end
+  if trace and trace ~= '' then
+    entry[#entry + 1] = 'traceparent'
+    entry[#entry + 1] = trace
+  end
   redis.call(unpack(entry))
 end
 
 -- Adds an event to history and feed, unless its position has been reached already; gives whether it did.
-local function write(log, history, channel, length, retention, seq, previous, body)
+local function write(log, history, channel, length, retention, seq, previous, body, trace)
   local entry = { 'XADD', history, 'MAXLEN', '~', length, seq .. '-0', 'd', body }
   if previous ~= '' then
     entry[#entry + 1] = 'p'
@@ -116,7 +120,7 @@ local function write(log, history, channel, length, retention, seq, previous, bo
   if retention ~= '0' then
     redis.call('PEXPIRE', history, retention)
   end
-  tell(log, channel, seq, previous, body)
+  tell(log, channel, seq, previous, body, trace)
   return true
 end
 

@@ -162,6 +162,11 @@ impl Reader {
                 return Ok(());
             }
             self.counts.entries.fetch_add(batch.entries.len() as u64, Ordering::Relaxed);
+            if let Some(oldest) = batch.entries.first()
+                && self.view.progress.lock().warm
+            {
+                self.sink.arrived(self.partition, oldest.id.ms);
+            }
             self.take(&batch.entries).await?;
             self.note_progress(&batch);
             self.tell_overdue().await?;

@@ -6,7 +6,7 @@ use akis_eventlog::{
     Append, CANDLES_KEPT, ChannelHead, Claim, FeedId, FeedStart, Fence, Select, StoreError, StoredCandle, TERM_JUMP,
     Write,
 };
-use akis_model::{Body, Kind, Outcome, Seq};
+use akis_model::{Body, Kind, Outcome, Seq, TraceContext};
 use akis_testkit::wait_until;
 
 use crate::log::{Log, P, append, channel, claim, feed, fence, history, marker, positions, seq, term, writes};
@@ -57,6 +57,8 @@ async fn a_batch_is_in_history_and_feed_in_order(log: Log) {
     let mut batch = writes("v:a:trades", a, Some(0), 2);
     batch.extend(writes("v:b:trades", b, None, 1));
     batch.extend(writes("v:a:trades", a.plus(2), None, 1));
+    let trace = TraceContext { trace_id: [7; 16], span_id: [9; 8] };
+    batch[1].origin.trace = Some(trace);
     store.publish(P, &claim, &batch).await.unwrap();
 
     let range = history(store, "v:a:trades").await;
@@ -74,6 +76,8 @@ async fn a_batch_is_in_history_and_feed_in_order(log: Log) {
         assert_eq!((entry.seq, entry.previous), (write.seq, write.previous));
         assert_eq!(entry.body.as_ref(), Some(&write.body));
     }
+    let traces: Vec<_> = entries.iter().map(|entry| entry.trace).collect();
+    assert_eq!(traces, [None, Some(trace), None, None], "a trace goes with its event and no other");
     assert!(entries.is_sorted_by_key(|entry| entry.id));
     let ends = store.ends(P, &[channel("v:a:trades")], Some("venue"), Seq::ZERO).await.unwrap();
     assert_eq!(ends.channels[0].last, Some(a.plus(2)));

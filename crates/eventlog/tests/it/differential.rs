@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use akis_eventlog::{Claim, Fence, Identity, Marker, MemoryStore, RedisStore, Select, Store, StoreError, Write};
-use akis_model::Seq;
+use akis_model::{Origin, Seq};
 use akis_testkit::RedisServer;
 use proptest::prelude::*;
 use tokio::runtime::Runtime;
@@ -129,6 +129,7 @@ impl<'a> Player<'a> {
                     seq: first.plus(n),
                     previous: previous.take(),
                     body: format!("{n}").into(),
+                    origin: Origin::default(),
                 };
                 self.last_batch = (0..*count as u64).map(write).collect();
                 self.next.insert(*index, (first.plus(*count as u64), None));

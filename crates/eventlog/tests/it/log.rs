@@ -7,7 +7,7 @@ use akis_eventlog::{
     Append, Claim, Entry, FeedEntry, FeedId, FeedStart, Fence, Marker, MemoryStore, Partition, Range, RedisStore,
     Select, Store, Write,
 };
-use akis_model::{Channel, Seq};
+use akis_model::{Channel, Origin, Seq};
 use akis_testkit::RedisServer;
 
 /// The one partition of the logs under test.
@@ -63,6 +63,7 @@ pub(crate) fn writes(name: &str, first: Seq, previous: Option<u64>, count: u64) 
         seq: first.plus(n),
         previous: previous.filter(|_| n == 0).map(seq),
         body: format!("body {name} {n}").into(),
+        origin: Origin::default(),
     };
     (0..count).map(write).collect()
 }

@@ -12,7 +12,7 @@ use super::schema;
 use super::source::{self, Node, Sources, Value};
 use super::{
     AdminConfig, AuthConfig, Config, GatewayConfig, KeyConfig, KeySource, Limits, LogConfig, LogFormat, RedisConfig,
-    Role, RoleLimits, Secret, ServerUrl, VenueConfig, Venues,
+    Role, RoleLimits, Secret, ServerUrl, TelemetryConfig, VenueConfig, Venues,
 };
 
 /// The shortest HS256 secret. RFC 7518 section 3.2: a key of the size of the hash output, 256 bits, must be used.
@@ -51,6 +51,7 @@ pub(super) fn build(sources: &Sources) -> Result<Config, Mistakes> {
         admin: AdminConfig { listen: r.address("admin.listen").unwrap_or(AdminConfig::default().listen) },
         auth: auth(r),
         venues: venues(r),
+        telemetry: telemetry(r),
         log_format: log_format(r),
     };
     if reader.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(reader.mistakes)) }
@@ -343,6 +344,15 @@ fn kinds(r: &mut Reader, key: &str, all: &[Kind]) -> Vec<Kind> {
         }
     }
     kinds
+}
+
+fn telemetry(r: &mut Reader) -> TelemetryConfig {
+    TelemetryConfig {
+        otlp: r.url("telemetry.otlp", &["http", "https"]).map(ServerUrl::new),
+        sample_one_in: r
+            .number("telemetry.sample_one_in", 0..=u32::MAX)
+            .unwrap_or(TelemetryConfig::default().sample_one_in),
+    }
 }
 
 fn log_format(r: &mut Reader) -> Option<LogFormat> {

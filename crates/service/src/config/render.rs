@@ -4,7 +4,9 @@ use toml::{Table, Value};
 
 use super::secret::{HIDDEN, hide_passwords};
 use super::units::{render_duration, render_size};
-use super::{AuthConfig, Config, GatewayConfig, KeyConfig, KeySource, Limits, LogFormat, Role, VenueConfig};
+use super::{
+    AuthConfig, Config, GatewayConfig, KeyConfig, KeySource, Limits, LogFormat, Role, TelemetryConfig, VenueConfig,
+};
 
 pub(super) fn render(config: &Config) -> String {
     let mut root = Table::new();
@@ -20,6 +22,7 @@ pub(super) fn render(config: &Config) -> String {
     root.insert("log".to_owned(), table([("prefix", prefix), ("partitions", count(config.log.partitions.into()))]));
     root.insert("gateway".to_owned(), gateway(&config.gateway));
     root.insert("admin".to_owned(), table([("listen", config.admin.listen.to_string().into())]));
+    root.insert("telemetry".to_owned(), telemetry(&config.telemetry));
     root.insert("auth".to_owned(), auth(&config.auth));
     root.insert("venues".to_owned(), table(config.venues.0.iter().map(|(&name, config)| (name, venue(config)))));
     root.to_string()
@@ -57,6 +60,11 @@ fn limits(limits: &Limits) -> Value {
         ("queue_bytes", render_size(limits.queue_bytes).into()),
         ("queue_bytes_total", render_size(limits.queue_bytes_total).into()),
     ])
+}
+
+fn telemetry(telemetry: &TelemetryConfig) -> Value {
+    let otlp = telemetry.otlp.as_ref().map(|url| ("otlp", url.to_string().into()));
+    table(otlp.into_iter().chain([("sample_one_in", telemetry.sample_one_in.into())]))
 }
 
 fn auth(auth: &AuthConfig) -> Value {

@@ -30,6 +30,8 @@ const KEYS: &[&str] = &[
     "gateway.limits.queue_bytes",
     "gateway.limits.queue_bytes_total",
     "admin.listen",
+    "telemetry.otlp",
+    "telemetry.sample_one_in",
     "auth.secret",
     "auth.keys",
     "auth.issuer",

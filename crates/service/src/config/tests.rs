@@ -26,7 +26,20 @@ fn an_empty_file_gives_the_defaults_of_the_contract() {
     assert_eq!(config.gateway.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.admin.listen.to_string(), "127.0.0.1:9090");
     assert_eq!(config.gateway.limits, Limits::default());
+    assert_eq!((config.telemetry.otlp, config.telemetry.sample_one_in), (None, 1000));
     assert!(config.auth.secret.is_none() && config.venues.0.is_empty() && config.log_format.is_none());
+}
+
+#[test]
+fn telemetry_is_configured_by_address_and_rate() {
+    let variables = [("AKIS_TELEMETRY__OTLP", "http://me:pw@collector:4317"), ("AKIS_TELEMETRY__SAMPLE_ONE_IN", "0")];
+    let config = load("", &variables, &[]).unwrap();
+    assert_eq!(config.telemetry.otlp.as_ref().map(ServerUrl::expose), Some("http://me:pw@collector:4317"));
+    assert_eq!(config.telemetry.sample_one_in, 0);
+    let shown = config.to_toml();
+    assert!(shown.contains("collector:4317") && !shown.contains("pw@"), "{shown}");
+    let wrong = load("[telemetry]\notlp = \"collector:4317\"\nsample_one_in = -1\n", &[], &[]).unwrap_err();
+    assert!(wrong.len() == 2 && wrong.iter().all(|mistake| mistake.contains("telemetry.")), "{wrong:?}");
 }
 
 #[test]

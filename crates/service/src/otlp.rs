@@ -1,0 +1,205 @@
+//! Pushes metrics and spans to an OpenTelemetry collector, by OTLP over gRPC.
+//!
+//! The metrics are those of the registry, as `/metrics` shows them: there is one set of instruments. One task pushes;
+//! everything that it can wait for has a deadline, and what it does not take in time is dropped and counted, so that a
+//! collector which hangs holds nobody up.
+
+mod convert;
+
+use std::time::{Duration, SystemTime};
+
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
+use opentelemetry_proto::tonic::metrics::v1::{ResourceMetrics, ScopeMetrics};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
+use prometheus::{IntCounterVec, Opts, Registry};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tracing::{info, warn};
+
+pub use self::convert::otlp_name;
+use crate::trace::{Span, SpanReceiver};
+
+/// How often metrics are pushed.
+const METRICS_EVERY: Duration = Duration::from_secs(10);
+
+/// How long spans gather before they are pushed.
+const SPANS_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a push may take.
+const PUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the end of the process waits for the last push.
+const LAST_PUSH: Duration = Duration::from_secs(1);
+
+/// Spans of one push.
+const BATCH: usize = 512;
+
+/// Who tells.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// `service.name`: `akis-gateway` for example.
+    pub service: String,
+    /// `service.instance.id`: tells this process from others.
+    pub instance: String,
+}
+
+/// Why nothing can be pushed.
+#[derive(Debug, thiserror::Error)]
+pub enum OtlpError {
+    /// The address cannot be used.
+    #[error("telemetry.otlp: {0}")]
+    Address(#[from] tonic::transport::Error),
+    /// The registry has metrics of these names already.
+    #[error("cannot register metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Pushes until it is stopped. See the module's documentation.
+pub struct Exporter {
+    registry: Registry,
+    spans: SpanReceiver,
+    resource: Resource,
+    metrics: MetricsServiceClient<Channel>,
+    traces: TraceServiceClient<Channel>,
+    exports: IntCounterVec,
+    started_ns: u64,
+    /// Spans of the push that is under way.
+    pushed: u64,
+    /// Whether the last push failed: only turns are logged.
+    is_failing: bool,
+}
+
+impl Exporter {
+    /// Connects when there is something to push, and again whenever it has to.
+    ///
+    /// Must be called inside a Tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`OtlpError`] says what cannot be used.
+    pub fn new(url: &str, identity: &Identity, registry: Registry, spans: SpanReceiver) -> Result<Self, OtlpError> {
+        let mut endpoint = Endpoint::from_shared(url.to_owned())?.connect_timeout(PUSH_TIMEOUT);
+        if url.starts_with("https:") {
+            endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots())?;
+        }
+        let channel = endpoint.connect_lazy();
+        let help = "Pushes of telemetry to the collector.";
+        let exports = IntCounterVec::new(Opts::new("akis_telemetry_exports_total", help), &["signal", "result"])?;
+        registry.register(Box::new(exports.clone()))?;
+        for signal in ["metrics", "traces"] {
+            ["ok", "failed"].into_iter().for_each(|result| _ = exports.with_label_values(&[signal, result]));
+        }
+        Ok(Self {
+            registry,
+            spans,
+            resource: convert::resource(identity),
+            metrics: MetricsServiceClient::new(channel.clone()),
+            traces: TraceServiceClient::new(channel),
+            exports,
+            started_ns: crate::trace::unix_ns(SystemTime::now()),
+            pushed: 0,
+            is_failing: false,
+        })
+    }
+
+    /// Pushes until `stop`, and once more then, for a second at most.
+    pub async fn run(mut self, stop: CancellationToken) {
+        stop.run_until_cancelled(self.push()).await;
+        self.lose_pushed();
+        let last = async {
+            self.push_spans(LAST_PUSH).await;
+            self.push_metrics(LAST_PUSH).await;
+        };
+        if timeout(LAST_PUSH, last).await.is_err() {
+            warn!("the last telemetry could not be pushed in time");
+        }
+    }
+
+    async fn push(&mut self) {
+        let mut metrics = interval(METRICS_EVERY);
+        metrics.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut spans = interval(SPANS_EVERY);
+        spans.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = metrics.tick() => self.push_metrics(PUSH_TIMEOUT).await,
+                _ = spans.tick() => self.push_spans(PUSH_TIMEOUT).await,
+            }
+        }
+    }
+
+    /// Counts as lost what a push that was cut off had.
+    fn lose_pushed(&mut self) {
+        self.spans.dropped.inc_by(std::mem::take(&mut self.pushed));
+    }
+
+    async fn push_spans(&mut self, limit: Duration) {
+        loop {
+            let mut batch: Vec<Span> = Vec::new();
+            while batch.len() < BATCH
+                && let Ok(span) = self.spans.spans.try_recv()
+            {
+                batch.push(span);
+            }
+            if batch.is_empty() {
+                return;
+            }
+            self.pushed = batch.len() as u64;
+            let scope_spans = vec![ScopeSpans {
+                scope: Some(convert::scope()),
+                spans: batch.into_iter().map(convert::span).collect(),
+                ..ScopeSpans::default()
+            }];
+            let resource_spans =
+                vec![ResourceSpans { resource: Some(self.resource.clone()), scope_spans, ..ResourceSpans::default() }];
+            let pushed = timeout(limit, self.traces.export(ExportTraceServiceRequest { resource_spans })).await;
+            let is_sent = self.note("traces", pushed.map(|answer| answer.map(|_| ())));
+            if !is_sent {
+                return self.lose_pushed();
+            }
+            self.spans.sent.inc_by(std::mem::take(&mut self.pushed));
+        }
+    }
+
+    async fn push_metrics(&mut self, limit: Duration) {
+        let now_ns = crate::trace::unix_ns(SystemTime::now());
+        let exemplars = self.spans.exemplars();
+        let families = self.registry.gather();
+        let metrics = families.iter().map(|family| convert::metric(family, self.started_ns, now_ns, &exemplars));
+        let scope_metrics =
+            vec![ScopeMetrics { scope: Some(convert::scope()), metrics: metrics.collect(), ..ScopeMetrics::default() }];
+        let resource_metrics = vec![ResourceMetrics {
+            resource: Some(self.resource.clone()),
+            scope_metrics,
+            ..ResourceMetrics::default()
+        }];
+        let pushed = timeout(limit, self.metrics.export(ExportMetricsServiceRequest { resource_metrics })).await;
+        self.note("metrics", pushed.map(|answer| answer.map(|_| ())));
+    }
+
+    /// Counts a push. Gives whether it succeeded.
+    fn note(&mut self, signal: &str, pushed: Result<Result<(), tonic::Status>, tokio::time::error::Elapsed>) -> bool {
+        let failure = match pushed {
+            Ok(Ok(())) => None,
+            Ok(Err(status)) => Some(format!("{}: {}", status.code(), status.message())),
+            Err(_) => Some("no answer in time".to_owned()),
+        };
+        let result = if failure.is_some() { "failed" } else { "ok" };
+        self.exports.with_label_values(&[signal, result]).inc();
+        match (&failure, self.is_failing) {
+            (Some(failure), false) => warn!(signal, failure, "telemetry cannot be pushed; what waits is dropped"),
+            (None, true) => info!(signal, "telemetry is pushed again"),
+            _ => {}
+        }
+        self.is_failing = failure.is_some();
+        failure.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests;
