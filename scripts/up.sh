@@ -21,6 +21,7 @@ for profile in ${PROFILES:-}; do
   compose+=(--profile "$profile")
   # Faults are between the roles and Redis, too.
   if [ "$profile" = chaos ]; then export AKIS_REDIS_HOST=toxiproxy; fi
+  if [ "$profile" = observe ]; then export AKIS_TELEMETRY__OTLP=http://otel-collector:4317; fi
 done
 "${compose[@]}" up --detach --wait
 echo "page: http://127.0.0.1:${AKIS_PORT:-8080}/"

@@ -15,7 +15,7 @@
 {{/* Lines of TOML for the keys that have a value: empty ones are left out, so that the binary's default holds. */}}
 {{- define "akis.toml.keys" -}}
 {{- range $key, $value := . -}}
-{{- if or (kindIs "bool" $value) $value -}}
+{{- if or (has (kindOf $value) (list "bool" "int" "int64" "float64")) $value -}}
 {{ $key }} = {{ include "akis.toml.value" $value }}
 {{ end -}}
 {{- end -}}
