@@ -66,6 +66,29 @@ pub struct Output {
     pub data: bool,
 }
 
+impl Output {
+    /// Takes note of a book that is being built anew; why something is of no use is the caller's to tell.
+    pub(crate) fn note(&mut self, done: Result<(), Hitch>) -> Result<(), Reason> {
+        match done {
+            Ok(()) => Ok(()),
+            Err(Hitch::Skipped(reason)) => Err(reason),
+            Err(Hitch::Resync(why)) => {
+                self.resyncs.push(why);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What did not go straight on in a book.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hitch {
+    /// What came is of no use; the book stays as it is.
+    Skipped(Reason),
+    /// The book could no longer be trusted and is being built anew.
+    Resync(Resync),
+}
+
 /// Closed candles of the past of one channel, in order: they are kept for charts, and no event comes of them.
 #[derive(Debug, PartialEq, Eq)]
 pub struct History {
@@ -164,6 +187,9 @@ impl Reason {
         matches!(self, Self::OffBook | Self::Duplicate | Self::Stale | Self::UnusedSnapshot)
     }
 }
+
+/// A book that is rebuilt within this time is not worth a message.
+pub(crate) const RESYNC_TOLD_MS: i64 = 1_000;
 
 /// Why a book is being built anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,15 +2,12 @@
 
 use akis_model::{Book, Channel, ChannelState, Kind, Provenance, TimeSource};
 
-use super::depth::{DepthBook, Diff, Hitch, Sequence, Snapshot, Stamp, Watcher};
+use super::depth::{DepthBook, Diff, Sequence, Snapshot, Stamp, Watcher};
 use super::instrument::Teller;
 use crate::book::Sides;
-use crate::mapper::{Output, Reason, Resync};
+use crate::mapper::{Output, RESYNC_TOLD_MS, Reason, Resync};
 use crate::throttle::Pace;
 use crate::update::{Payload, Update};
-
-/// A book that is rebuilt within this time is not worth a message.
-const RESYNC_TOLD_MS: i64 = 1_000;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -51,7 +48,7 @@ impl BookEvents {
         out: &mut Output,
     ) -> Result<(), Reason> {
         let done = self.depth.on_diff(diff, connection, &mut Outlet { states: &mut self.states, teller, out });
-        note(done, out)
+        out.note(done)
     }
 
     pub(super) fn on_snapshot(
@@ -61,13 +58,13 @@ impl BookEvents {
         out: &mut Output,
     ) -> Result<(), Reason> {
         let done = self.depth.on_snapshot(snapshot, &mut Outlet { states: &mut self.states, teller, out });
-        note(done, out)
+        out.note(done)
     }
 
     pub(super) fn on_closed(&mut self, connection: u32, now_ms: i64, teller: Teller<'_>, out: &mut Output) {
         let mut outlet = Outlet { states: &mut self.states, teller, out };
         let done = self.depth.on_closed(connection, now_ms, &mut outlet);
-        if let Err(reason) = note(done, out) {
+        if let Err(reason) = out.note(done) {
             out.skipped.push(reason);
         }
     }
@@ -135,16 +132,5 @@ impl States {
             provenance: Provenance { ts_source, received_at: stamp.received_at },
         };
         out.updates.push(Update::new(&self.channel, ts, Payload::Book(book)));
-    }
-}
-
-fn note(done: Result<(), Hitch>, out: &mut Output) -> Result<(), Reason> {
-    match done {
-        Ok(()) => Ok(()),
-        Err(Hitch::Skipped(reason)) => Err(reason),
-        Err(Hitch::Resync(why)) => {
-            out.resyncs.push(why);
-            Ok(())
-        }
     }
 }

@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 use akis_model::Level;
 
 use crate::book::Sides;
-use crate::mapper::{Reason, Resync};
+use crate::mapper::{Hitch, Reason, Resync};
 
 /// Diffs kept while a snapshot is awaited: a quarter of an hour of a busy symbol.
 const MAX_BUFFERED: usize = 10_000;
@@ -90,15 +90,6 @@ pub(super) trait Watcher {
 
     /// The state that was told last may be gone with what comes next.
     fn may_lose(&mut self, sides: &Sides);
-}
-
-/// What did not go straight on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hitch {
-    /// What came is of no use; the book stays as it is.
-    Skipped(Reason),
-    /// The book could no longer be trusted and is being built anew.
-    Resync(Resync),
 }
 
 #[derive(Debug)]

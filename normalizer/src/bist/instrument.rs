@@ -17,12 +17,9 @@ use super::state::{is_auction, meaning};
 use super::wanted::Wanted;
 use crate::candles::Interval;
 use crate::channels::Channels;
-use crate::mapper::{Output, Reason, Resync};
+use crate::mapper::{Output, RESYNC_TOLD_MS, Reason, Resync};
 use crate::throttle::Pace;
 use crate::update::{Payload, Update};
-
-/// A book that is rebuilt within this time is not worth a message.
-const RESYNC_TOLD_MS: i64 = 1_000;
 
 /// The entries of a table of tick sizes that are kept; the exchange uses about ten.
 const MAX_TICKS: usize = 64;

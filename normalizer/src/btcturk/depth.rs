@@ -11,7 +11,7 @@
 //! The venue tells of the best 100 levels of a side. One that enters pushes another one out, which comes as `CP` 3.
 
 use crate::book::Sides;
-use crate::mapper::{Reason, Resync};
+use crate::mapper::{Hitch, Reason, Resync};
 
 use super::wire::WINDOW;
 use akis_model::Level;
@@ -37,15 +37,6 @@ pub(super) struct BookFrame {
     pub(super) received_at: i64,
     pub(super) bids: Vec<Level>,
     pub(super) asks: Vec<Level>,
-}
-
-/// What did not go straight on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hitch {
-    /// What came is of no use; the book stays as it is.
-    Skipped(Reason),
-    /// The book could no longer be trusted and is being built anew.
-    Resync(Resync),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

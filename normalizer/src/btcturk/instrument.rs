@@ -3,18 +3,15 @@
 use akis_model::{Book, Candle, Channel, ChannelState, Kind, PriceTick, Provenance, Side, TimeSource, Trade};
 
 use super::candles::Candles;
-use super::depth::{BookFrame, Hitch, PairBook};
+use super::depth::{BookFrame, PairBook};
 use super::tape::{Key, Tape};
 use super::{SOURCE, wire};
 use crate::candles::{self, Bar, Interval, Shown};
 use crate::channels::Channels;
-use crate::mapper::{History, Output, Reason};
+use crate::mapper::{History, Output, RESYNC_TOLD_MS, Reason};
 use crate::trading::Trading;
 use crate::update::{BELIEVED_AHEAD_MS, Payload, Update, is_believable};
 use crate::wire::Number;
-
-/// A book that is rebuilt within this time is not worth a message.
-const RESYNC_TOLD_MS: i64 = 1_000;
 
 /// Where a frame came from and when.
 #[derive(Debug, Clone, Copy)]
@@ -286,7 +283,7 @@ impl Instrument {
             bids,
             asks,
         };
-        note(self.book.on_whole(&frame), out)?;
+        out.note(self.book.on_whole(&frame))?;
         if let (true, Some((_, why))) = (std::mem::take(&mut self.resync_told), lost) {
             let (channel, now) = (self.channels.book.clone(), at.received_at);
             out.updates.push(Update::status(channel, ChannelState::Up, now, why.as_str(), now));
@@ -301,7 +298,7 @@ impl Instrument {
         let (bids, asks) = match book.changes() {
             Ok(sides) => sides,
             Err(reason) => {
-                note(self.book.on_unreadable(at.connection, at.received_at), out)?;
+                out.note(self.book.on_unreadable(at.connection, at.received_at))?;
                 return Err(reason);
             }
         };
@@ -313,7 +310,7 @@ impl Instrument {
             asks,
         };
         let resyncs = out.resyncs.len();
-        note(self.book.on_change(&frame), out)?;
+        out.note(self.book.on_change(&frame))?;
         if out.resyncs.len() == resyncs {
             self.show(&frame, out);
         }
@@ -336,7 +333,7 @@ impl Instrument {
         self.ticker = None;
         self.tape.on_closed(connection);
         self.candles.on_closed();
-        if let Err(reason) = note(self.book.on_closed(connection, now_ms), out) {
+        if let Err(reason) = out.note(self.book.on_closed(connection, now_ms)) {
             out.skipped.push(reason);
         }
     }
@@ -411,17 +408,6 @@ fn bar(numbers: [Number<'_>; 5]) -> Result<Bar, Reason> {
         return Err(Reason::OutOfRange);
     }
     Ok(Bar { open, high, low, close, volume: volume.unsigned()?, trades: None })
-}
-
-fn note(done: Result<(), Hitch>, out: &mut Output) -> Result<(), Reason> {
-    match done {
-        Ok(()) => Ok(()),
-        Err(Hitch::Skipped(reason)) => Err(reason),
-        Err(Hitch::Resync(why)) => {
-            out.resyncs.push(why);
-            Ok(())
-        }
-    }
 }
 
 fn received(received_at: i64) -> Provenance {
