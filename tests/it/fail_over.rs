@@ -156,8 +156,15 @@ async fn without_the_publisher_every_client_is_told_that_events_may_be_lost() {
     replica.fall_behind(&system).await;
     publish(&door, &token, 2).await;
     system.normalizers[0].process.kill();
-    // Nobody writes any more: this is all that there ever was.
+    // Nobody writes any more. What had been sent before, Redis may still be reading; when two looks agree, this is all that there
+    // ever was.
     let mut ever = histories(&system, &channels).await;
+    wait_until(SOON, "Redis has read all", async || {
+        let before = std::mem::replace(&mut ever, histories(&system, &channels).await);
+        before == ever
+    })
+    .await
+    .unwrap();
     let ends: BTreeMap<String, u64> = ever.iter().map(|(channel, history)| (channel.clone(), last(history))).collect();
     let has_all =
         |record: &crate::follower::Record| ends.iter().all(|(channel, end)| record.has_reached(channel, *end));
