@@ -4,6 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use rustix::time::{ClockId, clock_gettime};
 
 /// The length of a tick in `/proc/<pid>/stat`. Source: `man 7 time`, `USER_HZ`, 100 in what Linux shows to programs.
 const TICK: Duration = Duration::from_millis(10);
@@ -63,15 +64,10 @@ fn ticks(stat: &str) -> Option<u32> {
     user.checked_add(system)
 }
 
-/// CPU time of the calling thread since it started, in nanoseconds as the scheduler counts them.
-///
-/// # Errors
-///
-/// When the kernel does not tell.
-pub(crate) fn thread_cpu() -> Result<Duration> {
-    let stat = fs::read_to_string("/proc/thread-self/schedstat").context("read /proc/thread-self/schedstat")?;
-    let nanoseconds = stat.split(' ').next().and_then(|field| field.parse().ok());
-    nanoseconds.map(Duration::from_nanos).context("/proc/thread-self/schedstat is not understood")
+/// CPU time of the calling thread since it started, in nanoseconds.
+pub(crate) fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
 /// Memory of a process, its share of what it shares with others included, in bytes.
@@ -134,6 +130,6 @@ mod tests {
         assert!(first_core().unwrap().parse::<u32>().is_ok());
         assert!(pss_bytes(pid).unwrap() > 0 && max_open_files().unwrap() > 0);
         assert!(CpuMeter::start(pid).unwrap().cores().unwrap() >= 0.0);
-        assert!(thread_cpu().unwrap() > Duration::ZERO);
+        assert!(thread_cpu() > Duration::ZERO);
     }
 }

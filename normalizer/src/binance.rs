@@ -14,6 +14,7 @@ mod event;
 mod instrument;
 mod market;
 mod names;
+mod scan;
 mod tape;
 mod ticker;
 mod wire;

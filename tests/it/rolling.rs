@@ -39,13 +39,13 @@ fn haproxy() -> (Process, SocketAddr) {
     (Process::start(&mut command).expect("haproxy is there: scripts/tools.sh installs it"), listen)
 }
 
-/// Waits until HAProxy hands clients to a gateway.
-async fn wait_up(haproxy: &mut Process, number: u8, times: usize) {
-    let line = format!("gateways/gateway-{number} is UP");
-    let is_up = async || {
+/// Waits until HAProxy has said of a gateway so many times that it `is UP`, or `is DOWN`.
+async fn wait_for(haproxy: &mut Process, number: u8, what: &str, times: usize) {
+    let line = format!("gateways/gateway-{number} {what}");
+    let is_said = async || {
         haproxy.lines().iter().filter(|said| said.starts_with("Server") && said.contains(&line)).count() >= times
     };
-    wait_until(SOON, &line, is_up).await.unwrap_or_else(|error| panic!("{error:#}: {}", haproxy.lines().join("\n")));
+    wait_until(SOON, &line, is_said).await.unwrap_or_else(|error| panic!("{error:#}: {}", haproxy.lines().join("\n")));
 }
 
 /// Asks a gateway to end, and waits until it has.
@@ -61,10 +61,14 @@ async fn rolling_every_gateway_behind_haproxy_loses_nothing_and_leaves_no_client
     let kinds = &["ticker", "trades", "book"];
     let system = System::start(Options { gateways: 0, rate: 100, kinds, config, ..Options::default() }).await;
     let (mut proxy, listen) = haproxy();
+    // It believes in each of them until its first look; one that was there by then would never be said to have come.
+    for number in 1..=3 {
+        wait_for(&mut proxy, number, "is DOWN", 1).await;
+    }
     let first = system.start_gateway_at(address(1)).await;
     let second = system.start_gateway_at(address(2)).await;
-    wait_up(&mut proxy, 1, 1).await;
-    wait_up(&mut proxy, 2, 1).await;
+    wait_for(&mut proxy, 1, "is UP", 1).await;
+    wait_for(&mut proxy, 2, "is UP", 1).await;
 
     let token = token("a", &["binance:*"], &[]);
     let door: Door = system.door(listen);
@@ -79,10 +83,10 @@ async fn rolling_every_gateway_behind_haproxy_loses_nothing_and_leaves_no_client
     let rolled_at = Instant::now();
     // One more than needed, then one less: never fewer than two that are ready.
     let third = system.start_gateway_at(address(3)).await;
-    wait_up(&mut proxy, 3, 1).await;
+    wait_for(&mut proxy, 3, "is UP", 1).await;
     end(first).await;
     let first = system.start_gateway_at(address(1)).await;
-    wait_up(&mut proxy, 1, 2).await;
+    wait_for(&mut proxy, 1, "is UP", 2).await;
     end(second).await;
 
     let mut goals = Vec::new();

@@ -6,14 +6,11 @@ use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
-/// Most digits a value may have, before and behind the point together.
-const MAX_DIGITS: u32 = 38;
+/// Most digits a value may have, before and behind the point together: what 122 bits hold.
+const MAX_DIGITS: u32 = 36;
 
-/// The longest text of a value: a quote, a sign, a zero and a point before all digits.
-const MAX_TEXT_BYTES: usize = MAX_DIGITS as usize + 4;
-
-/// So many bytes of digits never exceed 64 bits.
-const SMALL_TEXT_BYTES: usize = 19;
+/// How many bits of a value say where its point is.
+const SCALE_BITS: u32 = 6;
 
 /// The powers of ten that 64 bits hold.
 const POWERS: [u64; 20] = {
@@ -26,64 +23,64 @@ const POWERS: [u64; 20] = {
     powers
 };
 
-/// The numbers below a hundred in two digits.
-const PAIRS: [[u8; 2]; 100] = {
-    let mut pairs = [[0; 2]; 100];
-    let mut at = 0;
-    while at < pairs.len() {
-        pairs[at] = [b'0' + (at / 10) as u8, b'0' + (at % 10) as u8];
-        at += 1;
-    }
-    pairs
-};
-
-/// An exact decimal number of up to 38 digits.
+/// An exact decimal number of up to 36 digits, in 16 bytes.
 ///
-/// Kept without trailing zeros, so equal values are equal in every field; zero has no sign.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Decimal {
-    mantissa: i128,
-    /// Digits behind the point.
-    scale: u8,
-}
+/// Kept without trailing zeros, so equal values are equal in every bit; zero has no sign.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Decimal(i128);
 
 impl Decimal {
     /// Nothing at all.
-    pub const ZERO: Self = Self { mantissa: 0, scale: 0 };
+    pub const ZERO: Self = Self(0);
 
     /// `mantissa` / 10^`scale`, for venues that send integers with a number of decimals.
     ///
     /// # Errors
     ///
-    /// [`DecimalError::Range`] when it has more than 38 digits.
+    /// [`DecimalError::Range`] when it has more than 36 digits.
     pub fn from_parts(mantissa: i128, scale: u8) -> Result<Self, DecimalError> {
         if u32::from(scale) > MAX_DIGITS || mantissa.unsigned_abs() >= 10u128.pow(MAX_DIGITS) {
             return Err(DecimalError::Range);
         }
-        Ok(Self { mantissa, scale }.trimmed())
+        Ok(Self::trimmed(mantissa, scale))
+    }
+
+    /// Of a mantissa that ends with no zero behind the point.
+    fn new(mantissa: i128, scale: u8) -> Self {
+        Self((mantissa << SCALE_BITS) | i128::from(scale))
+    }
+
+    fn mantissa(self) -> i128 {
+        self.0 >> SCALE_BITS
+    }
+
+    /// Digits behind the point.
+    fn scale(self) -> u8 {
+        // The bits of it.
+        (self.0 as u8) & ((1 << SCALE_BITS) - 1)
     }
 
     /// Whether it is zero.
     pub fn is_zero(self) -> bool {
-        self.mantissa == 0
+        self.0 == 0
     }
 
     /// Whether it is below zero.
     pub fn is_negative(self) -> bool {
-        self.mantissa < 0
+        self.0 < 0
     }
 
     /// The sum.
     ///
     /// # Errors
     ///
-    /// [`DecimalError::Range`] when it has more than 38 digits.
+    /// [`DecimalError::Range`] when it has more than 36 digits.
     pub fn checked_add(self, other: Self) -> Result<Self, DecimalError> {
-        let scale = self.scale.max(other.scale);
+        let scale = self.scale().max(other.scale());
         let at = |d: Self| {
             10i128
-                .checked_pow(u32::from(scale - d.scale))
-                .and_then(|f| d.mantissa.checked_mul(f))
+                .checked_pow(u32::from(scale - d.scale()))
+                .and_then(|f| d.mantissa().checked_mul(f))
                 .ok_or(DecimalError::Range)
         };
         let sum = at(self)?.checked_add(at(other)?).ok_or(DecimalError::Range)?;
@@ -94,117 +91,205 @@ impl Decimal {
     ///
     /// # Errors
     ///
-    /// [`DecimalError::Range`] when it has more than 38 digits.
+    /// [`DecimalError::Range`] when it has more than 36 digits.
     pub fn checked_mul(self, other: Self) -> Result<Self, DecimalError> {
-        let mantissa = self.mantissa.checked_mul(other.mantissa).ok_or(DecimalError::Range)?;
-        Self::from_parts(mantissa, self.scale.saturating_add(other.scale))
+        let mantissa = self.mantissa().checked_mul(other.mantissa()).ok_or(DecimalError::Range)?;
+        Self::from_parts(mantissa, self.scale() + other.scale())
     }
 
-    fn trimmed(mut self) -> Self {
-        if self.mantissa == 0 {
+    fn trimmed(mut mantissa: i128, mut scale: u8) -> Self {
+        if mantissa == 0 {
             return Self::ZERO;
         }
         // Nearly all values fit into 64 bits, where a division takes a tenth of the time.
-        while self.scale > 0 && i64::try_from(self.mantissa).is_err() && self.mantissa % 10 == 0 {
-            self.mantissa /= 10;
-            self.scale -= 1;
+        while scale > 0 && i64::try_from(mantissa).is_err() && mantissa % 10 == 0 {
+            mantissa /= 10;
+            scale -= 1;
         }
-        if let Ok(mut small) = i64::try_from(self.mantissa) {
-            while self.scale > 0 && small % 10 == 0 {
+        if let Ok(mut small) = i64::try_from(mantissa) {
+            while scale > 0 && small % 10 == 0 {
                 small /= 10;
-                self.scale -= 1;
+                scale -= 1;
             }
-            self.mantissa = small.into();
+            mantissa = small.into();
         }
-        self
+        Self::new(mantissa, scale)
+    }
+
+    /// Reads the number that a text begins with, when it is short and plain, as nearly all are: digits, and behind a
+    /// point at most eight more. The number, and how many bytes it took, behind which may be digits that were too many; `None` for
+    /// what else it may be.
+    pub fn scan(text: &[u8]) -> Option<(Self, usize)> {
+        let (mut whole, mut used) = match digits(text) {
+            (_, 0) => return None,
+            (digits, count) => (value(digits), count),
+        };
+        if used == CHUNK {
+            let (digits, count) = digits(&text[used..]);
+            (whole, used) = (whole * POWERS[count] + value(digits), used + count);
+        }
+        if text.get(used) != Some(&b'.') {
+            return Some((Self::new(whole.into(), 0), used));
+        }
+        let (digits, count) = digits(&text[used + 1..]);
+        if count == 0 {
+            return None;
+        }
+        used += 1 + count;
+        if digits == 0 {
+            return Some((Self::new(whole.into(), 0), used));
+        }
+        let zeros = digits.leading_zeros() as usize / 8;
+        let scale = count - zeros;
+        let mantissa = whole.checked_mul(POWERS[scale])?.checked_add(value(digits << (8 * zeros)))?;
+        Some((Self::new(mantissa.into(), scale as u8), used))
+    }
+
+    /// Compares by the whole part, then by what is behind the point.
+    #[cold]
+    fn cmp_wide(self, other: Self) -> Ordering {
+        let split = |d: Self| {
+            let unit = 10i128.pow(u32::from(d.scale()));
+            (d.mantissa().div_euclid(unit), d.mantissa().rem_euclid(unit), d.scale())
+        };
+        let (a, b) = (split(self), split(other));
+        // A fraction of `scale` digits still fits when it is padded to all digits.
+        let pad = |(_, fraction, scale): (i128, i128, u8)| fraction * 10i128.pow(MAX_DIGITS - u32::from(scale));
+        a.0.cmp(&b.0).then_with(|| pad(a).cmp(&pad(b)))
     }
 
     /// The mantissa at another scale, which is not below its own; `None` beyond what 64 bits hold.
     fn small_at(self, scale: u8) -> Option<i128> {
-        let small = i64::try_from(self.mantissa).ok()?;
-        let factor = POWERS.get(usize::from(scale - self.scale))?;
+        let small = i64::try_from(self.mantissa()).ok()?;
+        let factor = POWERS.get(usize::from(scale - self.scale()))?;
         Some(i128::from(small) * i128::from(*factor))
-    }
-
-    /// The text, to be written.
-    fn text(self) -> Text {
-        let (magnitude, scale) = (self.mantissa.unsigned_abs(), usize::from(self.scale));
-        let mut text = Text { at: MAX_TEXT_BYTES, bytes: [0; MAX_TEXT_BYTES] };
-        match (u64::try_from(magnitude), POWERS.get(scale)) {
-            // Nearly all values fit into 64 bits, where a division takes a tenth of the time.
-            (Ok(small), Some(&unit)) => {
-                if scale > 0 {
-                    text.put(small % unit, scale);
-                    text.put_byte(b'.');
-                }
-                text.put(small / unit, 1);
-            }
-            (Ok(_) | Err(_), _) => {
-                let unit = 10u128.pow(self.scale.into());
-                if scale > 0 {
-                    text.put_wide(magnitude % unit, scale);
-                    text.put_byte(b'.');
-                }
-                text.put_wide(magnitude / unit, 1);
-            }
-        }
-        if self.mantissa < 0 {
-            text.put_byte(b'-');
-        }
-        text
-    }
-
-    /// Adds its text in quotes.
-    pub(crate) fn push_quoted(self, out: &mut Vec<u8>) {
-        let mut text = self.text();
-        text.put_byte(b'"');
-        out.extend_from_slice(text.as_bytes());
-        out.push(b'"');
     }
 }
 
-/// The text of a value, which grows from its end as its digits come.
-struct Text {
-    at: usize,
-    bytes: [u8; MAX_TEXT_BYTES],
+/// How many digits are read, and written, at once.
+const CHUNK: usize = 8;
+
+/// So many digits are the usual ones.
+const USUAL_DIGITS: usize = 2 * CHUNK;
+
+/// The digits that a text begins with, eight at most, and how many they are: one in each byte, the last one in the highest.
+fn digits(text: &[u8]) -> (u64, usize) {
+    let bytes = text.first_chunk::<CHUNK>().copied().unwrap_or_else(|| {
+        let mut bytes = [0; CHUNK];
+        bytes[..text.len()].copy_from_slice(text);
+        bytes
+    });
+    let word = u64::from_le_bytes(bytes) ^ 0x3030_3030_3030_3030;
+    // The highest bit of each byte that is above nine; right up to the first one.
+    let others = (word.wrapping_add(0x7676_7676_7676_7676) | word) & 0x8080_8080_8080_8080;
+    let count = others.trailing_zeros() / 8;
+    (word.checked_shl(64 - 8 * count).unwrap_or(0), count as usize)
+}
+
+/// What eight digits in bytes amount to. Source: Daniel Lemire, "Quickly parsing eight digits", 2022: pairs, fours and all eight
+/// are put together by three multiplications.
+fn value(digits: u64) -> u64 {
+    const PAIRS: u64 = 0x0000_00FF_0000_00FF;
+    let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
+    let high = (pairs & PAIRS).wrapping_mul(100 + (1_000_000 << 32));
+    let low = ((pairs >> 16) & PAIRS).wrapping_mul(1 + (10_000 << 32));
+    high.wrapping_add(low) >> 32
+}
+
+/// The eight digits of a number below 10^8, one in each byte, the first one in the lowest. Source: Paul Khuong, "How to print
+/// integers really fast", 2017: halves, pairs and digits are taken apart by one multiplication each.
+fn eight_digits(number: u64) -> u64 {
+    let halves = (number / 10_000) | ((number % 10_000) << 32);
+    let high_pairs = ((halves * 10_486) >> 20) & 0x0000_007F_0000_007F;
+    let pairs = high_pairs + ((halves - 100 * high_pairs) << 16);
+    let tens = ((pairs * 103) >> 10) & 0x000F_000F_000F_000F;
+    tens + ((pairs - 10 * tens) << 8)
+}
+
+/// A short text with numbers in it, made where it needs no memory of its own.
+pub(crate) struct Text {
+    bytes: [u8; Self::MAX_BYTES],
+    length: usize,
 }
 
 impl Text {
-    fn put_byte(&mut self, byte: u8) {
-        self.at -= 1;
-        self.bytes[self.at] = byte;
+    /// Two numbers with the marks around them, and the room that a number is written with.
+    const MAX_BYTES: usize = 2 * (MAX_DIGITS as usize + 8) + USUAL_DIGITS;
+
+    pub(crate) fn new() -> Self {
+        Self { bytes: [0; Self::MAX_BYTES], length: 0 }
     }
 
-    /// Puts the digits of a number, at least so many.
-    fn put(&mut self, mut rest: u64, least_digits: usize) {
-        let end = self.at - least_digits;
-        while rest >= 100 {
-            let pair = PAIRS[(rest % 100) as usize];
-            self.put_byte(pair[1]);
-            self.put_byte(pair[0]);
-            rest /= 100;
-        }
-        while rest > 0 || self.at > end {
-            self.put_byte(b'0' + (rest % 10) as u8);
-            rest /= 10;
-        }
+    pub(crate) fn push_bytes<const N: usize>(&mut self, bytes: &[u8; N]) {
+        self.bytes[self.length..self.length + N].copy_from_slice(bytes);
+        self.length += N;
     }
 
-    /// The same for a number of any size.
-    fn put_wide(&mut self, mut rest: u128, least_digits: usize) {
-        let end = self.at - least_digits;
-        while rest > 0 || self.at > end {
-            self.put_byte(b'0' + (rest % 10) as u8);
-            rest /= 10;
+    pub(crate) fn push(&mut self, value: Decimal) {
+        let (magnitude, scale) = (value.mantissa().unsigned_abs(), usize::from(value.scale()));
+        if value.is_negative() {
+            self.push_bytes(b"-");
+        }
+        match u64::try_from(magnitude) {
+            Ok(usual) if usual < POWERS[USUAL_DIGITS] && scale < USUAL_DIGITS => self.push_usual(usual, scale),
+            Ok(_) | Err(_) => self.push_any(magnitude, scale),
         }
     }
 
-    fn as_bytes(&self) -> &[u8] {
-        &self.bytes[self.at..]
+    /// Always copies all the digits that there may be, which takes less time than to copy as many as there are.
+    fn push_usual(&mut self, magnitude: u64, scale: usize) {
+        let (high, low) = (eight_digits(magnitude / POWERS[CHUNK]), eight_digits(magnitude % POWERS[CHUNK]));
+        let zeros =
+            if high == 0 { CHUNK + low.trailing_zeros() as usize / 8 } else { high.trailing_zeros() as usize / 8 };
+        let first = zeros.min(USUAL_DIGITS - scale - 1);
+        let mut digits = [b'0'; 2 * USUAL_DIGITS];
+        digits[..CHUNK].copy_from_slice(&(high | 0x3030_3030_3030_3030).to_le_bytes());
+        digits[CHUNK..USUAL_DIGITS].copy_from_slice(&(low | 0x3030_3030_3030_3030).to_le_bytes());
+        self.put(&digits[first..first + USUAL_DIGITS]);
+        self.length += USUAL_DIGITS - scale - first;
+        if scale > 0 {
+            self.push_bytes(b".");
+            self.put(&digits[USUAL_DIGITS - scale..2 * USUAL_DIGITS - scale]);
+            self.length += scale;
+        }
     }
 
-    fn as_str(&self) -> &str {
-        // It holds digits, a sign and a point.
+    fn put(&mut self, digits: &[u8]) {
+        self.bytes[self.length..self.length + USUAL_DIGITS].copy_from_slice(digits);
+    }
+
+    /// Digit by digit.
+    fn push_any(&mut self, magnitude: u128, scale: usize) {
+        let mut unit = 10u128.pow(scale as u32);
+        while magnitude / unit >= 10 {
+            unit *= 10;
+        }
+        let point = 10u128.pow(scale as u32);
+        while unit > 0 {
+            self.push_bytes(&[b'0' + (magnitude / unit % 10) as u8]);
+            if unit == point && scale > 0 {
+                self.push_bytes(b".");
+            }
+            unit /= 10;
+        }
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+impl From<Decimal> for Text {
+    fn from(value: Decimal) -> Self {
+        let mut text = Self::new();
+        text.push(value);
+        text
+    }
+}
+
+impl AsRef<str> for Text {
+    fn as_ref(&self) -> &str {
+        // It holds digits, signs and points.
         std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 }
@@ -219,9 +304,10 @@ impl FromStr for Decimal {
             [b'+', rest @ ..] => (false, rest),
             rest => (false, rest),
         };
-        if let Some((mantissa, scale)) = parse_small(rest) {
-            let mantissa = i128::from(mantissa);
-            return Ok(Self { mantissa: if negative { -mantissa } else { mantissa }, scale });
+        if let Some((value, used)) = Self::scan(rest)
+            && used == rest.len()
+        {
+            return Ok(if negative { Self::new(-value.mantissa(), value.scale()) } else { value });
         }
         let mut mantissa: u128 = 0;
         let (mut digits, mut behind_point, mut point) = (0usize, 0i32, false);
@@ -266,33 +352,6 @@ impl FromStr for Decimal {
     }
 }
 
-/// The digits and how many of them lie behind the point, without zeros at the end, of a number that is short and has no
-/// exponent, as nearly all are; `None` for what else it may be.
-fn parse_small(text: &[u8]) -> Option<(u64, u8)> {
-    if text.len() > SMALL_TEXT_BYTES {
-        return None;
-    }
-    let (mut whole, mut fraction) = (text, &[][..]);
-    if let Some(point) = text.iter().position(|&b| b == b'.') {
-        (whole, fraction) = (&text[..point], &text[point + 1..]);
-    }
-    if whole.is_empty() && fraction.is_empty() {
-        return None;
-    }
-    while let [rest @ .., b'0'] = fraction {
-        fraction = rest;
-    }
-    let mut mantissa = 0;
-    for &b in whole.iter().chain(fraction) {
-        let digit = b.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        mantissa = mantissa * 10 + u64::from(digit);
-    }
-    Some((mantissa, fraction.len() as u8))
-}
-
 fn parse_exponent(text: &[u8]) -> Result<i32, DecimalError> {
     let text = std::str::from_utf8(text).map_err(|_| DecimalError::Malformed)?;
     let bare = text.strip_prefix(['-', '+']).unwrap_or(text);
@@ -303,22 +362,17 @@ fn parse_exponent(text: &[u8]) -> Result<i32, DecimalError> {
 }
 
 impl Ord for Decimal {
+    #[inline]
     fn cmp(&self, other: &Self) -> Ordering {
-        if self.scale == other.scale {
-            return self.mantissa.cmp(&other.mantissa);
+        let (own, others) = (self.scale(), other.scale());
+        if own == others {
+            return self.0.cmp(&other.0);
         }
-        let scale = self.scale.max(other.scale);
-        if let (Some(own), Some(other)) = (self.small_at(scale), other.small_at(scale)) {
-            return own.cmp(&other);
+        let scale = own.max(others);
+        match (self.small_at(scale), other.small_at(scale)) {
+            (Some(own), Some(others)) => own.cmp(&others),
+            _ => self.cmp_wide(*other),
         }
-        let split = |d: &Self| {
-            let unit = 10i128.pow(u32::from(d.scale));
-            (d.mantissa.div_euclid(unit), d.mantissa.rem_euclid(unit), d.scale)
-        };
-        let (a, b) = (split(self), split(other));
-        // A fraction of `scale` digits is below 10^38, so it still fits when it is padded to 38 digits.
-        let pad = |(_, fraction, scale): (i128, i128, u8)| fraction * 10i128.pow(MAX_DIGITS - u32::from(scale));
-        a.0.cmp(&b.0).then_with(|| pad(a).cmp(&pad(b)))
     }
 }
 
@@ -328,15 +382,21 @@ impl PartialOrd for Decimal {
     }
 }
 
+impl fmt::Debug for Decimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl fmt::Display for Decimal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.text().as_str())
+        f.write_str(Text::from(*self).as_ref())
     }
 }
 
 impl Serialize for Decimal {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.text().as_str())
+        serializer.serialize_str(Text::from(*self).as_ref())
     }
 }
 
@@ -376,8 +436,9 @@ mod tests {
             ("0e999", "0"),
             ("9999999999999999999", "9999999999999999999"),
             ("-9999999999999999990.0", "-9999999999999999990"),
-            ("-0.00000000000000000000000000000000000001", "-0.00000000000000000000000000000000000001"),
-            ("99999999999999999999999999999999999999", "99999999999999999999999999999999999999"),
+            ("-0.000000000000000000000000000000000001", "-0.000000000000000000000000000000000001"),
+            ("999999999999999999999999999999999999", "999999999999999999999999999999999999"),
+            ("999999999999999999.999999999999999999", "999999999999999999.999999999999999999"),
             ("18446744073709551616.10", "18446744073709551616.1"),
         ] {
             assert_eq!(text.parse::<Decimal>().unwrap().to_string(), rendered, "{text}");
@@ -385,19 +446,20 @@ mod tests {
         for bad in ["", "-", ".", "abc", "1.2.3", "1e", "e5", "1e+", "0x1", "1_000", " 1", "NaN", "inf", "１"] {
             assert_eq!(bad.parse::<Decimal>(), Err(DecimalError::Malformed), "{bad}");
         }
-        for large in ["1e400", "1e39", "1e99999999999", "1e-39", &"9".repeat(40)] {
+        for large in ["1e400", "1e36", "1e99999999999", "1e-37", &"9".repeat(37)] {
             assert_eq!(large.parse::<Decimal>(), Err(DecimalError::Range), "{large}");
         }
     }
 
     #[test]
     fn the_widest_text_fits() {
-        for scale in [0, 1, 20, 37, 38] {
-            let widest = Decimal::from_parts(1 - 10i128.pow(38), scale).unwrap();
-            let mut json = Vec::new();
-            widest.push_quoted(&mut json);
-            assert_eq!(json, serde_json::to_vec(&widest).unwrap());
+        for scale in [0, 1, 20, 35, 36] {
+            let widest = Decimal::from_parts(1 - 10i128.pow(36), scale).unwrap();
             assert_eq!(widest.to_string().parse::<Decimal>(), Ok(widest));
+            let mut text = Text::from(widest);
+            text.push_bytes(b"[\"\",\"\"],");
+            text.push(widest);
+            text.push(Decimal::from_parts(0, 0).unwrap());
         }
     }
 
@@ -409,6 +471,17 @@ mod tests {
         }
 
         #[test]
+        fn renders_as_digits_around_a_point(mantissa in 0..10i128.pow(36), digits in 0u32..36, scale in 0u8..37) {
+            let mantissa = mantissa % 10i128.pow(digits);
+            let width = usize::from(scale) + 1;
+            let padded = format!("{mantissa:0width$}");
+            let (whole, fraction) = padded.split_at(padded.len() - usize::from(scale));
+            let fraction = fraction.trim_end_matches('0');
+            let point = if fraction.is_empty() { "" } else { "." };
+            prop_assert_eq!(Decimal::from_parts(mantissa, scale).unwrap().to_string(), format!("{whole}{point}{fraction}"));
+        }
+
+        #[test]
         fn order_is_that_of_the_numbers(a in -10i128.pow(19)..10i128.pow(19), b in -10i128.pow(19)..10i128.pow(19), sa in 0u8..19, sb in 0u8..19) {
             let (da, db) = (Decimal::from_parts(a, sa).unwrap(), Decimal::from_parts(b, sb).unwrap());
             let (na, nb) = (a * 10i128.pow(u32::from(18 - sa)), b * 10i128.pow(u32::from(18 - sb)));
@@ -417,7 +490,7 @@ mod tests {
         }
 
         #[test]
-        fn order_is_that_of_the_numbers_of_any_size(a in -10i128.pow(37)..10i128.pow(37), b in any::<i64>(), scale in 0u8..38) {
+        fn order_is_that_of_the_numbers_of_any_size(a in -10i128.pow(35)..10i128.pow(35), b in any::<i64>(), scale in 0u8..36) {
             let (wide, narrow) = (Decimal::from_parts(a, scale).unwrap(), Decimal::from_parts(b.into(), 0).unwrap());
             let (whole, rest) = (a.div_euclid(10i128.pow(scale.into())), a.rem_euclid(10i128.pow(scale.into())));
             prop_assert_eq!(wide.cmp(&narrow), whole.cmp(&b.into()).then(rest.cmp(&0)));
@@ -432,9 +505,23 @@ mod tests {
         }
 
         #[test]
-        fn products_are_exact(a in -10i128.pow(18)..10i128.pow(18), b in -10i128.pow(18)..10i128.pow(18), sa in 0u8..19, sb in 0u8..19) {
+        fn products_are_exact(a in -10i128.pow(17)..10i128.pow(17), b in -10i128.pow(17)..10i128.pow(17), sa in 0u8..19, sb in 0u8..18) {
             let product = Decimal::from_parts(a, sa).unwrap().checked_mul(Decimal::from_parts(b, sb).unwrap()).unwrap();
             prop_assert_eq!(product, Decimal::from_parts(a * b, sa + sb).unwrap());
+        }
+
+        /// What is read at once is what is read digit by digit, whatever follows.
+        #[test]
+        fn scanning_reads_what_parsing_does(number in "[0-9]{1,20}(\\.[0-9]{0,12})?", behind in "(\"[-0-9.,\"\\]]{0,9})?") {
+            let text = format!("{number}{behind}");
+            if let Some((value, used)) = Decimal::scan(text.as_bytes()) {
+                let digits: String = text[..used].chars().filter(char::is_ascii_digit).collect();
+                let scale = text[..used].find('.').map_or(0, |point| used - point - 1);
+                let expected = Decimal::from_parts(digits.parse().unwrap(), scale as u8).unwrap();
+                prop_assert_eq!(value, expected);
+                let has_more = text.as_bytes().get(used).is_some_and(u8::is_ascii_digit);
+                prop_assert!(used == number.len() || has_more, "{} of {}", used, text);
+            }
         }
 
         #[test]

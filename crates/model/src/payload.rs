@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::body::Data;
-use crate::decimal::Decimal;
+use crate::decimal::{Decimal, Text};
 
 /// Where the envelope's `ts` comes from, and when the connector read the frame. Part of every market event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -26,70 +26,92 @@ pub enum TimeSource {
 }
 
 /// `price_tick`: best prices, the last price, and the rolling 24 hours.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PriceTick {
     /// The common form, `BTC/USDT`.
     pub symbol: String,
     /// Price of the last trade.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<Decimal>,
     /// Best bid.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub bid: Option<Decimal>,
     /// Quantity at the best bid.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub bid_qty: Option<Decimal>,
     /// Best ask.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ask: Option<Decimal>,
     /// Quantity at the best ask.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ask_qty: Option<Decimal>,
     /// Price 24 hours ago.
-    #[serde(rename = "open24h", skip_serializing_if = "Option::is_none")]
     pub open_24h: Option<Decimal>,
     /// Highest price of the last 24 hours.
-    #[serde(rename = "high24h", skip_serializing_if = "Option::is_none")]
     pub high_24h: Option<Decimal>,
     /// Lowest price of the last 24 hours.
-    #[serde(rename = "low24h", skip_serializing_if = "Option::is_none")]
     pub low_24h: Option<Decimal>,
     /// Volume of the last 24 hours in the base asset.
-    #[serde(rename = "volume24h", skip_serializing_if = "Option::is_none")]
     pub volume_24h: Option<Decimal>,
     /// Volume of the last 24 hours in the quote asset.
-    #[serde(rename = "quoteVolume24h", skip_serializing_if = "Option::is_none")]
     pub quote_volume_24h: Option<Decimal>,
     /// Change over the last 24 hours, in percent.
-    #[serde(rename = "change24hPct", skip_serializing_if = "Option::is_none")]
     pub change_24h_pct: Option<Decimal>,
     /// Clocks.
-    #[serde(flatten)]
     pub provenance: Provenance,
 }
 
+impl PriceTick {
+    fn write_members(&self, object: &mut Object<'_>) -> Result<(), serde_json::Error> {
+        object.text("symbol", &self.symbol)?;
+        for (name, value) in [
+            ("last", self.last),
+            ("bid", self.bid),
+            ("bidQty", self.bid_qty),
+            ("ask", self.ask),
+            ("askQty", self.ask_qty),
+            ("open24h", self.open_24h),
+            ("high24h", self.high_24h),
+            ("low24h", self.low_24h),
+            ("volume24h", self.volume_24h),
+            ("quoteVolume24h", self.quote_volume_24h),
+            ("change24hPct", self.change_24h_pct),
+        ] {
+            object.given(name, value);
+        }
+        Ok(())
+    }
+}
+
+impl Data for PriceTick {
+    fn write_json(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+        let mut object = Object::new(out);
+        self.write_members(&mut object)?;
+        object.end(self.provenance)
+    }
+}
+
 /// `price_tick` of an auction: where it would meet now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuctionTick {
     /// What every tick has; best prices that cross are left out.
-    #[serde(flatten)]
     pub tick: PriceTick,
     /// The equilibrium price; absent while the sides do not meet.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub equilibrium: Option<Decimal>,
     /// Bid at the equilibrium price.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub equilibrium_bid_qty: Option<Decimal>,
     /// Offered at the equilibrium price.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub equilibrium_ask_qty: Option<Decimal>,
 }
 
+impl Data for AuctionTick {
+    fn write_json(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+        let mut object = Object::new(out);
+        self.tick.write_members(&mut object)?;
+        object.given("equilibrium", self.equilibrium);
+        object.given("equilibriumBidQty", self.equilibrium_bid_qty);
+        object.given("equilibriumAskQty", self.equilibrium_ask_qty);
+        object.end(self.tick.provenance)
+    }
+}
+
 /// `trade`: one trade.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trade {
     /// The common form, `BTC/USDT`.
     pub symbol: String,
@@ -100,11 +122,23 @@ pub struct Trade {
     /// Quantity in the base asset.
     pub qty: Decimal,
     /// The taker's side, where it is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub side: Option<Side>,
     /// Clocks.
-    #[serde(flatten)]
     pub provenance: Provenance,
+}
+
+impl Data for Trade {
+    fn write_json(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+        let mut object = Object::new(out);
+        object.text("symbol", &self.symbol)?;
+        object.text("id", &self.id)?;
+        object.decimal("price", self.price);
+        object.decimal("qty", self.qty);
+        if let Some(side) = self.side {
+            object.json("side", &side)?;
+        }
+        object.end(self.provenance)
+    }
 }
 
 /// Who took.
@@ -136,35 +170,19 @@ pub struct Book {
     pub provenance: Provenance,
 }
 
-/// By hand: most of what is rendered are levels, and through serde each of their texts is looked through twice.
 impl Data for Book {
     fn write_json(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
-        out.extend_from_slice(b"{\"symbol\":");
-        serde_json::to_writer(&mut *out, &self.symbol)?;
-        for (name, levels) in [(&b",\"bids\":["[..], &self.bids), (b",\"asks\":[", &self.asks)] {
-            out.extend_from_slice(name);
-            for (number, Level(price, qty)) in levels.iter().enumerate() {
-                out.extend_from_slice(if number == 0 { b"[" } else { b",[" });
-                price.push_quoted(out);
-                out.push(b',');
-                qty.push_quoted(out);
-                out.push(b']');
-            }
-            out.push(b']');
-        }
-        out.extend_from_slice(b",\"venueSeq\":");
-        serde_json::to_writer(&mut *out, &self.venue_seq)?;
-        // The rest is one object, whose members are this one's too.
-        let at = out.len();
-        serde_json::to_writer(&mut *out, &self.provenance)?;
-        out[at] = b',';
-        Ok(())
+        let mut object = Object::new(out);
+        object.text("symbol", &self.symbol)?;
+        object.levels("bids", &self.bids);
+        object.levels("asks", &self.asks);
+        object.text("venueSeq", &self.venue_seq)?;
+        object.end(self.provenance)
     }
 }
 
 /// `candle_update`: one candle, running or closed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candle {
     /// The common form, `BTC/USDT`.
     pub symbol: String,
@@ -185,13 +203,31 @@ pub struct Candle {
     /// Volume in the base asset.
     pub volume: Decimal,
     /// How many trades, where the venue tells.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub trades: Option<u64>,
     /// Whether nothing more will change.
     pub closed: bool,
     /// Clocks.
-    #[serde(flatten)]
     pub provenance: Provenance,
+}
+
+impl Data for Candle {
+    fn write_json(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+        let mut object = Object::new(out);
+        object.text("symbol", &self.symbol)?;
+        object.text("interval", &self.interval)?;
+        object.json("openTime", &self.open_time)?;
+        object.json("closeTime", &self.close_time)?;
+        object.decimal("open", self.open);
+        object.decimal("high", self.high);
+        object.decimal("low", self.low);
+        object.decimal("close", self.close);
+        object.decimal("volume", self.volume);
+        if let Some(trades) = self.trades {
+            object.json("trades", &trades)?;
+        }
+        object.json("closed", &self.closed)?;
+        object.end(self.provenance)
+    }
 }
 
 /// `market_status`: the session of an instrument, as the venue tells it.
@@ -264,25 +300,146 @@ pub enum ChannelState {
     Resyncing,
 }
 
+/// A market event's object, written member by member: through serde each text of a number is looked through twice, and numbers
+/// are most of what there is.
+struct Object<'a> {
+    out: &'a mut Vec<u8>,
+    /// What comes before the next member.
+    before: u8,
+}
+
+impl<'a> Object<'a> {
+    fn new(out: &'a mut Vec<u8>) -> Self {
+        Self { out, before: b'{' }
+    }
+
+    fn key(&mut self, name: &str) {
+        self.out.extend_from_slice(&[self.before, b'"']);
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
+        self.before = b',';
+    }
+
+    fn json(&mut self, name: &str, value: &impl Serialize) -> Result<(), serde_json::Error> {
+        self.key(name);
+        serde_json::to_writer(&mut *self.out, value)
+    }
+
+    fn text(&mut self, name: &str, text: &str) -> Result<(), serde_json::Error> {
+        self.json(name, &text)
+    }
+
+    fn decimal(&mut self, name: &str, value: Decimal) {
+        self.key(name);
+        let mut text = Text::new();
+        text.push_bytes(b"\"");
+        text.push(value);
+        text.push_bytes(b"\"");
+        self.out.extend_from_slice(text.as_bytes());
+    }
+
+    /// A member that is there when it is known.
+    fn given(&mut self, name: &str, value: Option<Decimal>) {
+        if let Some(value) = value {
+            self.decimal(name, value);
+        }
+    }
+
+    fn levels(&mut self, name: &str, levels: &[Level]) {
+        self.key(name);
+        self.out.push(b'[');
+        for (number, Level(price, qty)) in levels.iter().enumerate() {
+            let mut text = Text::new();
+            if number > 0 {
+                text.push_bytes(b",");
+            }
+            text.push_bytes(b"[\"");
+            text.push(*price);
+            text.push_bytes(b"\",\"");
+            text.push(*qty);
+            text.push_bytes(b"\"]");
+            self.out.extend_from_slice(text.as_bytes());
+        }
+        self.out.push(b']');
+    }
+
+    /// The last members of every one.
+    fn end(mut self, provenance: Provenance) -> Result<(), serde_json::Error> {
+        self.json("tsSource", &provenance.ts_source)?;
+        self.json("receivedAt", &provenance.received_at)?;
+        self.out.push(b'}');
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
     use super::*;
 
+    const PROVENANCE: Provenance = Provenance { ts_source: TimeSource::Venue, received_at: 7 };
+
+    fn written(data: &impl Data) -> Value {
+        let mut text = Vec::new();
+        data.write_json(&mut text).unwrap();
+        serde_json::from_slice(&text).unwrap()
+    }
+
+    fn decimal(text: &str) -> Decimal {
+        text.parse().unwrap()
+    }
+
     #[test]
-    fn a_book_is_written_as_serde_would() {
-        let level = |price: &str, qty: &str| Level(price.parse().unwrap(), qty.parse().unwrap());
-        let provenance = Provenance { ts_source: TimeSource::Venue, received_at: 7 };
+    fn books_have_levels_of_texts() {
+        let level = |price: &str, qty: &str| Level(decimal(price), decimal(qty));
         for (bids, asks) in
             [(vec![], vec![]), (vec![level("10.50", "1"), level("9", "0.00000001")], vec![level("11", "-2")])]
         {
-            let book = Book { symbol: "A\"B/C".into(), bids, asks, venue_seq: "5".into(), provenance };
-            let mut text = Vec::new();
-            book.write_json(&mut text).unwrap();
+            let (symbol, venue_seq) = ("A\"B/C".into(), "5".into());
+            let book = Book { symbol, bids, asks, venue_seq, provenance: PROVENANCE };
             let expected = json!({"symbol": "A\"B/C", "bids": book.bids, "asks": book.asks, "venueSeq": "5",
                 "tsSource": "venue", "receivedAt": 7});
-            assert_eq!(serde_json::from_slice::<Value>(&text).unwrap(), expected);
+            assert_eq!(written(&book), expected);
         }
+    }
+
+    #[test]
+    fn what_is_not_known_is_absent() {
+        let tick = PriceTick {
+            symbol: "A".into(),
+            last: Some(decimal("1.50")),
+            bid: None,
+            bid_qty: None,
+            ask: Some(decimal("2")),
+            ask_qty: Some(decimal("0")),
+            open_24h: None,
+            high_24h: None,
+            low_24h: None,
+            volume_24h: Some(decimal("7")),
+            quote_volume_24h: None,
+            change_24h_pct: Some(decimal("-0.1")),
+            provenance: PROVENANCE,
+        };
+        let mut expected = json!({"symbol": "A", "last": "1.5", "ask": "2", "askQty": "0", "volume24h": "7",
+            "change24hPct": "-0.1", "tsSource": "venue", "receivedAt": 7});
+        assert_eq!(written(&tick), expected);
+        let price = Some(decimal("3"));
+        let auction = AuctionTick { tick, equilibrium: price, equilibrium_bid_qty: None, equilibrium_ask_qty: None };
+        expected["equilibrium"] = "3".into();
+        assert_eq!(written(&auction), expected);
+        let trade = Trade {
+            symbol: "A".into(),
+            id: "9".into(),
+            price: decimal("1"),
+            qty: decimal("2"),
+            side: None,
+            provenance: PROVENANCE,
+        };
+        let mut expected =
+            json!({"symbol": "A", "id": "9", "price": "1", "qty": "2", "tsSource": "venue", "receivedAt": 7});
+        assert_eq!(written(&trade), expected);
+        expected["side"] = "sell".into();
+        assert_eq!(written(&Trade { side: Some(Side::Sell), ..trade }), expected);
     }
 }

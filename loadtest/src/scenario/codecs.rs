@@ -1,11 +1,13 @@
 //! What the normalizer's plain code takes: frames in, updates and events out, on one thread and without a socket.
 //!
-//! Mappers are the ones that run live, with a throttle behind them. Frames have the venues' shapes and are made before
-//! anything is measured; time in them passes as on a busy day.
+//! Mappers are the ones that run live, with a throttle behind them. Frames have the venues' shapes; time in them passes as on a
+//! busy day. They are made some at a time, right before they are gone through, and what comes of them is let go: as live, a frame
+//! was just written to memory when it is read, and nothing is kept that was told.
 
 mod binance;
 mod bist;
 
+use std::hint::black_box;
 use std::time::Duration;
 
 use akis_connectors::RawFrame;
@@ -49,18 +51,48 @@ fn live_mapper(venue: &str, market: &str) -> Result<Box<dyn Mapper>> {
     Ok(mapper)
 }
 
-/// Feeds frames to a mapper, with ticks between them; `told` takes what it says. Gives the CPU time of all of it.
-fn feed(mapper: &mut dyn Mapper, frames: &[RawFrame], mut told: impl FnMut(&mut Output)) -> Result<Duration> {
-    let before = thread_cpu()?;
-    let mut out = Output::default();
-    let mut tick_at = frames.first().map_or(0, |frame| frame.received_at);
-    for frame in frames {
-        while tick_at <= frame.received_at {
-            mapper.on_tick(tick_at, &mut out);
-            tick_at += TICK_MS;
-        }
-        mapper.on_frame(frame, &mut out);
-        told(&mut out);
+/// A mapper at work, and the time that it takes.
+struct Feed {
+    mapper: Box<dyn Mapper>,
+    out: Output,
+    tick_at: i64,
+    cpu: Duration,
+}
+
+impl Feed {
+    fn new(venue: &str, market: &str) -> Result<Self> {
+        let mapper = live_mapper(venue, market)?;
+        Ok(Self { mapper, out: Output::default(), tick_at: BEGINS_MS, cpu: Duration::ZERO })
     }
-    Ok(thread_cpu()?.saturating_sub(before))
+
+    /// Gives frames to the mapper, with ticks between them. What it says is in `out` until it is taken from there.
+    fn take(&mut self, frames: &[RawFrame]) {
+        let before = thread_cpu();
+        for frame in frames {
+            while self.tick_at <= frame.received_at {
+                self.mapper.on_tick(self.tick_at, &mut self.out);
+                self.tick_at += TICK_MS;
+            }
+            self.mapper.on_frame(frame, &mut self.out);
+        }
+        self.cpu += thread_cpu().saturating_sub(before);
+    }
+
+    /// Lets go what was said.
+    fn forget(&mut self) {
+        self.out.updates.clear();
+        self.out.skipped.clear();
+        self.out.resyncs.clear();
+    }
+
+    /// Renders what was said, and lets it go: how many events, and the time that it took.
+    fn render(&mut self) -> Result<(usize, Duration)> {
+        let before = thread_cpu();
+        let mut count = 0;
+        for update in self.out.updates.drain(..) {
+            black_box(update.into_event()?);
+            count += 1;
+        }
+        Ok((count, thread_cpu().saturating_sub(before)))
+    }
 }

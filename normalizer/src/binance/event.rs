@@ -1,9 +1,10 @@
 //! What a frame is: an event of a stream, in either of the forms in which the venue sends them.
 
+use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::tape::Tape;
-use super::wire;
+use super::{scan, wire};
 use crate::mapper::Reason;
 
 /// An event of a stream.
@@ -36,15 +37,20 @@ impl<'a> Event<'a> {
 
     fn of(kind: &StreamKind, data: &'a str) -> Result<Self, Reason> {
         match kind {
-            StreamKind::Trade(tape) => Ok(Self::Trade(wire::parse(data)?, *tape)),
-            StreamKind::BookTicker => wire::parse(data).map(Self::BookTicker),
+            StreamKind::Trade(tape) => read(data, scan::trade).map(|trade| Self::Trade(trade, *tape)),
+            StreamKind::BookTicker => read(data, scan::book_ticker).map(Self::BookTicker),
             StreamKind::Ticker => wire::parse(data).map(Self::Ticker),
-            StreamKind::Depth => wire::parse(data).map(Self::Depth),
+            StreamKind::Depth => read(data, scan::depth_update).map(Self::Depth),
             StreamKind::Kline => wire::parse(data).map(Self::Kline),
             StreamKind::Notice => wire::parse::<IgnoredAny>(data).map(|_| Self::Notice),
             StreamKind::Unknown => Err(Reason::UnknownEvent),
         }
     }
+}
+
+/// Reads an event in its plain form, or in any.
+fn read<'a, T: Deserialize<'a>>(text: &'a str, scan: fn(&'a str) -> Option<T>) -> Result<T, Reason> {
+    scan(text).map_or_else(|| wire::parse(text), Ok)
 }
 
 enum StreamKind {

@@ -15,7 +15,7 @@ use crate::mapper::Reason;
 pub(super) use crate::wire::parse;
 
 /// Room for the levels of a side that most differences have.
-const USUAL_LEVELS: usize = 16;
+pub(super) const USUAL_LEVELS: usize = 16;
 
 /// The stream and the data of a frame in the form that the venue writes: `{"stream":"btcusdt@aggTrade","data":{…}}`, and
 /// nothing else. The data has been looked at by nobody; when it is one JSON value, the frame is whole too.

@@ -16,7 +16,7 @@ impl Scale {
     pub(super) fn new(decimals: u16) -> Option<Self> {
         match decimals {
             256 => Some(Self::Fractions),
-            0..=38 => u8::try_from(decimals).ok().map(Self::Decimals),
+            0..=36 => u8::try_from(decimals).ok().map(Self::Decimals),
             _ => None,
         }
     }
@@ -32,6 +32,6 @@ impl Scale {
 
 /// A quantity: shares come whole.
 pub(super) fn whole(quantity: u64) -> Decimal {
-    // 20 digits at most, where 38 are possible.
+    // 20 digits at most, where 36 are possible.
     Decimal::from_parts(quantity.into(), 0).unwrap_or_default()
 }

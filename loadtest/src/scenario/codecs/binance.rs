@@ -1,15 +1,15 @@
 //! Binance: differences of a book, books as events, trades.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use akis_connectors::{Content, RawFrame};
-use akis_normalizer::{Output, Payload, Update};
+use akis_normalizer::{Payload, Update};
 use anyhow::{Result, bail};
 use fastrand::Rng;
 
-use super::{BEGINS_MS, add, feed, live_mapper, middle};
+use super::{BEGINS_MS, Feed, add, middle};
 use crate::report::Report;
-use crate::usage::thread_cpu;
 
 /// How many times everything is measured; the middle one counts.
 const ROUNDS: usize = 5;
@@ -28,42 +28,64 @@ const REACH: i64 = 100;
 /// The middle of the book, in ticks of a cent.
 const MIDDLE: i64 = 6_200_000;
 
+/// How many frames are made at a time: what a cache of a core holds.
+const BATCH: usize = 200;
+
 pub(super) fn measure(report: &mut Report) -> Result<()> {
-    let mut rng = Rng::with_seed(1);
-    let diffs: Vec<RawFrame> = (0..FRAMES as i64).map(|number| diff(number, &mut rng)).collect();
-    let trades: Vec<RawFrame> = (0..FRAMES as i64).map(|number| trade(number, &mut rng)).collect();
     let (mut parsed, mut rendered, mut traded) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let mut books: Vec<Update> = Vec::with_capacity(FRAMES);
-        let mut mapper = live_mapper("binance", "spot")?;
-        let mut out = Output::default();
-        mapper.on_frame(&diffs[0], &mut out);
-        mapper.on_frame(&snapshot(), &mut out);
-        parsed.push(feed(&mut *mapper, &diffs[1..], |out| books.append(&mut out.updates))?);
-        // A book is told every 250 ms, so two of five differences have one made.
-        if books.len() < FRAMES / 3 || !books.iter().all(is_full) {
-            bail!("{} books came of {} differences, or some are not full", books.len(), FRAMES - 1);
-        }
-
-        let (before, count) = (thread_cpu()?, books.len() as u32);
-        let events = books.drain(..).map(Update::into_event).collect::<Result<Vec<_>, _>>()?;
-        rendered.push(thread_cpu()?.saturating_sub(before) / count);
-        drop(events);
-
-        let mut mapper = live_mapper("binance", "spot")?;
-        let mut events = Vec::with_capacity(FRAMES);
-        traded.push(feed(&mut *mapper, &trades, |out| {
-            events.extend(out.updates.drain(..).map(Update::into_event));
-        })?);
-        if events.len() != FRAMES || events.iter().any(Result::is_err) {
-            bail!("{} events came of {FRAMES} trades, or some could not be rendered", events.len());
-        }
+        let (parsing, rendering) = books()?;
+        parsed.push(parsing);
+        rendered.push(rendering);
+        traded.push(trades()?);
     }
     let count = FRAMES as u64;
-    add(report, "Binance difference of 20 levels, parsed and applied", middle(parsed), count - 1, 3.0);
+    add(report, "Binance difference of 20 levels, parsed and applied", middle(parsed), count, 3.0);
     add(report, "book of 20 levels rendered as an event", middle(rendered), 1, 2.0);
     add(report, "Binance trade, frame to event", middle(traded), count, 1.0);
     Ok(())
+}
+
+/// What differences take, and one book that comes of them.
+fn books() -> Result<(Duration, Duration)> {
+    let mut rng = Rng::with_seed(1);
+    let mut feed = Feed::new("binance", "spot")?;
+    feed.take(&[diff(0, &mut rng), snapshot()]);
+    feed.cpu = Duration::ZERO;
+    let (mut books, mut rendering) = (0, Duration::ZERO);
+    for first in (1..=FRAMES).step_by(BATCH) {
+        let frames: Vec<RawFrame> = (first..first + BATCH).map(|number| diff(number as i64, &mut rng)).collect();
+        feed.take(&frames);
+        if !feed.out.updates.iter().all(is_full) {
+            bail!("some books are not full");
+        }
+        let (count, took) = feed.render()?;
+        books += count;
+        rendering += took;
+    }
+    // A book is told every 250 ms, so two of five differences have one made.
+    if books < FRAMES / 3 {
+        bail!("{books} books came of {FRAMES} differences");
+    }
+    Ok((feed.cpu, rendering / books as u32))
+}
+
+/// What trades take until they are events.
+fn trades() -> Result<Duration> {
+    let mut rng = Rng::with_seed(1);
+    let mut feed = Feed::new("binance", "spot")?;
+    let (mut events, mut rendering) = (0, Duration::ZERO);
+    for first in (0..FRAMES).step_by(BATCH) {
+        let frames: Vec<RawFrame> = (first..first + BATCH).map(|number| trade(number as i64, &mut rng)).collect();
+        feed.take(&frames);
+        let (count, took) = feed.render()?;
+        events += count;
+        rendering += took;
+    }
+    if events != FRAMES {
+        bail!("{events} events came of {FRAMES} trades");
+    }
+    Ok(feed.cpu + rendering)
 }
 
 fn is_full(update: &Update) -> bool {
