@@ -98,11 +98,12 @@ async fn a_snapshot_that_dies_in_the_middle_proves_no_book() -> Result<()> {
     let venue = Venue::start().await?;
     let normalizer = Normalizer::of("bist", venue.mold())?;
     normalizer.wait_for(BOOK, 5).await?;
-    // Neither the lines nor the rewinder bring it back, and the first snapshots come to nothing.
-    venue.fault(json!({"fault": "glimpse_dies", "times": 3, "messages": 9})).await?;
+    // Neither the lines nor the rewinder bring it back, and snapshots come to nothing until that was told.
+    venue.fault(json!({"fault": "glimpse_dies", "times": 1_000, "messages": 9})).await?;
     venue.fault(json!({"fault": "rewinder_loss", "requests": 8})).await?;
     venue.fault(json!({"fault": "loss", "line": "both", "packets": 2})).await?;
     normalizer.wait_for_state(BOOK, "resyncing").await?;
+    venue.fault(json!({"fault": "glimpse_dies", "times": 0, "messages": 9})).await?;
     normalizer.wait_for_state(BOOK, "up").await?;
     let events = normalizer.events(BOOK).await?;
     let told: Vec<&str> = events.iter().filter_map(|(_, event)| event["event"].as_str()).collect();
