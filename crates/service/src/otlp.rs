@@ -6,6 +6,7 @@
 
 mod convert;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -70,8 +71,8 @@ pub struct Exporter {
     started_ns: u64,
     /// Spans of the push that is under way.
     pushed: u64,
-    /// Whether the last push failed: only turns are logged.
-    is_failing: bool,
+    /// The signals whose last push failed: only turns are logged.
+    failing: BTreeSet<&'static str>,
 }
 
 impl Exporter {
@@ -103,7 +104,7 @@ impl Exporter {
             exports,
             started_ns: crate::trace::unix_ns(SystemTime::now()),
             pushed: 0,
-            is_failing: false,
+            failing: BTreeSet::new(),
         })
     }
 
@@ -183,7 +184,11 @@ impl Exporter {
     }
 
     /// Counts a push. Gives whether it succeeded.
-    fn note(&mut self, signal: &str, pushed: Result<Result<(), tonic::Status>, tokio::time::error::Elapsed>) -> bool {
+    fn note(
+        &mut self,
+        signal: &'static str,
+        pushed: Result<Result<(), tonic::Status>, tokio::time::error::Elapsed>,
+    ) -> bool {
         let failure = match pushed {
             Ok(Ok(())) => None,
             Ok(Err(status)) => Some(format!("{}: {}", status.code(), status.message())),
@@ -191,12 +196,13 @@ impl Exporter {
         };
         let result = if failure.is_some() { "failed" } else { "ok" };
         self.exports.with_label_values(&[signal, result]).inc();
-        match (&failure, self.is_failing) {
-            (Some(failure), false) => warn!(signal, failure, "telemetry cannot be pushed; what waits is dropped"),
-            (None, true) => info!(signal, "telemetry is pushed again"),
-            _ => {}
+        if let Some(failure) = &failure {
+            if self.failing.insert(signal) {
+                warn!(signal, failure, "telemetry cannot be pushed; what waits is dropped");
+            }
+        } else if self.failing.remove(signal) {
+            info!(signal, "telemetry is pushed again");
         }
-        self.is_failing = failure.is_some();
         failure.is_none()
     }
 }

@@ -32,10 +32,15 @@ struct Venue {
 
 impl Venue {
     async fn start(address: &str) -> Result<Self> {
+        Self::start_at_rate(address, 200).await
+    }
+
+    /// One where so much happens in a second.
+    async fn start_at_rate(address: &str, rate: u32) -> Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let symbols = ["BTCUSDT", "ETHUSDT"].map(str::to_owned).to_vec();
-        let source = Source::Generated { symbols, rate: 200, seed: 7 };
+        let source = Source::Generated { symbols, rate, seed: 7 };
         let config = SimConfig { source, limits: Limits::default() };
         let cancel = CancellationToken::new();
         let serving = sim::serve(listener, config, cancel.clone());

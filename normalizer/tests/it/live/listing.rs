@@ -1,5 +1,7 @@
 //! What is listed and delisted while the normalizer runs. The list of symbols is read every second here, not every day.
 
+use akis_model::Kind;
+
 use super::*;
 
 /// What a day is here.
@@ -72,6 +74,27 @@ async fn a_symbol_asked_for_by_name_is_told_when_it_is_delisted() -> Result<()> 
     let before = normalizer.events("binance:BTCUSDT:trades").await?.len();
     normalizer.wait_for("binance:BTCUSDT:trades", before + 20).await?;
     assert_eq!(state(&normalizer, "binance:BTCUSDT:trades").await, None);
+    normalizer.stop().await?;
+    venue.stop().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_new_symbols_are_spread_over_connections_and_cost_the_others_nothing() -> Result<()> {
+    let venue = Venue::start_at_rate("127.0.0.1:0", 2_000).await?;
+    // Three streams a symbol, of which a connection takes 1,024. (Books would come at the pace of the venue's weights, two a second.)
+    let settings = Settings { kinds: vec![Kind::Ticker, Kind::Trades], ..asking_for(&venue, &["*usdt"]) };
+    let normalizer = Normalizer::start(settings)?;
+    normalizer.wait_for("binance:BTCUSDT:trades", 10).await?;
+    venue.fault(json!({"fault": "new_symbols", "count": 1_000})).await?;
+    // One in four is so quiet that nobody waits for its trades.
+    wait_until(WITHIN * 4, "the others trade", async || normalizer.count_channels(":trades").await >= 752).await?;
+    let before = normalizer.events("binance:BTCUSDT:trades").await?.len();
+    normalizer.wait_for("binance:BTCUSDT:trades", before + 20).await?;
+    let events = normalizer.events("binance:BTCUSDT:trades").await?;
+    assert_dense(&events);
+    let ids = trade_ids(&events);
+    assert!(ids.windows(2).all(|pair| pair[1] == pair[0] + 1), "no trade is lost while others come: {ids:?}");
     normalizer.stop().await?;
     venue.stop().await?;
     Ok(())
