@@ -56,7 +56,6 @@ impl Decimal {
 
     /// Digits behind the point.
     fn scale(self) -> u8 {
-        // The bits of it.
         (self.0 as u8) & ((1 << SCALE_BITS) - 1)
     }
 
@@ -186,7 +185,7 @@ fn digits(text: &[u8]) -> (u64, usize) {
     (word.checked_shl(64 - 8 * count).unwrap_or(0), count as usize)
 }
 
-/// What eight digits in bytes amount to. Source: Daniel Lemire, "Quickly parsing eight digits", 2022: pairs, fours and all eight
+/// What eight digits in bytes amount to. Source: Daniel Lemire, "Quickly parsing eight digits", 2018: pairs, fours and all eight
 /// are put together by three multiplications.
 fn value(digits: u64) -> u64 {
     const PAIRS: u64 = 0x0000_00FF_0000_00FF;
