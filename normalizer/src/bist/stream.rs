@@ -72,7 +72,8 @@ impl Stream {
         if packet.count() > 1 {
             market.foresee(packet.messages());
         }
-        for (sequence, bytes) in (packet.sequence..).zip(packet.messages()) {
+        // In this order: no number is taken behind the last message, for which there may be none.
+        for (bytes, sequence) in packet.messages().zip(packet.sequence..) {
             if sequence >= self.next {
                 self.on_message(Entry { sequence, bytes, received_at, telling: Telling::News }, market, out);
             }
@@ -130,7 +131,7 @@ impl Stream {
     fn release(&mut self, received_at: i64, market: &mut Market, out: &mut Output) {
         let Some(waiting) = &mut self.waiting else { return };
         let Some(held_from) = waiting.held_from.take() else { return };
-        for (sequence, bytes) in (waiting.start..).zip(waiting.kept.iter()) {
+        for (bytes, sequence) in waiting.kept.iter().zip(waiting.start..) {
             if sequence >= held_from {
                 market.apply(Entry { sequence, bytes, received_at, telling: Telling::News }, out);
             }
@@ -164,15 +165,15 @@ impl Stream {
         }
         let received_at = snapshot.received_at;
         let waiting = self.waiting.take();
-        let kept = || waiting.iter().flat_map(|waiting| (waiting.start..).zip(waiting.kept.iter()));
+        let kept = || waiting.iter().flat_map(|waiting| waiting.kept.iter().zip(waiting.start..));
         let held_from = waiting.as_ref().and_then(|waiting| waiting.held_from).unwrap_or(u64::MAX);
         let telling = |sequence| if sequence < held_from { Telling::State } else { Telling::News };
         // What the snapshot holds already is gone through for its trades.
-        for (sequence, bytes) in kept().filter(|(sequence, _)| (held_from..snapshot.next).contains(sequence)) {
+        for (bytes, sequence) in kept().filter(|(_, sequence)| (held_from..snapshot.next).contains(sequence)) {
             market.apply(Entry { sequence, bytes, received_at, telling: Telling::News }, out);
         }
         market.load(snapshot.messages.iter(), snapshot.next, received_at, out);
-        for (sequence, bytes) in kept().filter(|(sequence, _)| *sequence >= snapshot.next) {
+        for (bytes, sequence) in kept().filter(|(_, sequence)| *sequence >= snapshot.next) {
             market.apply(Entry { sequence, bytes, received_at, telling: telling(sequence) }, out);
         }
         market.tell_states(out);

@@ -111,6 +111,14 @@ fn times_are_the_seconds_and_their_nanoseconds() {
 }
 
 #[test]
+fn the_last_numbers_that_there_are_end_nothing() {
+    let mut feed = Feed::open();
+    feed.next = u64::MAX - 2;
+    let out = feed.packet(&[add(1, Side::Buy, 100, 5, 0), add(2, Side::Buy, 100, 7, 0)]);
+    assert_eq!(out.resyncs, [Resync::Gap]);
+}
+
+#[test]
 fn the_venues_number_is_that_of_the_last_message() {
     let mut feed = Feed::open();
     let first = feed.next;
