@@ -6,11 +6,14 @@ use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
-/// Most digits a value may have, before and behind the point together: what 122 bits hold.
+/// So many digits every value may have, before and behind the point together, and never more behind it.
 const MAX_DIGITS: u32 = 36;
 
 /// How many bits of a value say where its point is.
 const SCALE_BITS: u32 = 6;
+
+/// The largest mantissa: above 2.6 * 10^36, so that all values up to 10^18 may have 18 digits behind the point.
+const MAX_MANTISSA: u128 = (1 << (127 - SCALE_BITS)) - 1;
 
 /// The powers of ten that 64 bits hold.
 const POWERS: [u64; 20] = {
@@ -23,7 +26,7 @@ const POWERS: [u64; 20] = {
     powers
 };
 
-/// An exact decimal number of up to 36 digits, in 16 bytes.
+/// An exact decimal number of 36 digits, or 37 when the first is a 1, in 16 bytes.
 ///
 /// Kept without trailing zeros, so equal values are equal in every bit; zero has no sign.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -37,9 +40,9 @@ impl Decimal {
     ///
     /// # Errors
     ///
-    /// [`DecimalError::Range`] when it has more than 36 digits.
+    /// [`DecimalError::Range`] when it has more digits than can be held.
     pub fn from_parts(mantissa: i128, scale: u8) -> Result<Self, DecimalError> {
-        if u32::from(scale) > MAX_DIGITS || mantissa.unsigned_abs() >= 10u128.pow(MAX_DIGITS) {
+        if u32::from(scale) > MAX_DIGITS || mantissa.unsigned_abs() > MAX_MANTISSA {
             return Err(DecimalError::Range);
         }
         Ok(Self::trimmed(mantissa, scale))
@@ -73,7 +76,7 @@ impl Decimal {
     ///
     /// # Errors
     ///
-    /// [`DecimalError::Range`] when it has more than 36 digits.
+    /// [`DecimalError::Range`] when it has more digits than can be held.
     pub fn checked_add(self, other: Self) -> Result<Self, DecimalError> {
         let scale = self.scale().max(other.scale());
         let at = |d: Self| {
@@ -90,7 +93,7 @@ impl Decimal {
     ///
     /// # Errors
     ///
-    /// [`DecimalError::Range`] when it has more than 36 digits.
+    /// [`DecimalError::Range`] when it has more digits than can be held.
     pub fn checked_mul(self, other: Self) -> Result<Self, DecimalError> {
         let mantissa = self.mantissa().checked_mul(other.mantissa()).ok_or(DecimalError::Range)?;
         Self::from_parts(mantissa, self.scale() + other.scale())
@@ -406,7 +409,7 @@ pub enum DecimalError {
     #[error("not a decimal number")]
     Malformed,
     /// More digits than can be held exactly.
-    #[error("more than {MAX_DIGITS} digits")]
+    #[error("more digits than can be held exactly")]
     Range,
 }
 
@@ -445,7 +448,7 @@ mod tests {
         for bad in ["", "-", ".", "abc", "1.2.3", "1e", "e5", "1e+", "0x1", "1_000", " 1", "NaN", "inf", "１"] {
             assert_eq!(bad.parse::<Decimal>(), Err(DecimalError::Malformed), "{bad}");
         }
-        for large in ["1e400", "1e36", "1e99999999999", "1e-37", &"9".repeat(37)] {
+        for large in ["1e400", "3e36", "1e37", "1e99999999999", "1e-37", &"9".repeat(37)] {
             assert_eq!(large.parse::<Decimal>(), Err(DecimalError::Range), "{large}");
         }
     }
@@ -453,7 +456,7 @@ mod tests {
     #[test]
     fn the_widest_text_fits() {
         for scale in [0, 1, 20, 35, 36] {
-            let widest = Decimal::from_parts(1 - 10i128.pow(36), scale).unwrap();
+            let widest = Decimal::from_parts(-(MAX_MANTISSA as i128), scale).unwrap();
             assert_eq!(widest.to_string().parse::<Decimal>(), Ok(widest));
             let mut text = Text::from(widest);
             text.push_bytes(b"[\"\",\"\"],");
@@ -464,13 +467,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn comes_out_as_it_went_in(whole in "0|[1-9][0-9]{0,18}", fraction in "([0-9]{0,17}[1-9])?") {
+        fn comes_out_as_it_went_in(whole in "0|[1-9][0-9]{0,17}|1000000000000000000", fraction in "([0-9]{0,17}[1-9])?") {
             let text = if fraction.is_empty() { whole } else { format!("{whole}.{fraction}") };
             prop_assert_eq!(text.parse::<Decimal>().unwrap().to_string(), text);
         }
 
         #[test]
-        fn renders_as_digits_around_a_point(mantissa in 0..10i128.pow(36), digits in 0u32..36, scale in 0u8..37) {
+        fn renders_as_digits_around_a_point(mantissa in 0..=MAX_MANTISSA as i128, digits in 0u32..38, scale in 0u8..37) {
             let mantissa = mantissa % 10i128.pow(digits);
             let width = usize::from(scale) + 1;
             let padded = format!("{mantissa:0width$}");
