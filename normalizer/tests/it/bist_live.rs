@@ -85,8 +85,7 @@ async fn a_message_of_a_type_that_nobody_knows_is_counted_and_harms_nothing() ->
     venue.fault(json!({"fault": "unknown_message"})).await?;
     normalizer.wait_for_metric(skipped).await?;
     for channel in [BOOK, TRADES] {
-        let before = normalizer.events(channel).await?.len();
-        normalizer.wait_for(channel, before + 5).await?;
+        normalizer.wait_for_more(channel, 5).await?;
         assert_dense(&normalizer.events(channel).await?);
     }
     assert_eq!(normalizer.metric("akis_normalizer_book_resyncs_total{cause=\"misfit\",venue=\"bist\"}"), 0);

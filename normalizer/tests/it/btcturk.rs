@@ -196,16 +196,14 @@ async fn books_come_back_after_every_fault_and_are_never_wrong() -> Result<()> {
         (json!({"fault": "half_frame"}), Some("connection")),
         (json!({"fault": "close", "code": 1000}), Some("connection")),
     ] {
-        let before = normalizer.events(channel).await?.len();
-        normalizer.wait_for(channel, before + 2).await?;
+        normalizer.wait_for_more(channel, 2).await?;
         let counted = cause.map(|cause| normalizer.metric(&resyncs(cause)));
         venue.fault(fault.clone()).await?;
         if let Some((cause, counted)) = cause.zip(counted) {
             let what = format!("{fault} is noticed");
             wait_until(WITHIN, &what, async || normalizer.metric(&resyncs(cause)) > counted).await?;
         }
-        let before = normalizer.events(channel).await?.len();
-        normalizer.wait_for(channel, before + 3).await?;
+        normalizer.wait_for_more(channel, 3).await?;
     }
     let events = normalizer.events(channel).await?;
     assert_dense(&events);
@@ -223,12 +221,10 @@ async fn no_trade_is_lost_or_doubled_over_lost_connections() -> Result<()> {
     for fault in
         [json!({"fault": "cut"}), json!({"fault": "duplicate", "symbol": "ETHTRY"}), json!({"fault": "half_frame"})]
     {
-        let before = normalizer.events(channel).await?.len();
-        normalizer.wait_for(channel, before + 8).await?;
+        normalizer.wait_for_more(channel, 8).await?;
         venue.fault(fault).await?;
     }
-    let before = normalizer.events(channel).await?.len();
-    normalizer.wait_for(channel, before + 8).await?;
+    normalizer.wait_for_more(channel, 8).await?;
     let reply = venue.get("/api/v2/trades?pairSymbol=ETHTRY").await?;
     for trade in reply["data"].as_array().context("a list")? {
         known.insert(trade["tid"].as_str().unwrap().parse()?, trade.clone());
@@ -262,8 +258,7 @@ async fn a_trade_that_is_lost_inside_a_connection_is_told_as_a_gap() -> Result<(
         assert!(before < 1_000, "a lost trade is noticed");
         normalizer.wait_for(channel, before + 20).await?;
     }
-    let before = normalizer.events(channel).await?.len();
-    normalizer.wait_for(channel, before + 1).await?;
+    normalizer.wait_for_more(channel, 1).await?;
     let events = normalizer.events(channel).await?;
     let ids = trade_ids(&events);
     assert!(ids.is_sorted_by(|a, b| a < b), "each once and in order: {ids:?}");

@@ -125,6 +125,12 @@ impl Normalizer {
         wait_until(WITHIN, &what, async || self.events(channel).await.is_ok_and(|events| events.len() >= count)).await
     }
 
+    /// Waits for so many events beyond those that there are.
+    pub(crate) async fn wait_for_more(&self, channel: &str, count: usize) -> Result<()> {
+        let before = self.events(channel).await?.len();
+        self.wait_for(channel, before + count).await
+    }
+
     pub(crate) async fn wait_for_state(&self, channel: &str, state: &str) -> Result<()> {
         let what = format!("{channel} is {state}");
         let is_so = async || {
@@ -163,6 +169,12 @@ pub(crate) fn trade_ids(events: &[(Seq, Value)]) -> Vec<u64> {
     ids.map(|(_, event)| event["data"]["id"].as_str().unwrap().parse().unwrap()).collect()
 }
 
+/// By the venue's numbers, which rise by one.
+fn assert_no_trade_is_missing(events: &[(Seq, Value)]) {
+    let ids = trade_ids(events);
+    assert!(ids.windows(2).all(|pair| pair[1] == pair[0] + 1), "{ids:?}");
+}
+
 pub(crate) fn assert_dense(events: &[(Seq, Value)]) {
     for pair in events.windows(2) {
         assert_eq!(pair[1].0, pair[0].0.next(), "between {} and {}", pair[0].1, pair[1].1);
@@ -179,8 +191,7 @@ async fn every_kind_of_every_symbol_flows_and_is_dense() -> Result<()> {
             normalizer.wait_for(&channel, count).await?;
             let events = normalizer.events(&channel).await?;
             assert_dense(&events);
-            let ids = trade_ids(&events);
-            assert!(ids.windows(2).all(|pair| pair[1] == pair[0] + 1), "{ids:?}");
+            assert_no_trade_is_missing(&events);
             let symbols: Vec<&Value> = events.iter().map(|(_, event)| &event["data"]["symbol"]).collect();
             assert!(symbols.iter().all(|name| name.as_str() == Some(symbol.replace("USDT", "/USDT").as_str())));
         }
@@ -215,8 +226,7 @@ async fn futures_flow_beside_spot_and_their_books_resync() -> Result<()> {
     let fault = json!({"fault":"drop_diff","symbol":"BTCUSDT"}).to_string();
     client.post(url).body(fault).send().await?.error_for_status()?;
     normalizer.wait_for_metric("akis_normalizer_book_resyncs_total{cause=\"gap\",venue=\"binancef\"}").await?;
-    let before = normalizer.events("binancef:BTCUSDT:book").await?.len();
-    normalizer.wait_for("binancef:BTCUSDT:book", before + 4).await?;
+    normalizer.wait_for_more("binancef:BTCUSDT:book", 4).await?;
     normalizer.stop().await?;
     venue.stop().await?;
     Ok(())
@@ -277,8 +287,7 @@ async fn a_lost_diff_resyncs_the_book_and_bad_frames_are_counted() -> Result<()>
     normalizer.wait_for_metric("akis_normalizer_skipped_total{reason=\"not_json\",venue=\"binance\"}").await?;
     for symbol in ["BTCUSDT", "ETHUSDT"] {
         let channel = format!("binance:{symbol}:book");
-        let before = normalizer.events(&channel).await?.len();
-        normalizer.wait_for(&channel, before + 4).await?;
+        normalizer.wait_for_more(&channel, 4).await?;
         assert_dense(&normalizer.events(&channel).await?);
     }
     normalizer.stop().await?;
@@ -298,8 +307,7 @@ async fn a_venue_that_goes_is_told_and_so_is_its_return() -> Result<()> {
     assert_eq!(normalizer.metric("akis_venue_up{venue=\"binance\"}"), 0);
     let venue = Venue::start(&address.to_string()).await?;
     normalizer.wait_for_state("binance:ETHUSDT:trades", "up").await?;
-    let before = normalizer.events("binance:BTCUSDT:book").await?.len();
-    normalizer.wait_for("binance:BTCUSDT:book", before + 2).await?;
+    normalizer.wait_for_more("binance:BTCUSDT:book", 2).await?;
     normalizer.stop().await?;
     venue.stop().await?;
     Ok(())
@@ -315,10 +323,8 @@ async fn a_planned_close_of_the_venue_loses_no_trade() -> Result<()> {
     let closed = "akis_venue_connections{venue=\"binance\"}";
     let changed = async || normalizer.metric(opened) == 2 && normalizer.metric(closed) == 1;
     wait_until(Duration::from_secs(45), "the old connection has given way to a new one", changed).await?;
-    let before = normalizer.events("binance:BTCUSDT:trades").await?.len();
-    normalizer.wait_for("binance:BTCUSDT:trades", before + 10).await?;
-    let ids = trade_ids(&normalizer.events("binance:BTCUSDT:trades").await?);
-    assert!(ids.windows(2).all(|pair| pair[1] == pair[0] + 1), "{ids:?}");
+    normalizer.wait_for_more("binance:BTCUSDT:trades", 10).await?;
+    assert_no_trade_is_missing(&normalizer.events("binance:BTCUSDT:trades").await?);
     normalizer.stop().await?;
     venue.stop().await?;
     Ok(())
@@ -332,12 +338,10 @@ async fn a_cut_connection_comes_back_and_its_hole_is_filled() -> Result<()> {
     normalizer.wait_for("binance:BTCUSDT:book", 1).await?;
     venue.fault(json!({"fault":"cut"})).await?;
     normalizer.wait_for_metric("akis_venue_session_total{venue=\"binance\",what=\"lost\"}").await?;
-    let before = normalizer.events("binance:BTCUSDT:trades").await?.len();
-    normalizer.wait_for("binance:BTCUSDT:trades", before + 10).await?;
+    normalizer.wait_for_more("binance:BTCUSDT:trades", 10).await?;
     let events = normalizer.events("binance:BTCUSDT:trades").await?;
     assert_dense(&events);
-    let ids = trade_ids(&events);
-    assert!(ids.windows(2).all(|pair| pair[1] == pair[0] + 1), "{ids:?}");
+    assert_no_trade_is_missing(&events);
     normalizer.stop().await?;
     venue.stop().await?;
     Ok(())

@@ -16,8 +16,7 @@ async fn silence_of_a_pair_is_contained_to_its_channels_and_that_of_all_is_told(
     }
     venue.fault(json!({"fault": "silence", "ms": 2_000, "symbol": "BTCTRY"})).await?;
     normalizer.wait_for_metric("akis_normalizer_book_resyncs_total{cause=\"gap\",venue=\"btcturk\"}").await?;
-    let before = normalizer.events(silent).await?.len();
-    normalizer.wait_for(silent, before + 3).await?;
+    normalizer.wait_for_more(silent, 3).await?;
     let events = normalizer.events(other).await?;
     assert_eq!(statuses(&events), 0, "the other pair goes on");
     assert_dense(&events);
@@ -28,8 +27,7 @@ async fn silence_of_a_pair_is_contained_to_its_channels_and_that_of_all_is_told(
     }
     for channel in [silent, other] {
         normalizer.wait_for_state(channel, "up").await?;
-        let before = normalizer.events(channel).await?.len();
-        normalizer.wait_for(channel, before + 3).await?;
+        normalizer.wait_for_more(channel, 3).await?;
         assert_books(&normalizer.events(channel).await?);
     }
     normalizer.stop().await?;
@@ -62,8 +60,7 @@ async fn a_thousand_new_pairs_are_found_beside_those_that_were_there() -> Result
     let normalizer = Normalizer::of("btcturk", settings)?;
     wait_until(WITHIN * 4, "every pair has its book", async || normalizer.count_channels(":book").await == 1_002)
         .await?;
-    let before = normalizer.events("btcturk:BTCTRY:book").await?.len();
-    normalizer.wait_for("btcturk:BTCTRY:book", before + 3).await?;
+    normalizer.wait_for_more("btcturk:BTCTRY:book", 3).await?;
     assert_dense(&normalizer.events("btcturk:BTCTRY:book").await?);
     normalizer.stop().await?;
     venue.stop().await

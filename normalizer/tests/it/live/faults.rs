@@ -17,17 +17,11 @@ async fn flowing() -> Result<(Venue, Normalizer)> {
 }
 
 /// Waits until the channel has so many events more.
-async fn more(normalizer: &Normalizer, channel: &str, count: usize) -> Result<()> {
-    let before = normalizer.events(channel).await?.len();
-    normalizer.wait_for(channel, before + count).await
-}
-
 /// Every trade is there once and in order, and nothing is missing between two events of a channel.
 async fn assert_whole(normalizer: &Normalizer) -> Result<()> {
     let events = normalizer.events(TRADES).await?;
     assert_dense(&events);
-    let ids = trade_ids(&events);
-    assert!(ids.windows(2).all(|pair| pair[1] == pair[0] + 1), "{ids:?}");
+    assert_no_trade_is_missing(&events);
     assert_dense(&normalizer.events(BOOK).await?);
     assert_eq!(normalizer.metric("akis_normalizer_gaps_total{kind=\"trades\",venue=\"binance\"}"), 0);
     Ok(())
@@ -55,7 +49,7 @@ async fn frames_that_come_late_are_published_late_and_whole() -> Result<()> {
     let came = async || normalizer.events(TRADES).await.is_ok_and(|events| events.iter().any(|(_, e)| is_late(e)));
     wait_until(WITHIN, "what was held back has come, with the venue's times", came).await?;
     for channel in [TRADES, BOOK] {
-        more(&normalizer, channel, 5).await?;
+        normalizer.wait_for_more(channel, 5).await?;
         assert_eq!(statuses(&normalizer.events("binance:ETHUSDT:trades").await?), 0, "the other symbol goes on");
     }
     assert_eq!(normalizer.metric(&format!("{RESYNCS}{{cause=\"gap\",venue=\"binance\"}}")), 0, "late is not lost");
@@ -75,7 +69,7 @@ async fn a_venue_that_freezes_is_down_and_goes_on_without_a_loss() -> Result<()>
     }
     for channel in [TRADES, BOOK] {
         normalizer.wait_for_state(channel, "up").await?;
-        more(&normalizer, channel, 5).await?;
+        normalizer.wait_for_more(channel, 5).await?;
     }
     assert_eq!(normalizer.metric("akis_venue_session_total{venue=\"binance\",what=\"lost\"}"), 0, "the socket stays");
     assert_whole(&normalizer).await?;
@@ -92,7 +86,7 @@ async fn half_a_frame_costs_a_connection_and_no_trade() -> Result<()> {
         let counted = async || normalizer.metric("akis_venue_session_total{venue=\"binance\",what=\"lost\"}") >= lost;
         wait_until(WITHIN, "the connection is lost", counted).await?;
         for channel in [TRADES, BOOK] {
-            more(&normalizer, channel, 5).await?;
+            normalizer.wait_for_more(channel, 5).await?;
         }
     }
     assert!(normalizer.metric(&format!("{RESYNCS}{{cause=\"connection\",venue=\"binance\"}}")) >= 2);
@@ -111,7 +105,7 @@ async fn a_reply_that_drips_is_given_up_and_asked_for_again() -> Result<()> {
     normalizer.wait_for_metric(&format!("{RESYNCS}{{cause=\"gap\",venue=\"binance\"}}")).await?;
     wait_until_told(&normalizer, BOOK, "resyncing").await?;
     for channel in [TRADES, "binance:ETHUSDT:book"] {
-        more(&normalizer, channel, 5).await?;
+        normalizer.wait_for_more(channel, 5).await?;
     }
     normalizer.wait_for_metric("akis_venue_session_total{venue=\"binance\",what=\"requests_refused\"}").await?;
     wait_until_told(&normalizer, BOOK, "up").await?;
@@ -119,7 +113,7 @@ async fn a_reply_that_drips_is_given_up_and_asked_for_again() -> Result<()> {
     let told: Vec<&Value> = events.iter().map(|(_, event)| &event["event"]).collect();
     let lost = told.iter().position(|event| *event == "channel_status").context("it was told")?;
     assert_eq!(told[lost + 1], "channel_status", "no book is shown without a proof");
-    more(&normalizer, BOOK, 3).await?;
+    normalizer.wait_for_more(BOOK, 3).await?;
     assert_whole(&normalizer).await?;
     normalizer.stop().await?;
     venue.stop().await?;
@@ -136,7 +130,7 @@ async fn a_clock_that_is_a_little_off_is_measured_and_its_times_are_kept() -> Re
     let is_measured = async || (normalizer.signed_metric(offset) - SKEW_MS).abs() < 5_000;
     wait_until(WITHIN, "the offset is measured", is_measured).await?;
     for channel in [TRADES, "binance:BTCUSDT:ticker"] {
-        more(&normalizer, channel, 5).await?;
+        normalizer.wait_for_more(channel, 5).await?;
         let events = normalizer.events(channel).await?;
         let (_, newest) = events.last().context("there are events")?;
         let ahead_ms = newest["ts"].as_i64().unwrap() - newest["data"]["receivedAt"].as_i64().unwrap();
