@@ -2,20 +2,34 @@
 
 use std::time::Duration;
 
+use crate::registry::Settings;
+
 /// The most that the first wait may be.
 const BASE: Duration = Duration::from_millis(500);
 
-/// The most that any wait may be.
+/// The most that any wait may be, unless the settings say otherwise.
 const CAP: Duration = Duration::from_secs(30);
 
 /// Exponential waits with full jitter: anything from nothing to the ceiling, so that clients that lost
 /// the same venue at the same moment do not come back at the same moment.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Backoff {
+    cap: Duration,
     failures: u32,
 }
 
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { cap: CAP, failures: 0 }
+    }
+}
+
 impl Backoff {
+    /// The one that the settings ask for, before any failure.
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self { cap: settings.longest_wait.unwrap_or(CAP), ..Self::default() }
+    }
+
     /// Counts a failure and gives the wait before the next try.
     pub(crate) fn fail(&mut self) -> Duration {
         let ceiling = self.ceiling();
@@ -34,7 +48,7 @@ impl Backoff {
     }
 
     fn ceiling(&self) -> Duration {
-        BASE.saturating_mul(1 << self.failures.min(6)).min(CAP)
+        BASE.saturating_mul(1 << self.failures.min(6)).min(self.cap)
     }
 }
 
@@ -55,5 +69,9 @@ mod tests {
         assert_eq!(ceilings, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000]);
         backoff.reset();
         assert_eq!(backoff.ceiling(), BASE);
+        let mut backoff = Backoff::of(&Settings { longest_wait: Some(BASE), ..Settings::default() });
+        for _ in 0..9 {
+            assert!(backoff.fail() <= BASE);
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::attempts::Attempts;
+use crate::backoff::Backoff;
 
 /// Makes the messages that ask anew for some streams.
 pub(crate) type Again = fn(&[&str]) -> Vec<String>;
@@ -28,6 +29,8 @@ pub(crate) struct Dialog {
     pub(crate) silence: Duration,
     /// After so long another connection takes its place.
     pub(crate) lifetime: Duration,
+    /// How long to wait after connections that failed.
+    pub(crate) backoff: Backoff,
     /// Shared with the other dialogs that lead to the same address.
     pub(crate) attempts: Arc<Attempts>,
     /// The messages that ask anew for streams that have stopped while others go on. `None`: the venue has no such, or it is

@@ -33,6 +33,9 @@ pub struct Settings {
     /// How often the venue's list of symbols is read; `None`: once a day, which is what every configuration gets. Tests
     /// do not wait for a day.
     pub refresh_every: Option<Duration>,
+    /// The longest wait before a venue that failed is tried again; `None`: 30 s, which is what every configuration gets.
+    /// Tests do not wait for as long.
+    pub longest_wait: Option<Duration>,
 }
 
 /// A share of a venue's symbols, by the hash of their names: a venue can be split over several normalizers.

@@ -36,13 +36,13 @@ pub(crate) async fn keep(
     let (news, mut heard) = mpsc::channel(NEWS);
     let first = Arc::clone(&dialog.borrow_and_update());
     let mut session = Session {
+        backoff: first.backoff.clone(),
         dialog: first,
         outlet,
         news,
         cancel: cancel.clone(),
         tasks: JoinSet::new(),
         open: Vec::new(),
-        backoff: Backoff::default(),
         connect_at: Instant::now(),
     };
     while !cancel.is_cancelled() {

@@ -111,6 +111,7 @@ pub(crate) fn settings(config: &VenueConfig) -> Settings {
         rest_url: config.rest_url.clone(),
         part: config.part.map(|(number, of)| Part { number, of }),
         refresh_every: None,
+        longest_wait: None,
         own: Own(config.own.iter().map(|(key, value)| (key.clone(), value.expose().to_owned())).collect()),
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use akis_model::Kind;
 
 use super::market::Market;
+use crate::backoff::Backoff;
 use crate::registry::Settings;
 use crate::symbols::{REFRESH_EVERY, Symbols, Wanted};
 
@@ -26,6 +27,8 @@ pub struct Config {
     pub rest_url: String,
     /// How often the list of symbols is read.
     pub(super) refresh_every: Duration,
+    /// How long to wait after failures.
+    pub(super) backoff: Backoff,
 }
 
 /// What is wrong with the settings, a line each.
@@ -45,6 +48,7 @@ impl Config {
             ws_url: address(&settings.ws_url, market.ws_url),
             rest_url: address(&settings.rest_url, market.rest_url),
             refresh_every: settings.refresh_every.unwrap_or(REFRESH_EVERY),
+            backoff: Backoff::of(settings),
         }
     }
 }

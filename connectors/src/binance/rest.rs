@@ -98,7 +98,7 @@ impl Calls {
             clock: Clock::default(),
             lookup: looks_up.then(|| Lookup::new(listing::ROUTES, listing::read, found)),
             weight: Weight::new(market.weight_limit),
-            backoff: Backoff::default(),
+            backoff: config.backoff.clone(),
         }
     }
 

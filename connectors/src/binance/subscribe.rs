@@ -87,6 +87,7 @@ pub(super) fn dialog(config: &Config, attempts: &Arc<Attempts>, path: &str, stre
         first_data: FIRST_DATA,
         silence: SILENCE,
         lifetime: LIFETIME,
+        backoff: config.backoff.clone(),
         attempts: Arc::clone(attempts),
         again: Some(again),
         read,

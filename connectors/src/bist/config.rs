@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
 use super::half_days::half_days;
+use crate::backoff::Backoff;
 use crate::registry::{Own, Settings};
 
 /// The addresses of a feed, and who asks for it.
@@ -18,6 +19,8 @@ pub struct Config {
     pub user: String,
     /// For SoupBinTCP and GLIMPSE, at most 10 characters.
     pub password: String,
+    /// How long to wait after failures.
+    pub(super) backoff: Backoff,
 }
 
 /// Without the password.
@@ -42,7 +45,7 @@ pub fn check(settings: &Settings) -> Vec<String> {
     if ADDRESSES.iter().all(|key| settings.own.get(key).is_none()) && settings.own.get("transport").is_none() {
         return wrong;
     }
-    wrong.extend(Config::read(&settings.own).err().unwrap_or_default());
+    wrong.extend(Config::read(settings).err().unwrap_or_default());
     wrong
 }
 
@@ -52,9 +55,9 @@ impl Config {
     /// # Errors
     ///
     /// Everything that is wrong, a line each.
-    pub fn read(own: &Own) -> Result<Self, Vec<String>> {
-        let mut keys = Keys { own, wrong: Vec::new() };
-        let transport = match own.get("transport").unwrap_or("moldudp64") {
+    pub fn read(settings: &Settings) -> Result<Self, Vec<String>> {
+        let mut keys = Keys { own: &settings.own, wrong: Vec::new() };
+        let transport = match keys.own.get("transport").unwrap_or("moldudp64") {
             "moldudp64" => keys.lines().map(Transport::Mold),
             "soupbintcp" => keys.needed("soup").and_then(|()| keys.host("soup")).map(Transport::Soup),
             other => {
@@ -65,7 +68,9 @@ impl Config {
         let glimpse = keys.host("glimpse");
         let (user, password) = (keys.credential("username", 6), keys.credential("password", 10));
         match transport {
-            Some(transport) if keys.wrong.is_empty() => Ok(Self { transport, glimpse, user, password }),
+            Some(transport) if keys.wrong.is_empty() => {
+                Ok(Self { transport, glimpse, user, password, backoff: Backoff::of(settings) })
+            }
             _ => Err(keys.wrong),
         }
     }
@@ -165,13 +170,14 @@ impl Lines {
 mod tests {
     use super::*;
 
-    fn own(keys: &[(&str, &str)]) -> Own {
-        Own(keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
+    fn settings(keys: &[(&str, &str)]) -> Settings {
+        let own = Own(keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect());
+        Settings { own, ..Settings::default() }
     }
 
     #[test]
     fn keys_make_a_feed() {
-        let config = Config::read(&own(&[
+        let config = Config::read(&settings(&[
             ("line_a", "233.113.216.1:21001"),
             ("line_b", "127.0.0.1:21002"),
             ("rewinder", "rewinder.example:24001"),
@@ -184,27 +190,23 @@ mod tests {
         assert!(lines.is_multicast());
         assert_eq!(lines.rewinder.as_deref(), Some("rewinder.example:24001"));
         assert!(!format!("{config:?}").contains("secret"), "a password is never shown");
-        let soup = Config::read(&own(&[("transport", "soupbintcp"), ("soup", "127.0.0.1:1")])).unwrap();
+        let soup = Config::read(&settings(&[("transport", "soupbintcp"), ("soup", "127.0.0.1:1")])).unwrap();
         assert_eq!((soup.transport, soup.glimpse), (Transport::Soup("127.0.0.1:1".into()), None));
     }
 
     #[test]
     fn all_mistakes_are_told_together_and_no_credential_is() {
-        let settings = Settings {
-            own: own(&[
-                ("line_a", "nonsense"),
-                ("rewinder", "noport"),
-                ("glimpse", ":5"),
-                ("username", "toolongname"),
-                ("password", "muchtoolongpassword"),
-            ]),
-            ..Settings::default()
-        };
-        let wrong = check(&settings);
+        let wrong = check(&settings(&[
+            ("line_a", "nonsense"),
+            ("rewinder", "noport"),
+            ("glimpse", ":5"),
+            ("username", "toolongname"),
+            ("password", "muchtoolongpassword"),
+        ]));
         assert_eq!(wrong.len(), 5, "{wrong:?}");
         assert!(!wrong.join(" ").contains("muchtoolong"));
-        assert_eq!(check(&Settings { own: own(&[("transport", "tcp")]), ..Settings::default() }).len(), 1);
-        assert_eq!(check(&Settings { own: own(&[("transport", "soupbintcp")]), ..Settings::default() }).len(), 1);
+        assert_eq!(check(&settings(&[("transport", "tcp")])).len(), 1);
+        assert_eq!(check(&settings(&[("transport", "soupbintcp")])).len(), 1);
         assert!(check(&Settings::default()).is_empty());
     }
 }

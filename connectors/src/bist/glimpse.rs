@@ -32,6 +32,7 @@ const ABNORMAL: u16 = 1006;
 pub(super) struct Glimpse {
     address: String,
     login: LoginRequest,
+    backoff: Backoff,
 }
 
 /// Why there is no snapshot.
@@ -53,13 +54,13 @@ impl Glimpse {
     pub(super) fn new(address: String, config: &Config) -> Self {
         let (user, password) = (config.user.clone(), config.password.clone());
         // A snapshot is a session of its own and always asked for from its first message.
-        Self { address, login: LoginRequest { user, password, session: SessionId::new(""), next: 1 } }
+        let login = LoginRequest { user, password, session: SessionId::new(""), next: 1 };
+        Self { address, login, backoff: config.backoff.clone() }
     }
 
     /// Takes a snapshot whenever one is wanted, until `cancel`.
-    pub(super) async fn keep(self, outlet: &Outlet, wanted: &Wanted, cancel: &CancellationToken) {
+    pub(super) async fn keep(mut self, outlet: &Outlet, wanted: &Wanted, cancel: &CancellationToken) {
         let mut wishes = wanted.subscribe();
-        let mut backoff = Backoff::default();
         while !cancel.is_cancelled() {
             let Ok(Ok(_)) = outlet.unless_stopped(wishes.wait_for(|&from| from > 0)).await else { return };
             let taken = match outlet.unless_stopped(self.take(outlet)).await {
@@ -71,7 +72,7 @@ impl Glimpse {
                 Err(Failure::Stopped) => return,
                 Ok(next) => {
                     info!(venue = "bist", next, "snapshot taken");
-                    backoff.reset();
+                    self.backoff.reset();
                     // What was lost meanwhile, behind this snapshot, needs another one.
                     wanted.send_if_modified(|from| {
                         let met = *from <= next;
@@ -82,7 +83,7 @@ impl Glimpse {
                 }
                 Err(failure) => {
                     outlet.stats().refused.add(1);
-                    let (first, wait) = (backoff.is_fresh(), backoff.fail());
+                    let (first, wait) = (self.backoff.is_fresh(), self.backoff.fail());
                     if first {
                         warn!(venue = "bist", %failure, retry_in_ms = wait.as_millis(), "no snapshot, trying again");
                     } else {

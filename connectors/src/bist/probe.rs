@@ -13,7 +13,7 @@ use crate::registry::Settings;
 ///
 /// In a few words, what did not answer.
 pub async fn probe(settings: Settings) -> Result<(), String> {
-    let config = Config::read(&settings.own).map_err(|wrong| wrong.join("; "))?;
+    let config = Config::read(&settings).map_err(|wrong| wrong.join("; "))?;
     let feed = async {
         match &config.transport {
             Transport::Mold(at) => {

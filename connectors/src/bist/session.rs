@@ -23,7 +23,7 @@ pub(super) type Wanted = watch::Sender<u64>;
 /// [`StartError::Config`] when the settings lead to no feed.
 pub async fn run(settings: Settings, ports: Ports, cancel: CancellationToken) -> Result<(), StartError> {
     let config =
-        Config::read(&settings.own).map_err(|wrong| StartError::Config { venue: "bist", wrong: wrong.join("; ") })?;
+        Config::read(&settings).map_err(|wrong| StartError::Config { venue: "bist", wrong: wrong.join("; ") })?;
     let cancel = cancel.child_token();
     let Ports { frames, requests, stats } = ports;
     let nobody = frames.clone();

@@ -34,6 +34,7 @@ pub(super) struct Stream {
     user: String,
     password: String,
     position: Position,
+    backoff: Backoff,
 }
 
 /// What has been handed on.
@@ -109,12 +110,12 @@ impl Position {
 
 impl Stream {
     pub(super) fn new(address: String, config: &Config) -> Self {
-        Self { address, user: config.user.clone(), password: config.password.clone(), position: Position::START }
+        let (user, password) = (config.user.clone(), config.password.clone());
+        Self { address, user, password, position: Position::START, backoff: config.backoff.clone() }
     }
 
     /// Hands on the feed until `cancel`.
     pub(super) async fn keep(mut self, outlet: &Outlet, wanted: &Wanted, cancel: &CancellationToken) {
-        let mut backoff = Backoff::default();
         while !cancel.is_cancelled() {
             let began = Instant::now();
             let connection = outlet.next_connection();
@@ -123,9 +124,9 @@ impl Stream {
                 Err(Stopped) => End::Stopped,
             };
             if began.elapsed() >= HEALTHY {
-                backoff.reset();
+                self.backoff.reset();
             }
-            let first = backoff.is_fresh();
+            let first = self.backoff.is_fresh();
             let reason = match end {
                 End::Stopped => return,
                 End::Elsewhere => continue,
@@ -136,7 +137,7 @@ impl Stream {
                 }
                 End::Failed(error) => error.to_string(),
             };
-            let wait = backoff.fail();
+            let wait = self.backoff.fail();
             let retry_in_ms = wait.as_millis();
             if first {
                 warn!(venue = "bist", reason, retry_in_ms, "connection lost, trying again");

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use akis_model::Kind;
 
+use crate::backoff::Backoff;
 use crate::registry::Settings;
 use crate::symbols::{REFRESH_EVERY, Symbols, Wanted};
 
@@ -34,6 +35,8 @@ pub struct Config {
     pub graph_url: String,
     /// How often the list of pairs is read.
     pub(super) refresh_every: Duration,
+    /// How long to wait after failures.
+    pub(super) backoff: Backoff,
 }
 
 /// What is wrong with the settings, a line each.
@@ -61,6 +64,7 @@ impl From<&Settings> for Config {
             rest_url: address(&settings.rest_url, REST_URL),
             graph_url: address(&settings.rest_url, GRAPH_URL),
             refresh_every: settings.refresh_every.unwrap_or(REFRESH_EVERY),
+            backoff: Backoff::of(settings),
         }
     }
 }

@@ -131,7 +131,7 @@ impl Calls {
             measure_at: now,
             clock: Clock::default(),
             lookup: looks_up.then(|| Lookup::new(listing::ROUTES, listing::read, found)),
-            backoff: Backoff::default(),
+            backoff: config.backoff.clone(),
         }
     }
 

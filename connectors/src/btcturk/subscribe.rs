@@ -46,6 +46,7 @@ pub(super) fn dialog(config: &Config, symbols: &[String], attempts: &Arc<Attempt
         first_data,
         silence: SILENCE,
         lifetime: LIFETIME,
+        backoff: config.backoff.clone(),
         attempts: Arc::clone(attempts),
         again: Some(again),
         read,

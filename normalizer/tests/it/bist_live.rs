@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::live::{Normalizer, assert_dense};
+use crate::live::{LONGEST_WAIT, Normalizer, assert_dense};
 
 const BOOK: &str = "bist:THYAO:book";
 const TRADES: &str = "bist:THYAO:trades";
@@ -43,7 +43,7 @@ impl Venue {
 
     fn settings(keys: &[(&str, String)]) -> Settings {
         let own = Own(keys.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect());
-        Settings { symbols: vec!["THYAO".to_owned()], own, ..Settings::default() }
+        Settings { symbols: vec!["THYAO".to_owned()], own, longest_wait: Some(LONGEST_WAIT), ..Settings::default() }
     }
 
     fn soup(&self) -> Settings {

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::live::{Normalizer, WITHIN, assert_dense, trade_ids};
+use crate::live::{LONGEST_WAIT, Normalizer, WITHIN, assert_dense, trade_ids};
 
 const SYMBOLS: [&str; 2] = ["BTCTRY", "ETHTRY"];
 
@@ -92,6 +92,7 @@ impl Venue {
             symbols: SYMBOLS.map(str::to_owned).to_vec(),
             ws_url: Some(format!("ws://{}", self.address)),
             rest_url: Some(format!("http://{}", self.address)),
+            longest_wait: Some(LONGEST_WAIT),
             ..Settings::default()
         }
     }

@@ -24,6 +24,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) const WITHIN: Duration = Duration::from_secs(20);
 
+/// Between two tries, by chance: far from [`WITHIN`], and not so short that the venue's connections a minute are used up.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
 struct Venue {
     address: SocketAddr,
     cancel: CancellationToken,
@@ -66,6 +69,7 @@ impl Venue {
             symbols: ["BTCUSDT", "ETHUSDT"].map(str::to_owned).to_vec(),
             ws_url: Some(format!("ws://{}", self.address)),
             rest_url: Some(format!("http://{}", self.address)),
+            longest_wait: Some(LONGEST_WAIT),
             ..Settings::default()
         }
     }
