@@ -6,9 +6,9 @@ import re
 import sys
 from pathlib import Path
 
-# Services that have nothing to check their health with, and why: a stand-in has no admin port, a collector and a trace store
-# come without any tool, toxiproxy too, and k6 is a command.
-UNCHECKED = {"binance", "otel-collector", "jaeger", "toxiproxy", "k6"}
+# Services that have nothing to check their health with, and why: a collector and a trace store come without any tool,
+# toxiproxy too, and k6 is a command.
+UNCHECKED = {"otel-collector", "jaeger", "toxiproxy", "k6"}
 
 # Longer than `gateway.drain`, which is 20 s.
 DRAIN_SECONDS = 25
@@ -31,8 +31,8 @@ def mistakes(name: str, service: dict):
         yield "may gain privileges"
     if service.get("privileged") or service.get("network_mode") == "host":
         yield "is not contained"
-    if name not in UNCHECKED and service.get("healthcheck", {}).get("disable"):
-        yield "has its health check switched off"
+    if service.get("healthcheck", {}).get("disable"):
+        yield "has its health check switched off, so `up --wait` fails"
     is_akis = service.get("image", "").startswith("akis:")
     if name not in UNCHECKED and not is_akis and "healthcheck" not in service:
         yield "has no health check"
