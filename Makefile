@@ -1,7 +1,7 @@
 # What a newcomer types. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: run test test-cluster image up down load bench soak fuzz help
+.PHONY: run test test-cluster test-compose image up down load bench soak fuzz help
 
 # More words for `akis dev` and `akis-bench`: make run ARGS="--venues sim", make bench ARGS="fan-out trading-page"
 ARGS ?=
@@ -13,6 +13,9 @@ run: ## build what is needed and start everything on http://127.0.0.1:8080
 
 test: ## install what tests need, then run every check
 	@scripts/test.sh
+
+test-compose: ## start, roll, break and end what `make up` starts, and look that nothing is lost
+	@scripts/compose-try.sh
 
 test-cluster: ## install the chart into the cluster that KUBECONFIG names, and roll, scale and break it under clients
 	@scripts/test-cluster.sh
