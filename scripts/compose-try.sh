@@ -42,7 +42,8 @@ trap 'kill $(jobs -p) 2>/dev/null || true; down || true' EXIT
 up
 say "all services are healthy"
 grep -q "^page: $page/$" "$out/up.log" || die "make up printed no page: $(cat "$out/up.log")"
-curl --silent --fail "$page/" | grep -qi '<!doctype html>' || die "no page at $page/"
+page_answers() { curl --silent --fail --output "$out/page.html" "$page/" && grep -qi '<!doctype html>' "$out/page.html"; }
+wait_for 10 "the page at $page/" page_answers
 refused=$(curl --silent --output /dev/null --write-out '%{http_code}' "$page/live?token=wrong" \
   --header 'Connection: Upgrade' --header 'Upgrade: websocket' --header 'Sec-WebSocket-Version: 13' \
   --header 'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==')
@@ -87,16 +88,16 @@ for gateway in gateway-1 gateway-2; do
   events "$gateway is replaced"
 done
 
-# The one that publishes took the lease last.
-active=$("${compose[@]}" logs --no-log-prefix --timestamps normalizer-1 normalizer-2 page 2>&1 | grep -c 'lease taken') || true
+# The one that publishes has said so.
+active=$("${compose[@]}" logs normalizer-1 normalizer-2 2>&1 | grep -c 'lease taken') || true
 [ "$active" -gt 0 ] || die "no normalizer took the lease"
 for normalizer in normalizer-1 normalizer-2; do
-  if "${compose[@]}" logs "$normalizer" 2>&1 | grep -q 'lease taken'; then
+  if "${compose[@]}" logs "$normalizer" 2>&1 | grep 'lease taken' >/dev/null; then
     "${compose[@]}" kill "$normalizer" >"$out/kill.log" 2>&1
     break
   fi
 done
-taken() { [ "$("${compose[@]}" logs normalizer-1 normalizer-2 page 2>&1 | grep -c 'lease taken')" -gt "$active" ]; }
+taken() { [ "$("${compose[@]}" logs normalizer-1 normalizer-2 2>&1 | grep -c 'lease taken')" -gt "$active" ]; }
 wait_for 30 "another normalizer" taken
 events "$normalizer was killed, another one took over"
 "${compose[@]}" up --detach --no-deps --wait "$normalizer" >>"$out/kill.log" 2>&1 || die "$normalizer does not come back"
