@@ -1,11 +1,11 @@
 -- Keeps closed candles of a leased publisher that are not kept yet, wherever among the others they belong.
 -- KEYS: term, feed, candles. ARGV: publisher, fence, identity, seen, feed age in ms, candles kept; for each candle, in
 -- order: its open time, body.
-local log = identify(KEYS[1], KEYS[2], tonumber(ARGV[4]))
+local log = identify(KEYS[1], KEYS[2], tonumber(ARGV[4]), ARGV[1])
 if log.identity ~= ARGV[3] then
   return 'CHANGED'
 end
-if redis.call('HGET', log.term, 'fence:' .. ARGV[1]) ~= ARGV[2] then
+if log.fence ~= ARGV[2] then
   return 'FENCED'
 end
 local candles, limit = KEYS[3], tonumber(ARGV[6])

@@ -1,14 +1,14 @@
 -- Writes markers to the feed, and records as proof those whose previous position is the last entry.
 -- KEYS: term, feed, the history of each marker's channel.
 -- ARGV: publisher, fence, identity, seen, feed age in ms; for each marker: channel, seq, previous or ''.
-local log = identify(KEYS[1], KEYS[2], tonumber(ARGV[4]))
+local log = identify(KEYS[1], KEYS[2], tonumber(ARGV[4]), ARGV[1])
 if log.identity ~= ARGV[3] then
   return 'CHANGED'
 end
-if redis.call('HGET', log.term, 'fence:' .. ARGV[1]) ~= ARGV[2] then
+if log.fence ~= ARGV[2] then
   return 'FENCED'
 end
-check_streams(2)
+lengths_of(2)
 for i = 6, #ARGV, 3 do
   if tonumber(ARGV[i + 1]) + 1 < log.since then
     return 'LOW'

@@ -4,17 +4,17 @@
 -- ARGV: publisher, fence, identity, seen, feed age in ms, candles kept, number of channels; for each channel: its name,
 -- the length and the retention (ms, or 0) of its history, the number of its candles among the keys, or 0; for each
 -- event: number of its channel, seq, previous or '', the open time of the candle it closes or '', body, traceparent or ''.
-local log = identify(KEYS[1], KEYS[3], tonumber(ARGV[4]))
+local log = identify(KEYS[1], KEYS[3], tonumber(ARGV[4]), ARGV[1])
 if log.identity ~= ARGV[3] then
   return 'CHANGED'
 end
-if redis.call('HGET', log.term, 'fence:' .. ARGV[1]) ~= ARGV[2] then
+if log.fence ~= ARGV[2] then
   return 'FENCED'
 end
-check_streams(3)
+local lengths = lengths_of(3)
 local channels = tonumber(ARGV[7])
 for number = 1, channels do
-  if redis.call('XLEN', KEYS[3 + number]) == 0 then
+  if lengths[3 + number] == 0 then
     redis.call('SADD', KEYS[2], ARGV[4 + 4 * number])
   end
 end
