@@ -1,6 +1,8 @@
 //! What processes tell about themselves: metrics by pull and by push, traces across processes, and collectors that do not
 //! answer.
 
+mod tls;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};

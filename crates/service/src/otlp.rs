@@ -7,6 +7,7 @@
 mod convert;
 
 use std::collections::BTreeSet;
+use std::error::Error;
 use std::time::{Duration, SystemTime};
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -52,8 +53,8 @@ pub struct Identity {
 /// Why nothing can be pushed.
 #[derive(Debug, thiserror::Error)]
 pub enum OtlpError {
-    /// The address cannot be used.
-    #[error("telemetry.otlp: {0}")]
+    /// The address cannot be used, or the system trusts nobody.
+    #[error("telemetry.otlp: {}", deepest(.0))]
     Address(#[from] tonic::transport::Error),
     /// The registry has metrics of these names already.
     #[error("cannot register metrics: {0}")]
@@ -191,7 +192,7 @@ impl Exporter {
     ) -> bool {
         let failure = match pushed {
             Ok(Ok(())) => None,
-            Ok(Err(status)) => Some(format!("{}: {}", status.code(), status.message())),
+            Ok(Err(status)) => Some(why(&status)),
             Err(_) => Some("no answer in time".to_owned()),
         };
         let result = if failure.is_some() { "failed" } else { "ok" };
@@ -205,6 +206,23 @@ impl Exporter {
         }
         failure.is_none()
     }
+}
+
+/// What a collector answered, or what kept it from answering.
+fn why(status: &tonic::Status) -> String {
+    match status.source() {
+        None => format!("{}: {}", status.code(), status.message()),
+        Some(source) => deepest(source),
+    }
+}
+
+/// The cause that says most: those around it say "transport error" of all that can happen to a connection.
+fn deepest(error: &(dyn Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
 
 #[cfg(test)]

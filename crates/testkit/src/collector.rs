@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest
 use opentelemetry_proto::tonic::metrics::v1::Metric;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use tokio::task::JoinHandle;
-use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
 use crate::wait::wait_until;
@@ -29,6 +30,7 @@ struct Received {
 
 /// Takes OTLP over gRPC on a port of loopback. Ends with the value.
 pub struct Collector {
+    scheme: &'static str,
     address: SocketAddr,
     received: Kept,
     serving: JoinHandle<()>,
@@ -50,20 +52,36 @@ impl Collector {
     ///
     /// When no port can be had.
     pub fn start() -> io::Result<Self> {
+        Self::serve("http", Server::builder())
+    }
+
+    /// Starts one that speaks TLS, with the certificate `name` of `fixtures/tls`: `known` or `unknown`.
+    ///
+    /// # Errors
+    ///
+    /// When no port can be had, or there is no such certificate.
+    pub fn start_tls(name: &str) -> io::Result<Self> {
+        let read = |file: String| std::fs::read(tls_fixture(&file));
+        let identity = Identity::from_pem(read(format!("{name}.pem"))?, read(format!("{name}.key.pem"))?);
+        let server = Server::builder().tls_config(ServerTlsConfig::new().identity(identity));
+        Self::serve("https", server.map_err(io::Error::other)?)
+    }
+
+    fn serve(scheme: &'static str, mut server: Server) -> io::Result<Self> {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let incoming = TcpIncoming::bind(any).map_err(io::Error::other)?;
         let address = incoming.local_addr()?;
         let received = Kept::default();
-        let server = Server::builder()
+        let server = server
             .add_service(MetricsServiceServer::new(received.clone()))
             .add_service(TraceServiceServer::new(received.clone()));
         let serving = tokio::spawn(async move { _ = server.serve_with_incoming(incoming).await });
-        Ok(Self { address, received, serving })
+        Ok(Self { scheme, address, received, serving })
     }
 
     /// Where it listens, as `telemetry.otlp` wants it.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// The spans that have come in, each with the name of its service.
@@ -87,6 +105,11 @@ impl Collector {
         wait_until(within, what, async || is_there(self)).await?;
         Ok(())
     }
+}
+
+/// Where a file of `fixtures/tls` is: `known-ca.pem` for example, the authority behind the certificate `known`.
+pub fn tls_fixture(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tls").join(file)
 }
 
 impl Drop for Collector {

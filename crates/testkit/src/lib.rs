@@ -14,7 +14,7 @@ mod redis;
 mod wait;
 
 pub use checker::{Report, check_channel};
-pub use collector::Collector;
+pub use collector::{Collector, tls_fixture};
 pub use live::{ConnectError, Envelope, LiveClient};
 pub use process::Process;
 pub use proxy::{Direction, Proxy};
