@@ -209,9 +209,10 @@ DASHBOARDS = {
               (f"process_open_fds{{{GATEWAY}}} / on (instance) process_max_fds{{{GATEWAY}}}", "{{instance}}")),
         graph("Running for", "s", "Since the process started.",
               (f"time() - process_start_time_seconds{{{GATEWAY}}}", "{{instance}}")),
-        graph("Telemetry pushed", "ops", "Pushes to the collector, and spans sent or dropped.",
+        graph("Telemetry pushed", "ops", "Pushes to the collector, and spans and log records sent or dropped.",
               (rate("akis_telemetry_exports_total", "signal, result"), "{{signal}} {{result}}"),
-              (rate("akis_telemetry_spans_total", "what"), "spans {{what}}")),
+              (rate("akis_telemetry_spans_total", "what"), "spans {{what}}"),
+              (rate("akis_telemetry_logs_total", "what"), "log records {{what}}")),
     ]),
     "load-test": ("Akis: load test", [
         number("Clients", "short", "Open WebSockets.", (f"sum(akis_gateway_connections{{{GATEWAY}}})", "")),

@@ -7,7 +7,7 @@ use akis_eventlog::RedisStore;
 use akis_service::admin::{self, Admin, Drain, Readiness};
 use akis_service::backoff::Backoff;
 use akis_service::config::Config;
-use akis_service::otlp::{Exporter, Identity};
+use akis_service::otlp::{self, Exporter, Identity, LogReceiver};
 use akis_service::process::ProcessMetrics;
 use akis_service::shutdown;
 use akis_service::telemetry::{self, Telemetry};
@@ -43,12 +43,14 @@ pub(crate) struct Role {
 impl Role {
     /// Starts logging, listens for signals and binds the admin port. `name` is the role's.
     pub(crate) async fn begin(config: &Config, name: &str) -> anyhow::Result<Self> {
-        telemetry::start(config.log_format, LOG_LEVEL);
+        let registry = Registry::new();
+        let logs = config.telemetry.logs.then(|| otlp::log_layer(&registry)).transpose();
+        let (pushed, logs) = logs.context("cannot register metrics")?.unzip();
+        telemetry::start(config.log_format, LOG_LEVEL, pushed);
         let stop = shutdown::on_signals().context("cannot listen for signals")?;
         let admin = net::bind(config.admin.listen, "--admin").await?;
-        let registry = Registry::new();
         ProcessMetrics::register(&registry).context("cannot register metrics")?;
-        let (tracer, exporter) = exporter(config, name, &registry)?;
+        let (tracer, exporter) = exporter(config, name, &registry, logs)?;
         Ok(Self { telemetry: Telemetry { registry, tracer }, stop, admin, exporter })
     }
 
@@ -86,12 +88,17 @@ impl Role {
     }
 }
 
-/// What pushes metrics and spans, where that is configured.
-fn exporter(config: &Config, name: &str, registry: &Registry) -> anyhow::Result<(Tracer, Option<Exporter>)> {
+/// What pushes metrics, spans and log records, where that is configured.
+fn exporter(
+    config: &Config,
+    name: &str,
+    registry: &Registry,
+    logs: Option<LogReceiver>,
+) -> anyhow::Result<(Tracer, Option<Exporter>)> {
     let Some(url) = &config.telemetry.otlp else { return Ok((Tracer::off(), None)) };
     let (tracer, spans) = Tracer::new(config.telemetry.sample_one_in, registry).context("cannot register metrics")?;
     let identity = Identity { service: format!("akis-{name}"), instance: config.gateway.replica.clone() };
-    let exporter = Exporter::new(url.expose(), &identity, registry.clone(), spans)?;
+    let exporter = Exporter::new(url.expose(), &identity, registry.clone(), spans, logs)?;
     info!(%url, "telemetry is pushed by OTLP");
     Ok((tracer, Some(exporter)))
 }

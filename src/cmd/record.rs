@@ -48,7 +48,7 @@ pub(crate) async fn run(args: RecordArgs) -> Result<(), Failure> {
         settings.symbols = (venue.symbols)(super::dev::SYMBOLS);
     }
     normalizer::check(venue, &settings)?;
-    telemetry::start(config.log_format, super::QUIET);
+    telemetry::start(config.log_format, super::QUIET, None);
     let stop = shutdown::on_signals().context("cannot listen for signals")?;
     let file = File::create_new(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
     let writer = Writer::create(BufWriter::new(file), &header(venue, &settings)).map_err(anyhow::Error::new)?;

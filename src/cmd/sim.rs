@@ -57,7 +57,7 @@ pub(crate) async fn run(mut args: SimArgs) -> Result<(), Failure> {
     if !is_bist && args.speed.is_some() && args.from.is_none() {
         return Err(Failure::usage("--speed needs --from"));
     }
-    telemetry::start(None, super::QUIET);
+    telemetry::start(None, super::QUIET, None);
     let stop = shutdown::on_signals().context("cannot listen for signals")?;
     let listener = net::bind(args.listen, "--listen").await?;
     let venue = args.venue;

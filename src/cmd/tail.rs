@@ -56,7 +56,7 @@ enum End {
 pub(crate) async fn run(args: TailArgs) -> Result<(), Failure> {
     let names: Vec<String> = args.channels.iter().map(ToString::to_string).collect();
     let target = args.gateway.target(&names, &[])?;
-    telemetry::start(None, super::QUIET);
+    telemetry::start(None, super::QUIET, None);
     let stop = shutdown::on_signals().context("cannot listen for signals")?;
     let start = match (args.after, args.since) {
         (Some(after), _) => Start::After(after),

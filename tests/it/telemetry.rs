@@ -19,7 +19,9 @@ use crate::system::{Options, Role, SOON, System, token};
 const TRADES: &str = "binance:BTCUSDT:trades";
 
 fn pushing_to(url: &str, sample_one_in: u32) -> Options {
-    let config = format!("[telemetry]\notlp = \"{url}\"\nsample_one_in = {sample_one_in}\n[gateway]\ndrain = \"1s\"\n");
+    let config = format!(
+        "[telemetry]\notlp = \"{url}\"\nsample_one_in = {sample_one_in}\nlogs = true\n[gateway]\ndrain = \"1s\"\n"
+    );
     Options { config, ..Options::default() }
 }
 
@@ -80,6 +82,13 @@ async fn one_trace_follows_an_event_from_its_frame_to_a_socket() {
     }
     let subscribed = |collector: &Collector| collector.spans().iter().any(|(_, span)| span.name == "subscribe");
     collector.wait_for(SOON, "the subscription is traced too", subscribed).await.unwrap();
+    let says = |word: &str| {
+        let body = format!("{word:?}");
+        move |collector: &Collector| {
+            collector.logs().iter().any(|(_, record)| format!("{:?}", record.body).contains(&body))
+        }
+    };
+    collector.wait_for(SOON, "what is logged has come too", says("gateway listens")).await.unwrap();
     // Most of what is read by a process that knows nothing of traces stays as it was: the log has one field more.
     let feeds = system.feed_keys();
     let mut entries = String::new();

@@ -39,7 +39,7 @@ pub struct Config {
     pub auth: AuthConfig,
     /// The venues that a normalizer publishes.
     pub venues: Venues,
-    /// Where metrics and traces are pushed.
+    /// Where metrics, traces and logs are pushed.
     pub telemetry: TelemetryConfig,
     /// `log_format`, `AKIS_LOG_FORMAT`. Default: text on a terminal, else JSON.
     pub log_format: Option<LogFormat>,
@@ -212,11 +212,14 @@ pub struct TelemetryConfig {
     /// `telemetry.sample_one_in`, `AKIS_TELEMETRY__SAMPLE_ONE_IN`: one event and one subscription in so many are
     /// traced; 0 traces none. Default: 1000.
     pub sample_one_in: u32,
+    /// `telemetry.logs`, `AKIS_TELEMETRY__LOGS`: whether log records are pushed as well; stderr has them either way.
+    /// Default: false.
+    pub logs: bool,
 }
 
 impl Default for TelemetryConfig {
     fn default() -> Self {
-        Self { otlp: None, sample_one_in: 1000 }
+        Self { otlp: None, sample_one_in: 1000, logs: false }
     }
 }
 

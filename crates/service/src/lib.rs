@@ -7,6 +7,7 @@ pub mod backoff;
 pub mod config;
 pub mod otlp;
 pub mod process;
+mod queue;
 pub mod shutdown;
 pub mod telemetry;
 pub mod trace;

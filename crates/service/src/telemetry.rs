@@ -9,9 +9,12 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::{Format, Json, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::LogFormat;
+use crate::otlp::LogLayer;
 use crate::trace::Tracer;
 
 /// What a role tells about itself.
@@ -23,10 +26,10 @@ pub struct Telemetry {
     pub tracer: Tracer,
 }
 
-/// Starts logging. `format` as configured; `level` applies unless `RUST_LOG` says otherwise.
+/// Starts logging. `format` as configured; `level` applies unless `RUST_LOG` says otherwise; `pushed` hears the same lines.
 ///
 /// Does nothing when logging was started before, as in tests.
-pub fn start(format: Option<LogFormat>, level: &str) {
+pub fn start(format: Option<LogFormat>, level: &str, pushed: Option<LogLayer>) {
     let terminal = std::io::stderr().is_terminal();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let builder = tracing_subscriber::fmt()
@@ -37,8 +40,8 @@ pub fn start(format: Option<LogFormat>, level: &str) {
         .log_internal_errors(false);
     // The only failure is a subscriber that is already there.
     let _ = match format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json }) {
-        LogFormat::Text => builder.with_target(false).try_init(),
-        LogFormat::Json => builder.json().map_event_format(|_| WithTrace::default()).try_init(),
+        LogFormat::Text => builder.with_target(false).finish().with(pushed).try_init(),
+        LogFormat::Json => builder.json().map_event_format(|_| WithTrace::default()).finish().with(pushed).try_init(),
     };
 }
 

@@ -7,11 +7,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use akis_model::TraceContext;
 use parking_lot::Mutex;
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
-use tokio::sync::mpsc;
+use prometheus::Registry;
 
-/// Spans that wait for the exporter. When there are more, the newcomers are dropped and counted.
-pub(crate) const QUEUE: usize = 2048;
+use crate::queue::{self, Entrance, Queue};
 
 /// Exemplars kept between two pushes of metrics; further ones are left out.
 const EXEMPLARS: usize = 256;
@@ -64,8 +62,7 @@ pub(crate) struct Exemplar {
 #[derive(Debug)]
 struct Inner {
     one_in: u32,
-    spans: mpsc::Sender<Span>,
-    dropped: IntCounter,
+    spans: Entrance<Span>,
     exemplars: Mutex<Vec<Exemplar>>,
 }
 
@@ -85,18 +82,9 @@ impl Tracer {
     ///
     /// When the registry has `akis_telemetry_spans_total` already.
     pub fn new(one_in: u32, registry: &Registry) -> Result<(Self, SpanReceiver), prometheus::Error> {
-        let counts = IntCounterVec::new(Opts::new("akis_telemetry_spans_total", "What became of spans."), &["what"])?;
-        registry.register(Box::new(counts.clone()))?;
-        let (spans, receiver) = mpsc::channel(QUEUE);
-        let dropped = counts.with_label_values(&["dropped"]);
-        let exemplars = Mutex::default();
-        let inner = Arc::new(Inner { one_in, spans, dropped: dropped.clone(), exemplars });
-        let receiver = SpanReceiver {
-            spans: receiver,
-            sent: counts.with_label_values(&["sent"]),
-            dropped,
-            source: Arc::clone(&inner),
-        };
+        let (entrance, spans) = queue::bounded("akis_telemetry_spans_total", "What became of spans.", registry)?;
+        let inner = Arc::new(Inner { one_in, spans: entrance, exemplars: Mutex::default() });
+        let receiver = SpanReceiver { spans, source: Arc::clone(&inner) };
         Ok((Self(Some(inner)), receiver))
     }
 
@@ -109,10 +97,8 @@ impl Tracer {
 
     /// Takes a span that has ended.
     pub fn record(&self, span: Span) {
-        if let Some(inner) = &self.0
-            && inner.spans.try_send(span).is_err()
-        {
-            inner.dropped.inc();
+        if let Some(inner) = &self.0 {
+            inner.spans.put(span);
         }
     }
 
@@ -131,11 +117,7 @@ impl Tracer {
 /// Where spans come out.
 #[derive(Debug)]
 pub struct SpanReceiver {
-    pub(crate) spans: mpsc::Receiver<Span>,
-    /// Spans that a collector has taken.
-    pub(crate) sent: IntCounter,
-    /// Spans that were dropped.
-    pub(crate) dropped: IntCounter,
+    pub(crate) spans: Queue<Span>,
     source: Arc<Inner>,
 }
 
@@ -191,11 +173,6 @@ fn new_span_id() -> [u8; 8] {
 mod tests {
     use super::*;
 
-    fn span(context: TraceContext) -> Span {
-        let (kind, attributes) = (SpanKind::Internal, Vec::new());
-        Span { name: "x", kind, context, parent: None, start_ns: 1, end_ns: 2, attributes, is_failed: false }
-    }
-
     #[test]
     fn one_in_so_many_is_sampled() {
         for (one_in, expected) in [(1, 1000), (10, 100), (1000, 1), (0, 0)] {
@@ -205,15 +182,6 @@ mod tests {
             assert_eq!(sampled, expected, "one in {one_in}");
         }
         assert_eq!(Tracer::off().sampler().sample(), None);
-    }
-
-    #[test]
-    fn what_nobody_takes_is_dropped_and_counted() {
-        let (tracer, mut receiver) = Tracer::new(1, &Registry::new()).unwrap();
-        let context = tracer.sampler().sample().unwrap();
-        (0..QUEUE + 5).for_each(|_| tracer.record(span(context)));
-        assert_eq!(receiver.dropped.get(), 5);
-        assert_eq!(receiver.spans.try_recv().unwrap().context, context);
     }
 
     #[test]

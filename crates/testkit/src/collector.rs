@@ -6,12 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{LogsService, LogsServiceServer};
+use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse};
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
     MetricsService, MetricsServiceServer,
 };
 use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::metrics::v1::Metric;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use tokio::task::JoinHandle;
@@ -26,6 +29,7 @@ use crate::wait::wait_until;
 struct Received {
     spans: Vec<(String, Span)>,
     metrics: Vec<(String, Vec<Metric>)>,
+    logs: Vec<(String, LogRecord)>,
 }
 
 /// Takes OTLP over gRPC on a port of loopback. Ends with the value.
@@ -74,7 +78,8 @@ impl Collector {
         let received = Kept::default();
         let server = server
             .add_service(MetricsServiceServer::new(received.clone()))
-            .add_service(TraceServiceServer::new(received.clone()));
+            .add_service(TraceServiceServer::new(received.clone()))
+            .add_service(LogsServiceServer::new(received.clone()));
         let serving = tokio::spawn(async move { _ = server.serve_with_incoming(incoming).await });
         Ok(Self { scheme, address, received, serving })
     }
@@ -87,6 +92,11 @@ impl Collector {
     /// The spans that have come in, each with the name of its service.
     pub fn spans(&self) -> Vec<(String, Span)> {
         self.received.with(|received| received.spans.clone())
+    }
+
+    /// The log records that have come in, each with the name of its service.
+    pub fn logs(&self) -> Vec<(String, LogRecord)> {
+        self.received.with(|received| received.logs.clone())
     }
 
     /// The metrics of the latest push of a service.
@@ -145,6 +155,22 @@ impl TraceService for Kept {
             self.with(|received| received.spans.extend(spans));
         }
         Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+#[tonic::async_trait]
+impl LogsService for Kept {
+    async fn export(
+        &self,
+        request: Request<ExportLogsServiceRequest>,
+    ) -> Result<Response<ExportLogsServiceResponse>, Status> {
+        for of in request.into_inner().resource_logs {
+            let service = service(of.resource.as_ref());
+            let records = of.scope_logs.into_iter().flat_map(|of| of.log_records);
+            let records = records.map(|record| (service.clone(), record));
+            self.with(|received| received.logs.extend(records));
+        }
+        Ok(Response::new(ExportLogsServiceResponse::default()))
     }
 }
 

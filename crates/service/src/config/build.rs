@@ -347,12 +347,16 @@ fn kinds(r: &mut Reader, key: &str, all: &[Kind]) -> Vec<Kind> {
 }
 
 fn telemetry(r: &mut Reader) -> TelemetryConfig {
-    TelemetryConfig {
+    let default = TelemetryConfig::default();
+    let config = TelemetryConfig {
         otlp: r.url("telemetry.otlp", &["http", "https"]).map(ServerUrl::new),
-        sample_one_in: r
-            .number("telemetry.sample_one_in", 0..=u32::MAX)
-            .unwrap_or(TelemetryConfig::default().sample_one_in),
+        sample_one_in: r.number("telemetry.sample_one_in", 0..=u32::MAX).unwrap_or(default.sample_one_in),
+        logs: r.boolean("telemetry.logs").unwrap_or(default.logs),
+    };
+    if config.logs && !r.has("telemetry.otlp") {
+        r.refuse("telemetry.logs", "needs telemetry.otlp: log records are pushed there");
     }
+    config
 }
 
 fn log_format(r: &mut Reader) -> Option<LogFormat> {

@@ -64,7 +64,7 @@ fn limits(limits: &Limits) -> Value {
 
 fn telemetry(telemetry: &TelemetryConfig) -> Value {
     let otlp = telemetry.otlp.as_ref().map(|url| ("otlp", url.to_string().into()));
-    table(otlp.into_iter().chain([("sample_one_in", telemetry.sample_one_in.into())]))
+    table(otlp.into_iter().chain([("sample_one_in", telemetry.sample_one_in.into()), ("logs", telemetry.logs.into())]))
 }
 
 fn auth(auth: &AuthConfig) -> Value {

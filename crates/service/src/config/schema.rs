@@ -32,6 +32,7 @@ const KEYS: &[&str] = &[
     "admin.listen",
     "telemetry.otlp",
     "telemetry.sample_one_in",
+    "telemetry.logs",
     "auth.secret",
     "auth.keys",
     "auth.issuer",

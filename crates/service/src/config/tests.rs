@@ -26,16 +26,20 @@ fn an_empty_file_gives_the_defaults_of_the_contract() {
     assert_eq!(config.gateway.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.admin.listen.to_string(), "127.0.0.1:9090");
     assert_eq!(config.gateway.limits, Limits::default());
-    assert_eq!((config.telemetry.otlp, config.telemetry.sample_one_in), (None, 1000));
+    assert_eq!(config.telemetry, TelemetryConfig { otlp: None, sample_one_in: 1000, logs: false });
     assert!(config.auth.secret.is_none() && config.venues.0.is_empty() && config.log_format.is_none());
 }
 
 #[test]
 fn telemetry_is_configured_by_address_and_rate() {
-    let variables = [("AKIS_TELEMETRY__OTLP", "http://me:pw@collector:4317"), ("AKIS_TELEMETRY__SAMPLE_ONE_IN", "0")];
+    let variables = [
+        ("AKIS_TELEMETRY__OTLP", "http://me:pw@collector:4317"),
+        ("AKIS_TELEMETRY__SAMPLE_ONE_IN", "0"),
+        ("AKIS_TELEMETRY__LOGS", "true"),
+    ];
     let config = load("", &variables, &[]).unwrap();
     assert_eq!(config.telemetry.otlp.as_ref().map(ServerUrl::expose), Some("http://me:pw@collector:4317"));
-    assert_eq!(config.telemetry.sample_one_in, 0);
+    assert_eq!((config.telemetry.sample_one_in, config.telemetry.logs), (0, true));
     let shown = config.to_toml();
     assert!(shown.contains("collector:4317") && !shown.contains("pw@"), "{shown}");
     let wrong = load("[telemetry]\notlp = \"collector:4317\"\nsample_one_in = -1\n", &[], &[]).unwrap_err();
@@ -129,6 +133,8 @@ fn each_mistake_is_told_with_its_place() {
         ("[venues.binance]\nsymbols = [\"A\"]\nkinds = [\"session\"]", "is no kind of this venue"),
         ("[venues.binance]\nsymbols = [\"A\"]\npart = \"3/2\"", "must be a part and their number"),
         ("[venues.binance]\nsymbols = [\"A\"]\nws_url = \"http://h\"", "must begin with one of ws://, wss://"),
+        ("[telemetry]\nlogs = true", "telemetry.logs (t.toml:2): needs telemetry.otlp"),
+        ("[telemetry]\nlogs = 1", "must be true or false"),
         ("log_format = \"xml\"", "must be \"text\" or \"json\""),
         ("[gateway", "no TOML"),
         ("a = 1\na = 2", "duplicate key"),

@@ -1,12 +1,18 @@
 use akis_testkit::{Collector, wait_until};
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::metrics::v1::{Metric, metric, number_data_point};
 use prometheus::{Histogram, HistogramOpts, IntCounterVec};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::layer::SubscriberExt;
 
 use super::*;
-use crate::trace::{QUEUE, SpanKind, Tracer};
+use crate::queue::CAPACITY;
+use crate::telemetry::log_span;
+use crate::trace::{Span, SpanKind, Tracer};
 
 /// Longer than anything here may take; a failing test says so instead of hanging.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -14,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Process {
     registry: Registry,
     tracer: Tracer,
+    layer: Option<LogLayer>,
     stop: CancellationToken,
     exporting: JoinHandle<()>,
 }
@@ -22,9 +29,23 @@ fn process(url: &str) -> Process {
     let (registry, stop) = (Registry::new(), CancellationToken::new());
     let (tracer, spans) = Tracer::new(1, &registry).unwrap();
     let identity = Identity { service: "akis-test".to_owned(), instance: "one".to_owned() };
-    let exporter = Exporter::new(url, &identity, registry.clone(), spans).unwrap();
+    let (layer, logs) = log_layer(&registry).unwrap();
+    let exporter = Exporter::new(url, &identity, registry.clone(), spans, Some(logs)).unwrap();
     let exporting = tokio::spawn(exporter.run(stop.clone()));
-    Process { registry, tracer, stop, exporting }
+    Process { registry, tracer, layer: Some(layer), stop, exporting }
+}
+
+/// Where somebody accepts, and never says a word. Ends with the runtime.
+async fn hanging() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((socket, _)) = listener.accept().await {
+            held.push(socket);
+        }
+    });
+    url
 }
 
 impl Process {
@@ -44,6 +65,11 @@ impl Process {
                 is_failed: false,
             });
         }
+    }
+
+    /// From now on all that this thread logs is pushed, whatever its level.
+    fn log(&mut self) -> DefaultGuard {
+        tracing::subscriber::set_default(tracing_subscriber::registry().with(self.layer.take().unwrap()))
     }
 
     fn count(&self, name: &str, label: &str) -> u64 {
@@ -116,23 +142,70 @@ async fn a_collector_that_refuses_costs_what_was_told_and_nothing_else() {
 
 #[tokio::test]
 async fn a_collector_that_hangs_holds_nobody_up_and_fills_nothing() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let process = process(&format!("http://{}", listener.local_addr().unwrap()));
-    // It accepts, and never says a word.
-    let hanging = tokio::spawn(async move {
-        let mut held = Vec::new();
-        while let Ok((socket, _)) = listener.accept().await {
-            held.push(socket);
-        }
-    });
+    let process = process(&hanging().await);
     let began = Instant::now();
-    process.record(10 * QUEUE);
+    process.record(10 * CAPACITY);
     assert!(began.elapsed() < Duration::from_secs(2), "recording waits");
     let dropped = process.count("akis_telemetry_spans_total", "dropped");
-    assert!(dropped >= 9 * QUEUE as u64 - BATCH as u64, "{dropped}");
+    assert!(dropped >= 9 * CAPACITY as u64 - BATCH as u64, "{dropped}");
     let has_failed = async || process.count("akis_telemetry_exports_total", "failed") > 0;
     wait_until(PATIENCE, "a push that hangs is given up", has_failed).await.unwrap();
     let took = process.end().await;
     assert!(took < 3 * LAST_PUSH, "{took:?}");
-    hanging.abort();
+}
+
+fn body(record: &LogRecord) -> String {
+    match record.body.as_ref().and_then(|body| body.value.clone()) {
+        Some(Value::StringValue(text)) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn log_records_arrive_with_their_trace_and_pushing_makes_none() {
+    let collector = Collector::start().unwrap();
+    let mut process = process(&collector.url());
+    let context = process.tracer.sampler().sample().unwrap();
+    let logging = process.log();
+    log_span(context).in_scope(|| tracing::warn!(n = 1_u64, venue = %"bist", is_late = true, "the feed is late"));
+    tracing::debug!("outside");
+    let has_come = |text| move |collector: &Collector| collector.logs().iter().any(|(_, record)| body(record) == text);
+    collector.wait_for(PATIENCE, "the first records come", has_come("outside")).await.unwrap();
+    tracing::info!("later");
+    collector.wait_for(PATIENCE, "what is logged later comes", has_come("later")).await.unwrap();
+    let is_counted = async || process.count("akis_telemetry_logs_total", "sent") == 3;
+    wait_until(PATIENCE, "what has come is counted", is_counted).await.unwrap();
+    drop(logging);
+    process.end().await;
+
+    let logs = collector.logs();
+    let bodies: Vec<String> = logs.iter().map(|(_, record)| body(record)).collect();
+    assert_eq!(bodies, ["the feed is late", "outside", "later"], "{logs:#?}");
+    let (service, record) = &logs[0];
+    assert_eq!((service.as_str(), record.severity_number, record.severity_text.as_str()), ("akis-test", 13, "WARN"));
+    assert_eq!((record.trace_id.as_slice(), record.span_id.as_slice()), (&context.trace_id[..], &context.span_id[..]));
+    let value = |name: &str| {
+        let field = record.attributes.iter().find(|field| field.key == name);
+        field.and_then(|field| field.value.clone()?.value).unwrap_or_else(|| panic!("no {name}"))
+    };
+    assert_eq!((value("n"), value("is_late")), (Value::IntValue(1), Value::BoolValue(true)));
+    assert_eq!(value("venue"), Value::StringValue("bist".to_owned()));
+    assert_eq!(value("target"), Value::StringValue("akis_service::otlp::tests".to_owned()));
+    assert!(logs[1].1.trace_id.is_empty() && logs[1].1.time_unix_nano > 0, "{logs:#?}");
+}
+
+#[tokio::test]
+async fn whoever_logs_waits_for_no_collector() {
+    let mut process = process(&hanging().await);
+    let logging = process.log();
+    let began = Instant::now();
+    (0..10 * CAPACITY).for_each(|n| tracing::info!(n, "a line"));
+    assert!(began.elapsed() < Duration::from_secs(5), "logging waits");
+    drop(logging);
+    let dropped = process.count("akis_telemetry_logs_total", "dropped");
+    assert!(dropped >= 9 * CAPACITY as u64 - BATCH as u64, "{dropped}");
+    let is_given_up = async || process.count("akis_telemetry_logs_total", "dropped") > dropped;
+    wait_until(PATIENCE, "a push that hangs is given up", is_given_up).await.unwrap();
+    let took = process.end().await;
+    assert!(took < 3 * LAST_PUSH, "{took:?}");
 }
