@@ -18,7 +18,7 @@ use crate::server::App;
 
 /// Headers that a page may send.
 const REQUEST_HEADERS: &str = "authorization, content-type, if-none-match, last-event-id, cache-control, \
-    ce-specversion, ce-id, ce-source, ce-type, ce-subject, ce-time";
+    ce-specversion, ce-id, ce-source, ce-type, ce-subject, ce-time, traceparent, tracestate";
 
 /// Headers that a page may read beside the common ones.
 const RESPONSE_HEADERS: &str = "etag, retry-after";

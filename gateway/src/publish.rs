@@ -2,6 +2,7 @@
 
 mod cloudevent;
 mod event;
+mod trace;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,8 +22,10 @@ use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::timeout;
+use tracing::Instrument;
 
 use self::event::{Refused, Sent};
+pub(crate) use self::trace::PublishTraces;
 use crate::auth::Grant;
 use crate::clock::Now;
 use crate::limits::TokenBucket;
@@ -123,10 +126,17 @@ impl Form {
 
 /// Answers `POST /v1/publish`.
 pub(crate) async fn publish(State(app): State<Arc<App>>, request: Request) -> Response {
-    accept(&app, request).await.unwrap_or_else(|problem| {
+    let traced = app.publish_traces.sample(request.headers());
+    let span = traced.as_ref().map_or_else(tracing::Span::none, |traced| traced.log_span());
+    let accepted = accept(&app, request).instrument(span).await;
+    let response = accepted.unwrap_or_else(|problem| {
         app.context.surroundings.metrics.refused("publish");
         problem.into_response()
-    })
+    });
+    if let Some(traced) = traced {
+        app.publish_traces.record(traced, response.status());
+    }
+    response
 }
 
 async fn accept(app: &App, request: Request) -> Result<Response, Problem> {

@@ -33,7 +33,7 @@ use tracing::{info, warn};
 use self::admission::Admissions;
 use crate::context::Context;
 use crate::problem::Problem;
-use crate::publish::{self, PublishRates};
+use crate::publish::{self, PublishRates, PublishTraces};
 use crate::rest::{self, Source};
 use crate::shard::Shards;
 use crate::{cors, sse};
@@ -65,6 +65,8 @@ pub(crate) struct App {
     admissions: Admissions,
     /// Rates of publishers.
     pub(crate) publish_rates: PublishRates,
+    /// Which of their requests are traced.
+    pub(crate) publish_traces: PublishTraces,
     /// What is read without subscribing.
     pub(crate) source: Source,
     /// Upgraded sockets: each holds a token until it has ended.
@@ -105,6 +107,7 @@ impl Server {
         let app = Arc::new(App {
             admissions,
             publish_rates: PublishRates::default(),
+            publish_traces: PublishTraces::new(context.surroundings.metrics.tracer.clone()),
             source: Source::new(Arc::clone(&context)),
             sockets: TaskTracker::new(),
             streams: TaskTracker::new(),

@@ -209,8 +209,8 @@ pub struct TelemetryConfig {
     /// `telemetry.otlp`, `AKIS_TELEMETRY__OTLP`: where a collector takes OTLP over gRPC, `http://collector:4317` for
     /// example. Default: none, and nothing is pushed.
     pub otlp: Option<ServerUrl>,
-    /// `telemetry.sample_one_in`, `AKIS_TELEMETRY__SAMPLE_ONE_IN`: one event and one subscription in so many are
-    /// traced; 0 traces none. Default: 1000.
+    /// `telemetry.sample_one_in`, `AKIS_TELEMETRY__SAMPLE_ONE_IN`: one event, one subscription and one request to
+    /// publish in so many are traced; 0 traces none. Default: 1000.
     pub sample_one_in: u32,
     /// `telemetry.logs`, `AKIS_TELEMETRY__LOGS`: whether log records are pushed as well; stderr has them either way.
     /// Default: false.

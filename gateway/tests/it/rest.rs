@@ -206,5 +206,6 @@ async fn pages_may_read_only_where_configured() {
     let request = request.header("access-control-request-method", "GET").header("origin", "https://desk.example");
     let preflight = request.send().await.unwrap();
     assert_eq!(preflight.status(), 204);
-    assert!(preflight.headers()["access-control-allow-headers"].to_str().unwrap().contains("authorization"));
+    let allowed = preflight.headers()["access-control-allow-headers"].to_str().unwrap();
+    assert!(allowed.contains("authorization") && allowed.contains("traceparent"), "{allowed}");
 }
