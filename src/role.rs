@@ -65,7 +65,7 @@ impl Role {
         }
         let drain = Drain { start: self.stop, done: CancellationToken::new() };
         let served = CancellationToken::new();
-        let admin = Admin { registry: self.telemetry.registry, readiness, drain: drain.clone() };
+        let admin = Admin { telemetry: self.telemetry, readiness, drain: drain.clone() };
         let mut serving = tokio::spawn(admin::serve(self.admin, admin, served.clone()));
         let pushed = CancellationToken::new();
         let pushing = self.exporter.map(|exporter| tokio::spawn(exporter.run(pushed.clone())));

@@ -1,6 +1,7 @@
 //! What processes tell about themselves: metrics by pull and by push, traces across processes, and collectors that do not
 //! answer.
 
+mod openmetrics;
 mod publish;
 mod tls;
 

@@ -8,9 +8,12 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use prometheus::{Registry, TextEncoder};
+use prometheus::TextEncoder;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+use crate::openmetrics;
+use crate::telemetry::Telemetry;
 
 /// Says whether this process can do its work, or why not.
 pub type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
@@ -19,7 +22,7 @@ pub type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 #[derive(Clone)]
 pub struct Admin {
     /// Behind `/metrics`.
-    pub registry: Registry,
+    pub telemetry: Telemetry,
     /// Behind `/readyz`.
     pub readiness: Readiness,
     /// Behind `POST /drain`.
@@ -61,8 +64,13 @@ async fn readyz(State(admin): State<Admin>) -> Response {
     }
 }
 
-async fn metrics(State(admin): State<Admin>) -> Response {
-    match TextEncoder::new().encode_to_string(&admin.registry.gather()) {
+async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> Response {
+    let Telemetry { registry, tracer } = &admin.telemetry;
+    if openmetrics::is_asked_for(&headers) {
+        let text = openmetrics::render(&registry.gather(), &tracer.exemplars());
+        return ([(header::CONTENT_TYPE, openmetrics::CONTENT_TYPE)], text).into_response();
+    }
+    match TextEncoder::new().encode_to_string(&registry.gather()) {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
@@ -88,10 +96,10 @@ mod tests {
     use crate::process::ProcessMetrics;
 
     fn app(readiness: Result<(), String>) -> (Router, Drain) {
-        let registry = Registry::new();
-        ProcessMetrics::register(&registry).unwrap();
+        let telemetry = Telemetry::default();
+        ProcessMetrics::register(&telemetry.registry).unwrap();
         let drain = Drain::default();
-        let admin = Admin { registry, readiness: Arc::new(move || readiness.clone()), drain: drain.clone() };
+        let admin = Admin { telemetry, readiness: Arc::new(move || readiness.clone()), drain: drain.clone() };
         (router(admin), drain)
     }
 
@@ -113,7 +121,11 @@ mod tests {
         assert_eq!(ask(&app, get("/readyz")).await, (503, "the log is away\n".to_owned()));
         let (status, text) = ask(&app, get("/metrics")).await;
         assert_eq!(status, 200);
-        assert!(text.contains("process_resident_memory_bytes"), "{text}");
+        assert!(text.contains("process_resident_memory_bytes") && !text.contains("# EOF"), "{text}");
+        let open = Request::get("/metrics").header("accept", "application/openmetrics-text;version=1.0.0,*/*;q=0.1");
+        let (status, text) = ask(&app, open.body(Body::empty()).unwrap()).await;
+        assert_eq!(status, 200);
+        assert!(text.contains("process_resident_memory_bytes") && text.ends_with("# EOF\n"), "{text}");
         assert_eq!(ask(&app, get("/drain")).await.0, 405);
     }
 

@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod backoff;
 pub mod config;
+mod openmetrics;
 pub mod otlp;
 pub mod process;
 mod queue;

@@ -206,7 +206,7 @@ impl Exporter {
 
     async fn push_metrics(&mut self, limit: Duration) {
         let now_ns = crate::trace::unix_ns(SystemTime::now());
-        let exemplars = self.spans.exemplars();
+        let exemplars = self.spans.tracer.exemplars();
         let families = self.registry.gather();
         let metrics = families.iter().map(|family| convert::metric(family, self.started_ns, now_ns, &exemplars));
         let scope_metrics =

@@ -8,10 +8,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use akis_model::TraceContext;
 use parking_lot::Mutex;
 use prometheus::Registry;
+use prometheus::proto::LabelPair;
 
 use crate::queue::{self, Entrance, Queue};
 
-/// Exemplars kept between two pushes of metrics; further ones are left out.
+/// Exemplars kept, the newest of each series; those of further series are left out.
 const EXEMPLARS: usize = 256;
 
 /// What a span does for the spans beside it.
@@ -59,6 +60,13 @@ pub(crate) struct Exemplar {
     pub(crate) context: TraceContext,
 }
 
+impl Exemplar {
+    /// Whether it is of the series with these labels, which are in the order of their names.
+    pub(crate) fn is_of(&self, metric: &str, labels: &[LabelPair]) -> bool {
+        self.metric == metric && self.labels.iter().map(String::as_str).eq(labels.iter().map(LabelPair::value))
+    }
+}
+
 #[derive(Debug)]
 struct Inner {
     one_in: u32,
@@ -83,9 +91,8 @@ impl Tracer {
     /// When the registry has `akis_telemetry_spans_total` already.
     pub fn new(one_in: u32, registry: &Registry) -> Result<(Self, SpanReceiver), prometheus::Error> {
         let (entrance, spans) = queue::bounded("akis_telemetry_spans_total", "What became of spans.", registry)?;
-        let inner = Arc::new(Inner { one_in, spans: entrance, exemplars: Mutex::default() });
-        let receiver = SpanReceiver { spans, source: Arc::clone(&inner) };
-        Ok((Self(Some(inner)), receiver))
+        let tracer = Self(Some(Arc::new(Inner { one_in, spans: entrance, exemplars: Mutex::default() })));
+        Ok((tracer.clone(), SpanReceiver { spans, tracer }))
     }
 
     /// Decides for one thread who is traced.
@@ -112,19 +119,19 @@ impl Tracer {
             exemplars.push(Exemplar { metric, labels, value, time_ns: unix_ns(SystemTime::now()), context });
         }
     }
+
+    /// The newest exemplar of each series.
+    pub(crate) fn exemplars(&self) -> Vec<Exemplar> {
+        self.0.as_ref().map(|inner| inner.exemplars.lock().clone()).unwrap_or_default()
+    }
 }
 
 /// Where spans come out.
 #[derive(Debug)]
 pub struct SpanReceiver {
     pub(crate) spans: Queue<Span>,
-    source: Arc<Inner>,
-}
-
-impl SpanReceiver {
-    pub(crate) fn exemplars(&self) -> Vec<Exemplar> {
-        self.source.exemplars.lock().clone()
-    }
+    /// Where they came in.
+    pub(crate) tracer: Tracer,
 }
 
 /// Samples one in so many.
@@ -186,13 +193,13 @@ mod tests {
 
     #[test]
     fn exemplars_are_bounded_and_the_newest_of_each_series_is_kept() {
-        let (tracer, receiver) = Tracer::new(1, &Registry::new()).unwrap();
+        let (tracer, _receiver) = Tracer::new(1, &Registry::new()).unwrap();
         let context = tracer.sampler().sample().unwrap();
         for n in 0..2 * EXEMPLARS {
             tracer.exemplar("m", &[&n.to_string()], 1.0, context);
         }
         tracer.exemplar("m", &["7"], 2.0, context);
-        let exemplars = receiver.exemplars();
+        let exemplars = tracer.exemplars();
         assert_eq!(exemplars.len(), EXEMPLARS);
         assert_eq!(exemplars.iter().filter(|e| e.labels == ["7"]).map(|e| e.value).collect::<Vec<_>>(), [2.0]);
     }

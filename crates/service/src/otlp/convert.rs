@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{Span as OtlpSpan, Status, span as otlp_span, status};
-use prometheus::proto::{LabelPair, Metric as Sample, MetricFamily, MetricType};
+use prometheus::proto::{Metric as Sample, MetricFamily, MetricType};
 
 use super::Identity;
 use crate::trace::{Exemplar, Span, SpanKind};
@@ -123,8 +123,6 @@ fn histogram(sample: &Sample, start_ns: u64, now_ns: u64) -> HistogramDataPoint 
 }
 
 fn exemplars_of(metric: &str, sample: &Sample, exemplars: &[Exemplar]) -> Vec<OtlpExemplar> {
-    let labels = || sample.get_label().iter().map(LabelPair::value);
-    let fits = |kept: &&Exemplar| kept.metric == metric && kept.labels.iter().map(String::as_str).eq(labels());
     let shown = |kept: &Exemplar| OtlpExemplar {
         time_unix_nano: kept.time_ns,
         trace_id: kept.context.trace_id.into(),
@@ -132,7 +130,7 @@ fn exemplars_of(metric: &str, sample: &Sample, exemplars: &[Exemplar]) -> Vec<Ot
         value: Some(exemplar::Value::AsDouble(kept.value)),
         ..OtlpExemplar::default()
     };
-    exemplars.iter().filter(fits).map(shown).collect()
+    exemplars.iter().filter(|kept| kept.is_of(metric, sample.get_label())).map(shown).collect()
 }
 
 fn attributes(sample: &Sample) -> Vec<KeyValue> {
