@@ -8,7 +8,7 @@ use axum::body::{Body, to_bytes};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use hyper::body::Incoming;
-use hyper::http::{Request, Response, StatusCode};
+use hyper::http::{Method, Request, Response, StatusCode};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -37,6 +37,12 @@ const DRIP: Duration = Duration::from_millis(200);
 
 /// How long a client has to answer a close.
 const CLOSE_WITHIN: Duration = Duration::from_millis(500);
+
+/// What `akis healthcheck` asks of every process, a stand-in too; no venue has it.
+pub(crate) const READY_PATH: &str = "/readyz";
+
+/// The answer to that: it is served.
+pub(crate) const READY: &str = "ready";
 
 /// Serves every socket as a task of `connections`, until cancelled; then waits for all of those to end.
 pub(crate) async fn accept<F>(
@@ -69,7 +75,7 @@ pub(crate) async fn accept<F>(
     connections.wait().await;
 }
 
-/// Answers the requests of a socket, until cancelled.
+/// Answers the requests of a socket, until cancelled; those for [`READY_PATH`] itself.
 pub(crate) async fn serve_http<F>(socket: TcpStream, cancel: CancellationToken, answer: impl Fn(Request<Incoming>) -> F)
 where
     F: Future<Output = Response<Body>>,
@@ -77,8 +83,14 @@ where
     // Without it, small frames would wait for the acknowledgement of the ones before; it fails on closed sockets only.
     let _ = socket.set_nodelay(true);
     let service = service_fn(|request| {
-        let answer = answer(request);
-        async move { Ok::<_, Infallible>(answer.await) }
+        let is_check = request.method() == Method::GET && request.uri().path() == READY_PATH;
+        let answer = (!is_check).then(|| answer(request));
+        async move {
+            Ok::<_, Infallible>(match answer {
+                Some(answer) => answer.await,
+                None => text(StatusCode::OK, READY),
+            })
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -214,6 +214,7 @@ async fn tickers_trades_and_candles_have_the_venues_shapes() {
 #[tokio::test]
 async fn rest_answers_as_the_venue_does() {
     let sim = Sim::generated().await;
+    assert_eq!(sim.get("/readyz").await.0, 200, "the venue does not have that: it is for health checks");
     let (status, book) = sim.get("/api/v2/orderbook?pairSymbol=btc_try&limit=5").await;
     assert_eq!((status, book["data"]["bids"].as_array().map(Vec::len)), (200, Some(5)));
     let (status, refusal) = sim.get("/api/v2/orderbook?pairSymbol=NOPEUSDT").await;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Router, body::Bytes};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
@@ -111,7 +111,9 @@ impl Shared {
 /// Serves until cancelled.
 pub(super) async fn run(sockets: Sockets, lines: [Vec<SocketAddr>; 2], shared: Shared, cancel: CancellationToken) {
     let Sockets { control, soup, glimpse, rewinder } = sockets;
-    let router = Router::new().route("/sim/fault", post(take_fault)).with_state(shared.clone());
+    let ready = get(async || listener::READY);
+    let router = Router::new().route("/sim/fault", post(take_fault)).route(listener::READY_PATH, ready);
+    let router = router.with_state(shared.clone());
     let stop = cancel.clone();
     let control = axum::serve(control, router).with_graceful_shutdown(async move { stop.cancelled().await });
     let (_, _, served, (), ()) = tokio::join!(

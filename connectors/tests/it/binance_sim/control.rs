@@ -111,6 +111,7 @@ async fn connections_end_with_their_lifetime_and_with_the_server() {
 #[tokio::test]
 async fn rest_refuses_in_the_words_of_the_venue_and_counts_weight() {
     let sim = Sim::generated().await;
+    assert_eq!(sim.response("/readyz").await.status(), 200, "no venue has that: it is for health checks");
     assert_eq!(sim.get("/api/v3/ping").await, serde_json::json!({}));
     assert!(int(&sim.get("/api/v3/time").await["serverTime"]) > 1_700_000_000_000);
     let info = sim.get("/api/v3/exchangeInfo?symbols=%5B%22ETHUSDT%22%5D").await;

@@ -87,8 +87,10 @@ async fn another_session_follows_the_end_of_the_first() {
 }
 
 #[tokio::test]
-async fn faults_that_cannot_be_are_refused() {
+async fn faults_that_cannot_be_are_refused_and_checks_are_answered() {
     let sim = Sim::start(generated(), Day::Present).await;
+    let ready = sim.http.get(format!("http://{}/readyz", sim.at.control)).send().await.unwrap();
+    assert_eq!(ready.status(), 200);
     for fault in [json!({ "fault": "no_such" }), json!({ "fault": "loss", "line": "c", "packets": 1 }), json!("x")] {
         assert_eq!(sim.fault_status(&fault).await, 400, "{fault}");
     }
