@@ -35,9 +35,10 @@ up: ## start Redis, two gateways behind HAProxy, two normalizers and the page wi
 down: ## end what `make up` started; the log and the dashboards' data stay
 	@docker compose --file deploy/compose.yaml --profile '*' down
 
-# A load test, and its settings: make load SCENARIO=average ARGS="-e CLIENTS=200", or against a gateway of yours with URL and TOKEN
+# A load test, and its settings: make load SCENARIO=average ARGS="-e CLIENTS=200", or against a gateway of yours with URL and TOKEN.
+# With WATCH=50, as many clients of akis-bench are beside those of k6, and what the two say is compared.
 SCENARIO ?=
-export URL TOKEN AKIS RATE
+export URL TOKEN AKIS RATE WATCH BENCH CHANNELS
 
 load: ## run a load test with k6 (SCENARIO=smoke, average, …), and leave a report under target/load
 	@scripts/load.sh "$(SCENARIO)" $(ARGS)

@@ -3,7 +3,8 @@
 #
 # With URL and TOKEN in the environment, against that gateway; otherwise it starts Redis, a stand-in of Binance, a normalizer and
 # a gateway of its own (AKIS names the binary, a release build is made when it is not set; RATE is in events a second of each
-# symbol). Reports go to target/load/.
+# symbol). Reports go to target/load/. With WATCH=N, so many clients of akis-bench (BENCH names the binary) are beside those of k6,
+# and what the two say is compared.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -96,8 +97,25 @@ machine+=", $(k6 version | cut -d' ' -f1,2), $("${AKIS:-echo}" --version 2>/dev/
 machine+=", commit $(git describe --always --dirty --exclude '*'), load average at the start $(cut -d' ' -f1 /proc/loadavg)"
 
 ulimit -n "$(ulimit -Hn)"
+watched=()
+if [ -n "${WATCH:-}" ]; then
+  if [ -z "${BENCH:-}" ]; then
+    cargo build --locked --release --package akis-loadtest
+    BENCH=${CARGO_TARGET_DIR:-target}/release/akis-bench
+  fi
+  channels=${CHANNELS:-binance:BTCUSDT:trades,binance:ETHUSDT:trades,binance:BTCUSDT:book,binance:BTCUSDT:ticker}
+  watched=(-e CHANNELS="$channels")
+  start watch "$BENCH" watch --url "$URL" --token "$TOKEN" --clients "$WATCH" --channels "$channels" -- \
+    grep -q 'are subscribed' "$out/watch.log"
+  watcher=${started[0]}
+fi
 status=0
 k6 run --quiet --log-output=stderr -e URL="$URL" -e TOKEN="$TOKEN" -e TOXIPROXY="${TOXIPROXY:-}" -e UPSTREAM="${UPSTREAM:-}" \
-  -e OUT="$out/report" -e MACHINE="$machine" "$@" "loadtest/k6/$scenario.ts" || status=$?
+  -e OUT="$out/report" -e MACHINE="$machine" "${watched[@]}" "$@" "loadtest/k6/$scenario.ts" || status=$?
+if [ -n "${WATCH:-}" ] && [ -f "$out/report.json" ]; then
+  kill "$watcher"
+  wait "$watcher" || status=$?
+  scripts/load-compare.py "$scenario" "$out/report.json" "$out/watch.log" || status=$?
+fi
 if [ -f "$out/report.html" ]; then echo "${out#"$PWD"/}/report.html and .json"; fi
 exit "$status"

@@ -174,8 +174,7 @@ impl Tally {
     }
 }
 
-/// From a microsecond to a minute, to three digits.
-/// Of microseconds, up to a minute, to three digits.
+/// Of values from 1 to 60,000,000, to three digits: microseconds of up to a minute, for example.
 ///
 /// # Errors
 ///

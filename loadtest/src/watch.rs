@@ -87,7 +87,7 @@ pub(crate) async fn run(args: WatchArgs) -> Result<()> {
         bail!("{} clients need {needed} open files: ulimit -n {needed}", args.clients);
     }
     let mut marks = Marks::new(args.seconds.map(Duration::from_secs))?;
-    let ledger = Rc::new(RefCell::new(Ledger::new(&args.channels, args.clients, Instant::now())));
+    let ledger = Rc::new(RefCell::new(Ledger::new(&args.channels, args.clients, Instant::now())?));
     let set = LocalSet::new();
     start(&set, &args, &ledger);
     set.run_until(async {

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, sleep_until, timeout};
 
 use super::connection::{Connection, Lost, Url};
-use super::follow::{Follow, Next};
+use super::follow::{Follow, Moment, Next};
 use super::ledger::Ledger;
 
 /// Bounds of the wait before coming back.
@@ -139,7 +139,7 @@ impl Client {
         timers: &mut Timers,
     ) -> Result<(), Lost> {
         let (follow, ledger, number) = (&mut self.follow, &self.ledger, self.number);
-        let now = Instant::now();
+        let now = Moment::now();
         let on_text = |text: &[u8]| {
             let mut ledger = ledger.borrow_mut();
             match follow.on_text(text, &mut ledger, now)? {
@@ -148,8 +148,8 @@ impl Client {
                     backoff.reset();
                     ledger.set_connected(number, true);
                 }
-                Next::AskAgain => timers.ask_at = timers.ask_at.or_else(|| Some(now + backoff.next_wait())),
-                Next::ReplaceIn(wait) => timers.replace_at = Some(now + wait),
+                Next::AskAgain => timers.ask_at = timers.ask_at.or_else(|| Some(now.at + backoff.next_wait())),
+                Next::ReplaceIn(wait) => timers.replace_at = Some(now.at + wait),
             }
             Ok(())
         };

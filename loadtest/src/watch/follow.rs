@@ -1,6 +1,6 @@
 //! What one client of a watch knows of its channels, and what each message means: plain code, without a socket.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -24,6 +24,21 @@ pub(crate) enum Next {
     ReplaceIn(Duration),
 }
 
+/// When messages were read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) at: Instant,
+    /// Milliseconds since the epoch, as events have them.
+    pub(crate) unix_ms: u64,
+}
+
+impl Moment {
+    pub(crate) fn now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { at: Instant::now(), unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX) }
+    }
+}
+
 /// The channels of one client, over all of its connections.
 #[derive(Debug)]
 pub(crate) struct Follow {
@@ -39,12 +54,14 @@ struct Channel {
     /// The position that the next event follows; `None` until the first answer.
     position: Option<u64>,
     is_answered: bool,
+    /// Events to come that are older than the subscription.
+    replayed: u64,
 }
 
 impl Follow {
     /// Of the client with this number.
     pub(crate) fn new(client: usize, channels: &[String]) -> Self {
-        let channel = |name: &String| Channel { name: name.clone(), position: None, is_answered: false };
+        let channel = |name: &String| Channel { name: name.clone(), position: None, is_answered: false, replayed: 0 };
         Self { client, channels: channels.iter().map(channel).collect(), heartbeat: None }
     }
 
@@ -72,7 +89,7 @@ impl Follow {
     /// # Errors
     ///
     /// When it says that the client can never have what it wants, or is no message at all.
-    pub(crate) fn on_text(&mut self, text: &[u8], ledger: &mut Ledger, now: Instant) -> Result<Next> {
+    pub(crate) fn on_text(&mut self, text: &[u8], ledger: &mut Ledger, now: Moment) -> Result<Next> {
         let envelope = scan(text).with_context(|| format!("no envelope: {}", String::from_utf8_lossy(text)))?;
         if envelope.channel == b"system" {
             return self.on_system(envelope.event, text);
@@ -110,8 +127,11 @@ impl Follow {
                 channel.on_missing(envelope.event, seq, &data(text)?, (client, place), ledger);
             }
             _ => {
-                channel.on_event(seq, position, (client, place), ledger);
-                ledger.event(client, place, seq, text, now);
+                let is_live = channel.on_event(seq, position, (client, place), ledger);
+                ledger.event(client, place, seq, text, now.at);
+                if is_live && envelope.event == b"trade" {
+                    ledger.delay(now.unix_ms.saturating_sub(envelope.ts_ms));
+                }
             }
         }
         Ok(Next::Listen)
@@ -145,6 +165,7 @@ impl Channel {
 
     fn on_subscribed(&mut self, seq: u64, data: &Value, (client, place): Where, ledger: &mut Ledger) {
         self.is_answered = true;
+        self.replayed = data["replayed"].as_u64().unwrap_or(0);
         let Some(position) = self.position.replace(seq) else { return };
         match data["recovered"].as_bool() {
             Some(true) if seq < position => {
@@ -184,16 +205,20 @@ impl Channel {
         }
     }
 
-    fn on_event(&mut self, seq: u64, position: u64, (client, place): Where, ledger: &mut Ledger) {
+    /// Gives whether the event happened while the client was subscribed.
+    fn on_event(&mut self, seq: u64, position: u64, (client, place): Where, ledger: &mut Ledger) -> bool {
+        let is_live = self.replayed == 0;
+        self.replayed = self.replayed.saturating_sub(1);
         if position > 0 && seq <= position {
             ledger.duplicate(client, place, format!("{seq} comes behind {position}"));
-            return;
+            return false;
         }
         self.position = Some(seq);
         // A channel without events is at 0, and its first event has any position.
         if position > 0 && seq > position + 1 {
             ledger.lost(client, place, 1, format!("{seq} follows {position} without a word"));
         }
+        is_live
     }
 }
 
@@ -210,6 +235,7 @@ mod tests {
     struct Bench {
         follow: Follow,
         ledger: Ledger,
+        now: Moment,
     }
 
     impl Bench {
@@ -217,14 +243,15 @@ mod tests {
             let channels = ["a:1".to_owned(), "b:1".to_owned()];
             let mut follow = Follow::new(0, &channels);
             follow.resume();
-            Self { follow, ledger: Ledger::new(&channels, 1, Instant::now()) }
+            let now = Moment { at: Instant::now(), unix_ms: 20 };
+            Self { follow, ledger: Ledger::new(&channels, 1, now.at).unwrap(), now }
         }
 
         fn told(&mut self, event: &str, channel: &str, seq: u64, data: &Value) -> Next {
             let text = format!(
                 r#"{{"v":1,"seq":{seq},"ts":1,"event":"{event}","channel":"{channel}","ok":true,"data":{data}}}"#
             );
-            self.follow.on_text(text.as_bytes(), &mut self.ledger, Instant::now()).unwrap()
+            self.follow.on_text(text.as_bytes(), &mut self.ledger, self.now).unwrap()
         }
 
         /// Silent losses, duplicates, what is wrong, gaps, resumptions that were not recovered.
@@ -258,6 +285,23 @@ mod tests {
     }
 
     #[test]
+    fn delays_are_those_of_trades_that_came_live() {
+        let mut bench = Bench::new();
+        bench.told("subscribed", "a:1", 4, &json!({ "replayed": 2 }));
+        bench.told("trade", "a:1", 5, &json!({}));
+        bench.told("trade", "a:1", 6, &json!({}));
+        bench.told("e", "a:1", 7, &json!({}));
+        bench.ledger.mark("", bench.now.at);
+        assert_eq!(bench.ledger.report()["total"]["tradeDelayMs"], Value::Null, "nothing was measured");
+        bench.told("trade", "a:1", 8, &json!({}));
+        bench.ledger.mark("", bench.now.at);
+        let report = bench.ledger.report();
+        assert_eq!(report["total"]["tradeDelayMs"], json!({ "p50": 19, "p95": 19, "p99": 19, "max": 19 }));
+        assert_eq!(report["phases"][0]["tradeDelayMs"], Value::Null);
+        assert_eq!(report["phases"][1]["tradeDelayMs"]["p50"], 19);
+    }
+
+    #[test]
     fn each_lie_is_found() {
         for (event, seq, data, expected) in [
             ("e", 7, json!({}), [1, 0, 0, 0, 0]),
@@ -285,7 +329,7 @@ mod tests {
         let draining = bench.told("draining", "system", 0, &json!({ "reconnectAfterMs": 70, "deadlineMs": 100 }));
         assert_eq!(draining, Next::ReplaceIn(Duration::from_millis(70)));
         let later = r#"{"v":1,"seq":0,"ts":1,"event":"subscribe_error","channel":"a:1","ok":false,"errorCode":"REPLAY_UNAVAILABLE","data":{}}"#;
-        let mut take = |text: &str| bench.follow.on_text(text.as_bytes(), &mut bench.ledger, Instant::now());
+        let mut take = |text: &str| bench.follow.on_text(text.as_bytes(), &mut bench.ledger, bench.now);
         assert_eq!(take(later).unwrap(), Next::AskAgain);
         take(&later.replace("REPLAY_UNAVAILABLE", "CHANNEL_FORBIDDEN")).unwrap_err();
     }

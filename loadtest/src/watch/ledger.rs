@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
+use hdrhistogram::Histogram;
 use serde_json::{Value, json};
+
+use crate::tally::histogram;
 
 /// Positions that are remembered of each channel, so that what one client was told can be held against another.
 const REMEMBERED: usize = 100_000;
@@ -78,13 +82,16 @@ struct Phase {
     began: Instant,
     lasted: Duration,
     counts: Counts,
+    /// From the moment at which a trade happened (`ts`) to the client, of those that came live, in milliseconds.
+    delays_ms: Histogram<u64>,
     /// Longest pauses of the clients in ascending order, once it has ended.
     pauses: Vec<Duration>,
 }
 
 impl Phase {
-    fn new(name: &str, began: Instant) -> Self {
-        Self { name: name.to_owned(), began, lasted: Duration::ZERO, counts: Counts::default(), pauses: Vec::new() }
+    fn new(name: &str, began: Instant, delays_ms: Histogram<u64>) -> Self {
+        let (name, counts, pauses) = (name.to_owned(), Counts::default(), Vec::new());
+        Self { name, began, lasted: Duration::ZERO, counts, delays_ms, pauses }
     }
 
     fn to_json(&self) -> Value {
@@ -93,12 +100,22 @@ impl Phase {
             self.pauses.get(rank.saturating_sub(1)).map_or(0, Duration::as_millis)
         };
         let mut report = self.counts.to_json();
+        report["tradeDelayMs"] = delays(&self.delays_ms);
         report["name"] = json!(self.name);
         report["seconds"] = json!((self.lasted.as_secs_f64() * 10.0).round() / 10.0);
         report["longestHoleMs"] = json!(pause_ms(1.0));
         report["holeMs"] = json!({ "p50": pause_ms(0.5), "p90": pause_ms(0.9), "p99": pause_ms(0.99) });
         report
     }
+}
+
+/// What is told of delays; nothing when there were none.
+fn delays(ms: &Histogram<u64>) -> Value {
+    if ms.is_empty() {
+        return Value::Null;
+    }
+    let share = |share| ms.value_at_quantile(share);
+    json!({ "p50": share(0.5), "p95": share(0.95), "p99": share(0.99), "max": ms.max() })
 }
 
 impl Counts {
@@ -135,11 +152,15 @@ impl Counts {
 
 impl Ledger {
     /// Of so many clients that follow these channels. The first phase is called `start`.
-    pub(crate) fn new(channels: &[String], clients: usize, now: Instant) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// None that can happen: the precision is one that histograms have.
+    pub(crate) fn new(channels: &[String], clients: usize, now: Instant) -> Result<Self> {
         let channels = channels.iter().map(|name| Known { name: name.clone(), ..Known::default() }).collect();
         let clients = vec![Progress::default(); clients];
-        let phase = Phase::new("start", now);
-        Self { channels, clients, ended: Vec::new(), phase, examples: Vec::new(), failures: Vec::new() }
+        let phase = Phase::new("start", now, histogram()?);
+        Ok(Self { channels, clients, ended: Vec::new(), phase, examples: Vec::new(), failures: Vec::new() })
     }
 
     /// The counts of the present phase, to add to.
@@ -177,6 +198,11 @@ impl Ledger {
                 }
             }
         }
+    }
+
+    /// A trade that came live had happened so long before.
+    pub(crate) fn delay(&mut self, ms: u64) {
+        self.phase.delays_ms.saturating_record(ms);
     }
 
     /// A client was told that no event lies above `after` and up to `to`.
@@ -241,13 +267,18 @@ impl Ledger {
         let mut pauses: Vec<Duration> = self.clients.iter_mut().map(|client| client.take_pause(now)).collect();
         pauses.sort();
         self.phase.pauses = pauses;
-        self.ended.push(std::mem::replace(&mut self.phase, Phase::new(next, now)));
+        let mut delays_ms = self.phase.delays_ms.clone();
+        delays_ms.reset();
+        self.ended.push(std::mem::replace(&mut self.phase, Phase::new(next, now, delays_ms)));
     }
 
     /// Everything up to the last mark.
     pub(crate) fn report(&self) -> Value {
         let longest = self.ended.iter().filter_map(|phase| phase.pauses.last()).max();
         let mut total = self.total().to_json();
+        let mut delays_ms = self.phase.delays_ms.clone();
+        self.ended.iter().for_each(|phase| delays_ms += &phase.delays_ms);
+        total["tradeDelayMs"] = delays(&delays_ms);
         total["longestHoleMs"] = json!(longest.map_or(0, Duration::as_millis));
         json!({
             "clients": self.clients.len(),
@@ -287,7 +318,7 @@ mod tests {
 
     fn ledger() -> (Ledger, Instant) {
         let now = Instant::now();
-        (Ledger::new(&["job:1".to_owned()], 2, now), now)
+        (Ledger::new(&["job:1".to_owned()], 2, now).unwrap(), now)
     }
 
     #[test]

@@ -50,7 +50,7 @@ async fn watch(script: impl AsyncFnOnce(TcpListener)) -> Value {
         channels: vec!["a:1".to_owned()],
         seconds: None,
     };
-    let ledger = Rc::new(RefCell::new(Ledger::new(&args.channels, 1, Instant::now())));
+    let ledger = Rc::new(RefCell::new(Ledger::new(&args.channels, 1, Instant::now()).unwrap()));
     let set = LocalSet::new();
     start(&set, &args, &ledger);
     set.run_until(script(listener)).await;
