@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use akis_eventlog::{Partition, ReplicaCounts};
 use akis_model::{CloseCode, Kind};
+use akis_service::telemetry::registered;
 use akis_service::trace::Tracer;
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -120,46 +121,22 @@ impl Metrics {
     ///
     /// When the registry has one of the names already.
     pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
-            let gauge = IntGauge::new(format!("akis_gateway_{name}"), help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok(gauge)
+        let options = |name: &str, help: &str| Opts::new(format!("akis_gateway_{name}"), help);
+        let gauge = |name: &str, help: &str| registered(registry, IntGauge::with_opts(options(name, help)));
+        let counter = |name: &str, help: &str| registered(registry, IntCounter::with_opts(options(name, help)));
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            registered(registry, IntCounterVec::new(options(name, help), labels))
         };
-        let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
-            let counter = IntCounter::new(format!("akis_gateway_{name}"), help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok(counter)
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            registered(registry, IntGaugeVec::new(options(name, help), labels))
         };
-        let counters = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
-            let counters = IntCounterVec::new(Opts::new(format!("akis_gateway_{name}"), help), labels)?;
-            registry.register(Box::new(counters.clone()))?;
-            Ok(counters)
-        };
-        let gauges = |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
-            let gauges = IntGaugeVec::new(Opts::new(format!("akis_gateway_{name}"), help), labels)?;
-            registry.register(Box::new(gauges.clone()))?;
-            Ok(gauges)
-        };
-        let tail_age = Gauge::new("akis_gateway_tail_age_seconds", "How far this replica is behind the log")?;
-        registry.register(Box::new(tail_age.clone()))?;
-        let coalesce = GaugeVec::new(
-            Opts::new(
-                "akis_gateway_coalesce_seconds",
-                "How long the writes of a busy connection are gathered at present",
-            ),
-            &["shard"],
-        )?;
-        registry.register(Box::new(coalesce.clone()))?;
         let ages = |name: &str, help: &str| HistogramOpts::new(name, help).buckets(AGE_SECONDS.to_vec());
-        let histogram = |name: &str, help: &str| -> Result<Histogram, prometheus::Error> {
-            let histogram = Histogram::with_opts(ages(name, help))?;
-            registry.register(Box::new(histogram.clone()))?;
-            Ok(histogram)
-        };
+        let histogram = |name: &str, help: &str| registered(registry, Histogram::with_opts(ages(name, help)));
         let read_delays =
             "From the append of an event to the log until this replica has read it, the oldest of each read";
-        let read_delays = HistogramVec::new(ages("akis_gateway_read_delay_seconds", read_delays), &["partition"])?;
-        registry.register(Box::new(read_delays.clone()))?;
+        let read_delays = HistogramVec::new(ages("akis_gateway_read_delay_seconds", read_delays), &["partition"]);
+        let tail_age = options("tail_age_seconds", "How far this replica is behind the log");
+        let coalesce = options("coalesce_seconds", "How long the writes of a busy connection are gathered at present");
         let metrics = Self {
             connections_max: gauge("connections_max", "WebSockets that this replica takes at most")?,
             opened: counter("opened_total", "WebSockets that were opened")?,
@@ -172,7 +149,7 @@ impl Metrics {
                 DELIVERY_AGE,
                 "From the append of an event to the log until it is written to a socket, the oldest of each write",
             )?,
-            read_delays,
+            read_delays: registered(registry, read_delays)?,
             gaps: counters("gaps_total", "Gaps told to subscribers", &["reason"])?,
             tracer: Tracer::off(),
             connections: gauge("connections", "Open WebSockets")?,
@@ -197,8 +174,8 @@ impl Metrics {
             refusals: counters("refusals_total", "Requests refused over HTTP", &["reason"])?,
             log_reads: counters("log_reads_total", "What the reading of the log led to", &["what"])?,
             log_errors: counters("log_errors_total", "Calls to the log that failed, by kind", &["kind"])?,
-            tail_age,
-            coalesce,
+            tail_age: registered(registry, Gauge::with_opts(tail_age))?,
+            coalesce: registered(registry, GaugeVec::new(coalesce, &["shard"]))?,
             memory: gauges(
                 "connection_bytes",
                 "Memory of connections, and bytes of it that sockets have not taken",

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use akis_connectors::{Content, RawFrame, Stats};
 use akis_eventlog::{Event, Observer, Partition, PublisherCounts, Write};
 use akis_model::Kind;
+use akis_service::telemetry::registered;
 use akis_service::trace::Tracer;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -60,17 +61,14 @@ impl Metrics {
     /// When one of the names is taken.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let counter = |name: &str, help: &str, labels: &[&str]| {
-            let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(metric.clone())).map(|()| metric)
+            registered(registry, IntCounterVec::new(Opts::new(name, help), labels))
         };
         let gauge = |name: &str, help: &str, labels: &[&str]| {
-            let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(metric.clone())).map(|()| metric)
+            registered(registry, IntGaugeVec::new(Opts::new(name, help), labels))
         };
         let delays = |name: &str, help: &str| {
             let options = HistogramOpts::new(name, help).buckets(DELAY_SECONDS.to_vec());
-            let metric = HistogramVec::new(options, &["venue", "kind"])?;
-            registry.register(Box::new(metric.clone())).map(|()| metric)
+            registered(registry, HistogramVec::new(options, &["venue", "kind"]))
         };
         Ok(Self {
             frames: counter("akis_normalizer_frames_total", "Frames and replies that came in.", &["venue", "kind"])?,

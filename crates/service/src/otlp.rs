@@ -29,6 +29,7 @@ use tracing::{info, warn};
 
 pub use self::convert::otlp_name;
 pub use self::logs::{LogLayer, LogReceiver, log_layer};
+use crate::telemetry::registered;
 use crate::trace::SpanReceiver;
 
 /// How often metrics are pushed.
@@ -106,8 +107,8 @@ impl Exporter {
         }
         let channel = endpoint.connect_lazy();
         let help = "Pushes of telemetry to the collector.";
-        let exports = IntCounterVec::new(Opts::new("akis_telemetry_exports_total", help), &["signal", "result"])?;
-        registry.register(Box::new(exports.clone()))?;
+        let exports = IntCounterVec::new(Opts::new("akis_telemetry_exports_total", help), &["signal", "result"]);
+        let exports = registered(&registry, exports)?;
         for signal in ["metrics", "traces"].into_iter().chain(logs.as_ref().map(|_| "logs")) {
             ["ok", "failed"].into_iter().for_each(|result| _ = exports.with_label_values(&[signal, result]));
         }

@@ -3,6 +3,8 @@
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use tokio::sync::mpsc;
 
+use crate::telemetry::registered;
+
 /// How much may wait. When there is more, the newcomers are dropped and counted.
 pub(crate) const CAPACITY: usize = 2048;
 
@@ -42,8 +44,7 @@ pub(crate) fn bounded<T>(
     help: &str,
     registry: &Registry,
 ) -> Result<(Entrance<T>, Queue<T>), prometheus::Error> {
-    let counts = IntCounterVec::new(Opts::new(name, help), &["what"])?;
-    registry.register(Box::new(counts.clone()))?;
+    let counts = registered(registry, IntCounterVec::new(Opts::new(name, help), &["what"]))?;
     let (sent, dropped) = (counts.with_label_values(&["sent"]), counts.with_label_values(&["dropped"]));
     let (entrance, waiting) = mpsc::channel(CAPACITY);
     let queue = Queue { waiting, sent, dropped: dropped.clone(), under_way: 0 };

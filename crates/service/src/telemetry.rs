@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 
 use akis_model::TraceContext;
 use prometheus::Registry;
+use prometheus::core::Collector;
 use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::{Format, Json, Writer};
@@ -24,6 +25,20 @@ pub struct Telemetry {
     pub registry: Registry,
     /// Where spans go.
     pub tracer: Tracer,
+}
+
+/// Registers a metric, and gives it back.
+///
+/// # Errors
+///
+/// When it could not be made, or the registry has its name already.
+pub fn registered<M: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: Result<M, prometheus::Error>,
+) -> Result<M, prometheus::Error> {
+    let metric = metric?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
 }
 
 /// Starts logging. `format` as configured; `level` applies unless `RUST_LOG` says otherwise; `pushed` hears the same lines.
