@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use akis_eventlog::{Append, StoreError};
-use akis_model::{Channel, ErrorCode, Seq};
+use akis_model::{Channel, ErrorCode, Seq, TraceContext};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::CONTENT_TYPE;
@@ -128,7 +128,8 @@ impl Form {
 pub(crate) async fn publish(State(app): State<Arc<App>>, request: Request) -> Response {
     let traced = app.publish_traces.sample(request.headers());
     let span = traced.as_ref().map_or_else(tracing::Span::none, |traced| traced.log_span());
-    let accepted = accept(&app, request).instrument(span).await;
+    let trace = traced.as_ref().map(|traced| traced.context());
+    let accepted = accept(&app, request, trace).instrument(span).await;
     let response = accepted.unwrap_or_else(|problem| {
         app.context.surroundings.metrics.refused("publish");
         problem.into_response()
@@ -139,7 +140,7 @@ pub(crate) async fn publish(State(app): State<Arc<App>>, request: Request) -> Re
     response
 }
 
-async fn accept(app: &App, request: Request) -> Result<Response, Problem> {
+async fn accept(app: &App, request: Request, trace: Option<TraceContext>) -> Result<Response, Problem> {
     let now = Now::read();
     let (head, body) = request.into_parts();
     let grant = authorize_request(app, &head.headers, &head.uri, now).map_err(|error| Problem::from(&error))?;
@@ -154,7 +155,7 @@ async fn accept(app: &App, request: Request) -> Result<Response, Problem> {
     let event_bytes = app.context.surroundings.config.limits.event_bytes;
     let check = |item: Result<Sent<'_>, Refused>| item?.check(&grant, event_bytes, now.unix_ms);
     let checked: Vec<_> = items.into_iter().map(check).collect();
-    let results = append(app, checked).await?;
+    let results = append(app, checked, trace).await?;
     if is_array {
         let results: Vec<Value> = results.iter().map(to_json).collect();
         return Ok(json_response(&json!({ "results": results })));
@@ -219,12 +220,17 @@ fn check_rate(app: &App, grant: &Grant, events: usize, now: Now) -> Result<(), P
         .map_err(|wait| Problem::too_many("more events than allowed", wait.as_secs() + 1))
 }
 
-/// Appends what may be, and puts the results where the events were.
+/// Appends what may be, and puts the results where the events were. The first event carries the trace of the request: one
+/// that is sampled has one event followed, however many it brings.
 async fn append(
     app: &App,
     checked: Vec<Result<Append, Refused>>,
+    trace: Option<TraceContext>,
 ) -> Result<Vec<Result<(Channel, Seq), Refused>>, Problem> {
-    let events: Vec<Append> = checked.iter().filter_map(|item| item.as_ref().ok().cloned()).collect();
+    let mut events: Vec<Append> = checked.iter().filter_map(|item| item.as_ref().ok().cloned()).collect();
+    if let Some(first) = events.first_mut() {
+        first.trace = trace;
+    }
     let away = || {
         let detail = "the log cannot be reached; the outcome is unknown, so repeat with the same id";
         Problem::unavailable(ErrorCode::UpstreamUnavailable, detail, RETRY_AFTER_S)

@@ -67,7 +67,12 @@ impl Load {
         let mut calls: Vec<(Partition, Vec<usize>, Vec<Append>)> = Vec::new();
         for &(place, count) in puts {
             let (partition, channel) = &self.channels[place];
-            let event = Append { channel: channel.clone(), id: None, body: self.body(place, at_us)?.text().clone() };
+            let event = Append {
+                channel: channel.clone(),
+                id: None,
+                body: self.body(place, at_us)?.text().clone(),
+                trace: None,
+            };
             let open = calls.iter_mut().rev().find(|(of, places, _)| of == partition && places.len() < CALL_EVENTS);
             match open {
                 Some((_, places, events)) => {

@@ -50,7 +50,7 @@ async fn a_gateway_is_ready_only_while_it_can_follow_the_log() {
 async fn flood(log: &RedisStore) {
     let channel = Channel::parse("flood:a").unwrap();
     let body = Body::render(0, "e", &channel, Outcome::Ok, &json!({})).unwrap().text().clone();
-    let events = vec![Append { channel: channel.clone(), id: None, body }; 100];
+    let events = vec![Append { channel: channel.clone(), id: None, body, trace: None }; 100];
     let partition = Partition::of(&channel, log.partitions());
     let mut pace = interval(Duration::from_millis(20));
     loop {

@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use akis_model::{Channel, Kind, Seq};
+use akis_model::{Channel, Kind, Seq, TraceContext};
 use async_trait::async_trait;
 use fred::types::config::Config;
 use fred::types::{Resp3Frame, Value};
@@ -150,8 +150,8 @@ impl Store for RedisStore {
                 next
             });
             events.extend([number.into(), of_seq(write.seq), of_previous(write.previous)]);
-            let trace = write.origin.trace.map_or_else(String::new, |trace| trace.to_string());
-            events.extend([of_candle(&write.channel, &write.body), write.body.clone().into(), trace.into()]);
+            events.extend([of_candle(&write.channel, &write.body), write.body.clone().into()]);
+            events.push(of_trace(write.origin.trace));
         }
         let mut args = of_claim(claim);
         args.extend([of_u64(CANDLES_KEPT as u64), (channels.len() as i64).into()]);
@@ -188,7 +188,7 @@ impl Store for RedisStore {
             args.push(of_channel(&event.channel));
             args.extend(history_of(&event.channel));
             args.extend([i64::from(id_key.is_some()).into(), random()]);
-            args.extend([of_candle(&event.channel, &event.body), event.body.clone().into()]);
+            args.extend([of_candle(&event.channel, &event.body), event.body.clone().into(), of_trace(event.trace)]);
             let has_candles = event.channel.kind() == Kind::Candles;
             let candles = has_candles.then(|| self.keys.candles(partition, &event.channel));
             keys.extend([history.clone(), id_key.unwrap_or_else(|| history.clone()), candles.unwrap_or(history)]);
@@ -347,6 +347,11 @@ fn history_of(channel: &Channel) -> [Value; 2] {
         Kind::Ticker | Kind::Trades | Kind::Book | Kind::Candles | Kind::Session => 0.into(),
     };
     [of_u64(kind.history_len() as u64), retention]
+}
+
+/// A `traceparent`, or nothing.
+fn of_trace(trace: Option<TraceContext>) -> Value {
+    trace.map_or_else(|| "".into(), |trace| trace.to_string().into())
 }
 
 /// The open time of the candle that an event closes, or nothing.

@@ -132,6 +132,8 @@ pub struct Append {
     pub id: Option<String>,
     /// See [`akis_model::Body::text`].
     pub body: Bytes,
+    /// The trace that it belongs to, for the log's `traceparent`.
+    pub trace: Option<TraceContext>,
 }
 
 /// One event as history holds it. The body has not been checked.

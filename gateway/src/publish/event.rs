@@ -104,7 +104,7 @@ impl<'a> Sent<'a> {
             let message = format!("the event is larger than {event_bytes} bytes");
             return Err(Refused::new(name, StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::BadRequest, message));
         }
-        Ok(Append { channel, id: self.id, body: body.text().clone() })
+        Ok(Append { channel, id: self.id, body: body.text().clone(), trace: None })
     }
 }
 

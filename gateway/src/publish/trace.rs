@@ -65,6 +65,11 @@ impl PublishTraces {
 }
 
 impl TracedRequest {
+    /// What hangs from it names it by this.
+    pub(super) fn context(&self) -> TraceContext {
+        self.context
+    }
+
     /// What is logged in it carries its ids.
     pub(super) fn log_span(&self) -> tracing::Span {
         log_span(self.context)

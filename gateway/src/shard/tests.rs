@@ -133,7 +133,7 @@ impl Scene {
     async fn append(&mut self, name: &str, count: usize, bytes: usize) {
         let channel = Channel::parse(name).unwrap();
         let body = Body::render(1, "e", &channel, Outcome::Ok, &json!({ "pad": "x".repeat(bytes) })).unwrap();
-        let event = Append { channel, id: None, body: body.text().clone() };
+        let event = Append { channel, id: None, body: body.text().clone(), trace: None };
         let before = self.seen();
         self.store.append(Partition(0), &vec![event; count], Seq::ZERO).await.unwrap();
         let came = async || {

@@ -146,8 +146,10 @@ impl Bench {
     async fn append_named(&self, name: &str, event: &str, data: &[Value]) -> u64 {
         let channel = Channel::parse(name).unwrap();
         let body = |data| Body::render(now_ms(), event, &channel, Outcome::Ok, data).unwrap().text().clone();
-        let events: Vec<_> =
-            data.iter().map(|data| Append { channel: channel.clone(), id: None, body: body(data) }).collect();
+        let events: Vec<_> = data
+            .iter()
+            .map(|data| Append { channel: channel.clone(), id: None, body: body(data), trace: None })
+            .collect();
         let partition = Partition::of(&channel, self.store.partitions());
         self.store.append(partition, &events, Seq::ZERO).await.unwrap().last().unwrap().get()
     }

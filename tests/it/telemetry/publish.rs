@@ -6,7 +6,8 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::{Span, span, status};
 use serde_json::json;
 
-use super::pushing_to;
+use super::{pushing_to, trace_of};
+use crate::follower::{Follower, Record, wait_for_all};
 use crate::system::{SOON, System, token};
 
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -34,6 +35,25 @@ fn status_code(span: &Span) -> String {
         Some(Value::StringValue(code)) => code,
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test]
+async fn what_was_published_is_followed_to_a_socket() {
+    let collector = Collector::start().unwrap();
+    let system = System::start(pushing_to(&collector.url(), 1)).await;
+    let follower = Follower::start(system.doors(), token("a", &["job:*"], &[]), &["job:1"]);
+    let is_subscribed = |record: &Record| record.of("job:1").next().is_some();
+    wait_for_all(std::slice::from_ref(&follower), "the answer to the subscription", is_subscribed).await;
+    assert_eq!(publish(&system, "job:1", Some(PARENT)).await, 200);
+    let trace_id = TraceContext::parse(PARENT.as_bytes()).unwrap().trace_id;
+    let is_whole = |collector: &Collector| trace_of(&collector.spans(), &trace_id).len() == 3;
+    collector.wait_for(SOON, "the whole trace has come", is_whole).await.unwrap();
+
+    let trace = trace_of(&collector.spans(), &trace_id);
+    for (name, parent) in [("replica read", "publish"), ("socket write", "replica read")] {
+        assert_eq!(trace[name].1.parent_span_id, trace[parent].1.span_id, "{name}");
+    }
+    follower.finish().await;
 }
 
 #[tokio::test]

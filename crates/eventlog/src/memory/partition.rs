@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use akis_model::{Channel, Kind, Seq};
+use akis_model::{Channel, Kind, Seq, TraceContext};
 
 use crate::listing::{CANDLES_KEPT, ChannelHead, StoredCandle, closed_candle, head};
 use crate::store::{
@@ -92,12 +92,17 @@ impl PartitionLog {
         for write in writes {
             if self.last(&write.channel).is_none_or(|last| write.seq > last) {
                 self.write(moment, &write.channel, write.seq, write.previous, write.body.clone());
-                if let Some(entry) = self.feed.back_mut() {
-                    entry.trace = write.origin.trace;
-                }
+                self.trace_newest(write.origin.trace);
             }
         }
         Ok(())
+    }
+
+    /// Says which trace the newest entry of the feed belongs to.
+    fn trace_newest(&mut self, trace: Option<TraceContext>) {
+        if let Some(entry) = self.feed.back_mut() {
+            entry.trace = trace;
+        }
     }
 
     pub(super) fn mark(&mut self, moment: &Moment, claim: &Claim, markers: &[Marker]) -> Result<(), StoreError> {
@@ -135,6 +140,7 @@ impl PartitionLog {
             Some(_) => (self.term(moment, &event.channel), None),
         };
         self.write(moment, &event.channel, seq, previous, event.body.clone());
+        self.trace_newest(event.trace);
         self.proofs.insert(event.channel.clone(), moment.identity.clone());
         if let Some(key) = key {
             let expires_us = moment.now_us + IDEMPOTENCY_TTL.as_micros() as u64;

@@ -3,7 +3,7 @@
 -- history again without one).
 -- ARGV: seen, feed age in ms, jump, lifetime of idempotency ids in ms, candles kept; for each event: channel, length and
 -- retention (ms, or 0) of its history, 1 with an idempotency id, a random number, the open time of the candle it closes
--- or '', body.
+-- or '', body, traceparent or ''.
 
 -- How many fields of the hash are looked at for each channel that begins.
 local SAMPLE = 8
@@ -30,7 +30,7 @@ for i = 4, #KEYS, 3 do
 end
 local positions = {}
 for i = 4, #KEYS, 3 do
-  local history, at = KEYS[i], 6 + (i - 4) / 3 * 7
+  local history, at = KEYS[i], 6 + (i - 4) / 3 * 8
   local channel, has_id = ARGV[at], ARGV[at + 3] == '1'
   local done = has_id and redis.call('GET', KEYS[i + 1])
   local seq = done and tonumber(done)
@@ -49,10 +49,10 @@ for i = 4, #KEYS, 3 do
         redis.call('SADD', KEYS[2], channel)
       end
     end
-    if not write(log, history, channel, length, retention, text(seq), previous, body) then
+    if not write(log, history, channel, length, retention, text(seq), previous, body, ARGV[at + 7]) then
       -- Somebody has deleted the newest entries: their positions stay taken.
       seq = first
-      write(log, history, channel, length, retention, text(seq), '', body)
+      write(log, history, channel, length, retention, text(seq), '', body, ARGV[at + 7])
     end
     redis.call('HSET', log.term, 'proof:' .. channel, log.identity)
     if open_ms ~= '' then

@@ -199,7 +199,7 @@ mod tests {
         let (store, channel) = (MemoryStore::new(1), Channel::parse("job:1").unwrap());
         let event = |ts_ms| {
             let body = Body::render(ts_ms, "e", &channel, Outcome::Ok, &json!({})).unwrap();
-            Append { channel: channel.clone(), id: None, body: body.text().clone() }
+            Append { channel: channel.clone(), id: None, body: body.text().clone(), trace: None }
         };
         let events: Vec<Append> = (0..10).map(event).collect();
         let seqs = store.append(Partition(0), &events, Seq::ZERO).await.unwrap();

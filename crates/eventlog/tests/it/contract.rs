@@ -178,7 +178,12 @@ async fn markers_prove_only_what_they_know(log: Log) {
 
 async fn appended_events_are_counted_on_and_not_repeated(log: Log) {
     let store = &*log.store;
-    let batch = [append("job:1", Some("x"), "one"), append("job:1", None, "two"), append("job:1", Some("x"), "again")];
+    let [trace, another] = [7, 8].map(|id| TraceContext { trace_id: [id; 16], span_id: [9; 8] });
+    let batch = [
+        append("job:1", Some("x"), "one"),
+        Append { trace: Some(trace), ..append("job:1", None, "two") },
+        Append { trace: Some(another), ..append("job:1", Some("x"), "again") },
+    ];
     let given = store.append(P, &batch, Seq::ZERO).await.unwrap();
     assert_eq!(given, vec![given[0], given[0].next(), given[0]], "one call sees its own events");
     let more = [append("job:1", Some("x"), "again"), append("job:2", Some("x"), "other channel, other id")];
@@ -189,7 +194,8 @@ async fn appended_events_are_counted_on_and_not_repeated(log: Log) {
     assert_eq!(range.entries[0].previous, Some(Seq::ZERO), "a new channel");
     assert_eq!(range.entries[1].previous, None);
     assert!(range.proven);
-    assert_eq!(feed(store).await.len(), 3);
+    let traces: Vec<_> = feed(store).await.iter().map(|entry| entry.trace).collect();
+    assert_eq!(traces, [None, Some(trace), None], "one for each event that was added");
 }
 
 async fn a_position_seen_elsewhere_makes_ends_unproven(log: Log) {

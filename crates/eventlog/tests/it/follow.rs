@@ -296,7 +296,7 @@ async fn a_join_that_reads_ahead_of_the_feed_hides_nothing_from_who_waited_for_t
     world.join(&replica, &subscriber, From::Live { snapshot: true }).await;
     let append = |n: i64| {
         let body = Body::render(n, "trade", &world.channel, Outcome::Ok, &json!({})).unwrap();
-        Append { channel: world.channel.clone(), id: None, body: body.text().clone() }
+        Append { channel: world.channel.clone(), id: None, body: body.text().clone(), trace: None }
     };
     let partition = Partition::of(&world.channel, 4);
     world.store.append(partition, &[append(0), append(1)], Seq::ZERO).await.unwrap();

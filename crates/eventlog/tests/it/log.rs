@@ -73,7 +73,7 @@ pub(crate) fn marker(name: &str, position: Seq, previous: Option<Seq>) -> Marker
 }
 
 pub(crate) fn append(name: &str, id: Option<&str>, body: &str) -> Append {
-    Append { channel: channel(name), id: id.map(str::to_owned), body: body.to_owned().into() }
+    Append { channel: channel(name), id: id.map(str::to_owned), body: body.to_owned().into(), trace: None }
 }
 
 /// The whole history of a channel.

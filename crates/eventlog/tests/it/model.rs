@@ -494,7 +494,7 @@ impl World {
 
     async fn append(&mut self) {
         let (channel, body) = (self.app.clone(), self.body(&self.app.clone()));
-        let event = Append { channel, id: None, body: body.text().clone() };
+        let event = Append { channel, id: None, body: body.text().clone(), trace: None };
         let replica = self.rng.usize(..self.replicas.len());
         let _ = self.replicas[replica].0.append(vec![event]).await;
     }
