@@ -12,19 +12,8 @@ compose=(docker compose --file deploy/compose.yaml)
 mkdir -p "$out"
 rm -f "$out"/*.log
 
-say() { printf '[%4d s] %s\n' "$SECONDS" "$*"; }
-die() {
-  say "FAILED: $*"
-  exit 1
-}
-wait_for() { # SECONDS WHAT COMMAND…
-  local until=$((SECONDS + $1)) what=$2
-  shift 2
-  until "$@" >/dev/null 2>&1; do
-    if ((SECONDS > until)); then die "waited in vain for $what"; fi
-    sleep 0.5
-  done
-}
+# shellcheck source=scripts/steps.sh
+. scripts/steps.sh
 up() {
   make --no-print-directory up >"$out/up.log" 2>&1 || die "make up: $(tail -n 5 "$out/up.log")"
   token=$(sed -n 's/^token: //p' "$out/up.log")

@@ -24,19 +24,8 @@ manifests=helm/test-cluster
 out=target/test-cluster
 mkdir -p "$out"
 
-say() { printf '[%4d s] %s\n' "$SECONDS" "$*"; }
-die() {
-  say "FAILED: $*"
-  exit 1
-}
-wait_for() { # SECONDS WHAT COMMAND…
-  local until=$((SECONDS + $1)) what=$2
-  shift 2
-  until "$@" >/dev/null 2>&1; do
-    if ((SECONDS > until)); then die "waited in vain for $what"; fi
-    sleep 1
-  done
-}
+# shellcheck source=scripts/steps.sh
+. scripts/steps.sh
 kube() { kubectl --namespace "$namespace" "$@"; }
 
 # ---- the cluster
