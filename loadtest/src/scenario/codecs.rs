@@ -11,6 +11,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use akis_connectors::RawFrame;
+use akis_model::Kind;
 use akis_normalizer::{Mapper, Output};
 use anyhow::{Context, Result};
 
@@ -43,10 +44,10 @@ fn middle<T: Ord + Copy + Default>(mut figures: Vec<T>) -> T {
     figures.get(figures.len() / 2).copied().unwrap_or_default()
 }
 
-/// A mapper as it runs live, which lets in every symbol.
-fn live_mapper(venue: &str, market: &str) -> Result<Box<dyn Mapper>> {
+/// A mapper as it runs live, which lets in every symbol, for channels of these kinds; none: of all.
+fn live_mapper(venue: &str, market: &str, kinds: &[Kind]) -> Result<Box<dyn Mapper>> {
     let mut mapper = akis_normalizer::mapper((venue, market)).context("there is no such mapper")?;
-    mapper.admit(None, &[]);
+    mapper.admit(None, kinds);
     mapper.pace();
     Ok(mapper)
 }
@@ -60,8 +61,8 @@ struct Feed {
 }
 
 impl Feed {
-    fn new(venue: &str, market: &str) -> Result<Self> {
-        let mapper = live_mapper(venue, market)?;
+    fn new(venue: &str, market: &str, kinds: &[Kind]) -> Result<Self> {
+        let mapper = live_mapper(venue, market, kinds)?;
         Ok(Self { mapper, out: Output::default(), tick_at: BEGINS_MS, cpu: Duration::ZERO })
     }
 

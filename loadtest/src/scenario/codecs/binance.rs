@@ -49,7 +49,7 @@ pub(super) fn measure(report: &mut Report) -> Result<()> {
 /// What differences take, and one book that comes of them.
 fn books() -> Result<(Duration, Duration)> {
     let mut rng = Rng::with_seed(1);
-    let mut feed = Feed::new("binance", "spot")?;
+    let mut feed = Feed::new("binance", "spot", &[])?;
     feed.take(&[diff(0, &mut rng), snapshot()]);
     feed.cpu = Duration::ZERO;
     let (mut books, mut rendering) = (0, Duration::ZERO);
@@ -73,7 +73,7 @@ fn books() -> Result<(Duration, Duration)> {
 /// What trades take until they are events.
 fn trades() -> Result<Duration> {
     let mut rng = Rng::with_seed(1);
-    let mut feed = Feed::new("binance", "spot")?;
+    let mut feed = Feed::new("binance", "spot", &[])?;
     let (mut events, mut rendering) = (0, Duration::ZERO);
     for first in (0..FRAMES).step_by(BATCH) {
         let frames: Vec<RawFrame> = (first..first + BATCH).map(|number| trade(number as i64, &mut rng)).collect();
