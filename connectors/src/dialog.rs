@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::attempts::Attempts;
-use crate::backoff::Backoff;
+use akis_service::backoff::Backoff;
 
 /// Makes the messages that ask anew for some streams.
 pub(crate) type Again = fn(&[&str]) -> Vec<String>;

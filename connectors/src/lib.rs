@@ -5,7 +5,6 @@
 //! connecting, coming back and watching over silence are shared.
 
 mod attempts;
-mod backoff;
 pub mod binance;
 pub mod bist;
 pub mod btcturk;

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use akis_model::Kind;
+use akis_service::backoff::Backoff;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -56,7 +57,18 @@ impl Part {
     }
 }
 
+/// The most that the first wait after a failure may be.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+
+/// The most that any wait may be, unless the settings say otherwise.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
 impl Settings {
+    /// How long to wait after failures, before any.
+    pub(crate) fn backoff(&self) -> Backoff {
+        Backoff::new(FIRST_WAIT, self.longest_wait.unwrap_or(LONGEST_WAIT))
+    }
+
     /// Whether `kind` is wanted.
     pub fn wants(&self, kind: Kind) -> bool {
         self.kinds.is_empty() || self.kinds.contains(&kind)
@@ -193,4 +205,18 @@ pub const VENUES: &[Venue] = &[
 /// The venue called `name`.
 pub fn venue(name: &str) -> Option<&'static Venue> {
     VENUES.iter().find(|venue| venue.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_those_of_the_settings() {
+        assert_eq!(Settings::default().backoff(), Backoff::new(Duration::from_millis(500), Duration::from_secs(30)));
+        let mut backoff = Settings { longest_wait: Some(FIRST_WAIT), ..Settings::default() }.backoff();
+        for _ in 0..9 {
+            assert!(backoff.next_wait() <= FIRST_WAIT);
+        }
+    }
 }

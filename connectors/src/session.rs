@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use akis_service::backoff::Backoff;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{self, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::backoff::Backoff;
 use crate::connection::{End, Life, News, drive};
 use crate::dialog::Dialog;
 use crate::outlet::Outlet;
@@ -151,7 +151,7 @@ impl Session {
             self.backoff.reset();
         }
         let first = self.backoff.is_fresh();
-        let wait = self.backoff.fail();
+        let wait = self.backoff.next_wait();
         self.connect_at = Instant::now() + wait;
         let (venue, retry_in_ms) = (self.dialog.venue, wait.as_millis());
         if first {

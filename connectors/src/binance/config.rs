@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use akis_model::Kind;
+use akis_service::backoff::Backoff;
 
 use super::market::Market;
-use crate::backoff::Backoff;
 use crate::registry::Settings;
 use crate::symbols::{REFRESH_EVERY, Symbols, Wanted};
 
@@ -48,7 +48,7 @@ impl Config {
             ws_url: address(&settings.ws_url, market.ws_url),
             rest_url: address(&settings.rest_url, market.rest_url),
             refresh_every: settings.refresh_every.unwrap_or(REFRESH_EVERY),
-            backoff: Backoff::of(settings),
+            backoff: settings.backoff(),
         }
     }
 }

@@ -8,6 +8,7 @@ mod weight;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use akis_service::backoff::Backoff;
 use reqwest::{Response, StatusCode, header};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -16,7 +17,6 @@ use tracing::{info, warn};
 use super::config::Config;
 use super::listing;
 use super::market::Market;
-use crate::backoff::Backoff;
 use crate::clock::{Clock, MEASURE_EVERY};
 use crate::frame::Content;
 use crate::http;
@@ -235,7 +235,7 @@ impl Calls {
         if self.backoff.is_fresh() {
             info!(venue = self.market.name, target, %reason, "request failed, trying again");
         }
-        Outcome::Again(self.backoff.fail())
+        Outcome::Again(self.backoff.next_wait())
     }
 }
 

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
 use super::half_days::half_days;
-use crate::backoff::Backoff;
 use crate::registry::{Own, Settings};
+use akis_service::backoff::Backoff;
 
 /// The addresses of a feed, and who asks for it.
 #[derive(Clone, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl Config {
         let (user, password) = (keys.credential("username", 6), keys.credential("password", 10));
         match transport {
             Some(transport) if keys.wrong.is_empty() => {
-                Ok(Self { transport, glimpse, user, password, backoff: Backoff::of(settings) })
+                Ok(Self { transport, glimpse, user, password, backoff: settings.backoff() })
             }
             _ => Err(keys.wrong),
         }

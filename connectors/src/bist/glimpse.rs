@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use akis_service::backoff::Backoff;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -11,7 +12,6 @@ use super::link::{Link, LinkError};
 use super::mold::SessionId;
 use super::session::Wanted;
 use super::soup::{Event, LoginRequest};
-use crate::backoff::Backoff;
 use crate::frame::Content;
 use crate::outlet::{Outlet, Stopped};
 
@@ -83,7 +83,7 @@ impl Glimpse {
                 }
                 Err(failure) => {
                     outlet.stats().refused.add(1);
-                    let (first, wait) = (self.backoff.is_fresh(), self.backoff.fail());
+                    let (first, wait) = (self.backoff.is_fresh(), self.backoff.next_wait());
                     if first {
                         warn!(venue = "bist", %failure, retry_in_ms = wait.as_millis(), "no snapshot, trying again");
                     } else {

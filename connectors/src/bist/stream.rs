@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use akis_service::backoff::Backoff;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -11,7 +12,6 @@ use super::link::{Link, LinkError};
 use super::mold::{self, Builder, SessionId};
 use super::session::Wanted;
 use super::soup::{Event, LoginRequest, Refusal};
-use crate::backoff::Backoff;
 use crate::frame::Content;
 use crate::outlet::{Outlet, Stopped};
 
@@ -137,7 +137,7 @@ impl Stream {
                 }
                 End::Failed(error) => error.to_string(),
             };
-            let wait = self.backoff.fail();
+            let wait = self.backoff.next_wait();
             let retry_in_ms = wait.as_millis();
             if first {
                 warn!(venue = "bist", reason, retry_in_ms, "connection lost, trying again");

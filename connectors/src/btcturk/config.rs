@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use akis_model::Kind;
+use akis_service::backoff::Backoff;
 
-use crate::backoff::Backoff;
 use crate::registry::Settings;
 use crate::symbols::{REFRESH_EVERY, Symbols, Wanted};
 
@@ -64,7 +64,7 @@ impl From<&Settings> for Config {
             rest_url: address(&settings.rest_url, REST_URL),
             graph_url: address(&settings.rest_url, GRAPH_URL),
             refresh_every: settings.refresh_every.unwrap_or(REFRESH_EVERY),
-            backoff: Backoff::of(settings),
+            backoff: settings.backoff(),
         }
     }
 }

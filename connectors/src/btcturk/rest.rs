@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use akis_service::backoff::Backoff;
 use reqwest::{Response, StatusCode, header};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -14,7 +15,6 @@ use tracing::{info, warn};
 
 use super::config::Config;
 use super::listing;
-use crate::backoff::Backoff;
 use crate::clock::{Clock, MEASURE_EVERY};
 use crate::frame::Content;
 use crate::http;
@@ -249,7 +249,7 @@ impl Calls {
         if self.backoff.is_fresh() {
             info!(venue = "btcturk", target, %reason, "request failed, trying again");
         }
-        Outcome::Again(self.backoff.fail())
+        Outcome::Again(self.backoff.next_wait())
     }
 }
 

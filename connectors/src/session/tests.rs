@@ -9,10 +9,10 @@ use tokio_util::sync::DropGuard;
 
 use super::*;
 use crate::attempts::Attempts;
-use crate::backoff::Backoff;
 use crate::dialog::Reading;
 use crate::frame::{Content, RawFrame};
 use crate::ports::Stats;
+use crate::registry::Settings;
 
 const WITHIN: Duration = Duration::from_secs(10);
 
@@ -40,7 +40,7 @@ impl Scripted {
             first_data: WITHIN,
             silence: WITHIN,
             lifetime: WITHIN * 10,
-            backoff: Backoff::default(),
+            backoff: Settings::default().backoff(),
             attempts: Arc::new(Attempts::new(100, WITHIN)),
             again: Some(|streams| vec![format!("again {}", streams.join(" "))]),
             read: |text| match text.split_once(' ') {

@@ -6,7 +6,7 @@ use std::time::Duration;
 ///
 /// Full jitter spreads clients that lost the same server at the same moment best.
 /// Source: <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backoff {
     base: Duration,
     cap: Duration,
@@ -22,6 +22,11 @@ impl Backoff {
     /// The next wait.
     pub fn next_wait(&mut self) -> Duration {
         self.ceiling_then_grow().mul_f64(fastrand::f64())
+    }
+
+    /// Whether nothing has failed since the last reset.
+    pub fn is_fresh(&self) -> bool {
+        self.attempt == 0
     }
 
     /// Begins anew, after a healthy spell.
@@ -45,8 +50,20 @@ mod tests {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(500));
         let ms: Vec<u128> = (0..5).map(|_| backoff.ceiling_then_grow().as_millis()).collect();
         assert_eq!(ms, [100, 200, 400, 500, 500]);
+        assert!(!backoff.is_fresh());
         backoff.reset();
+        assert!(backoff.is_fresh());
         assert!(backoff.next_wait() <= Duration::from_millis(100));
+        let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+        let ceilings: Vec<u128> = (0..9)
+            .map(|_| {
+                let ceiling = backoff.clone().ceiling_then_grow();
+                assert!(backoff.next_wait() <= ceiling);
+                ceiling.as_millis()
+            })
+            .collect();
+        assert_eq!(ceilings, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000]);
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(500));
         backoff.attempt = u32::MAX;
         assert!(backoff.next_wait() <= Duration::from_millis(500), "no overflow however long it goes on");
     }
