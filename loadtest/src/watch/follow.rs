@@ -1,11 +1,12 @@
 //! What one client of a watch knows of its channels, and what each message means: plain code, without a socket.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::ledger::Ledger;
+use crate::client::now_us;
 use crate::wire::scan;
 
 /// Channels that fit in one request. Source: `docs/protocol.md`, section 3.
@@ -34,8 +35,7 @@ pub(crate) struct Moment {
 
 impl Moment {
     pub(crate) fn now() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { at: Instant::now(), unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX) }
+        Self { at: Instant::now(), unix_ms: now_us() / 1000 }
     }
 }
 
