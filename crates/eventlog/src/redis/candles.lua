@@ -2,11 +2,9 @@
 -- KEYS: term, feed, candles. ARGV: publisher, fence, identity, seen, feed age in ms, candles kept; for each candle, in
 -- order: its open time, body.
 local log = identify(KEYS[1], KEYS[2], tonumber(ARGV[4]), ARGV[1])
-if log.identity ~= ARGV[3] then
-  return 'CHANGED'
-end
-if log.fence ~= ARGV[2] then
-  return 'FENCED'
+local refused = refusal(log, ARGV[2], ARGV[3])
+if refused then
+  return refused
 end
 local candles, limit = KEYS[3], tonumber(ARGV[6])
 local kept, newest = {}, 0

@@ -2,11 +2,9 @@
 -- KEYS: term, feed, the history of each marker's channel.
 -- ARGV: publisher, fence, identity, seen, feed age in ms; for each marker: channel, seq, previous or ''.
 local log = identify(KEYS[1], KEYS[2], tonumber(ARGV[4]), ARGV[1])
-if log.identity ~= ARGV[3] then
-  return 'CHANGED'
-end
-if log.fence ~= ARGV[2] then
-  return 'FENCED'
+local refused = refusal(log, ARGV[2], ARGV[3])
+if refused then
+  return refused
 end
 lengths_of(2)
 for i = 6, #ARGV, 3 do

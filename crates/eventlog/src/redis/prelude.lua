@@ -40,9 +40,9 @@ local function last_of(history)
   return entry and tonumber(string.match(entry[1], '^%d+'))
 end
 
--- Checks the identity of a partition and gives its state, with the fence of a publisher where one is named. What lies below `since` was written to another log, which may
--- have had an event that nobody saw right behind the last one that somebody did: hence two above, so that whoever waits
--- there is told.
+-- Checks the identity of a partition and gives its state, with the fence of a publisher where one is named. What lies
+-- below `since` was written to another log, which may have had an event that nobody saw right behind the last one that
+-- somebody did: hence two above, so that whoever waits there is told.
 local function identify(term, feed, seen, publisher)
   local stored = redis.call('HMGET', term, 'identity', 'since', 'top', 'n', 'fence:' .. (publisher or ''))
   local log = {
@@ -62,6 +62,16 @@ local function identify(term, feed, seen, publisher)
     redis.call('HSET', term, 'since', text(log.since))
   end
   return log
+end
+
+-- Why a leased publisher with this fence, which knows this identity, must not write; nil when it may.
+local function refusal(log, fence, identity)
+  if log.identity ~= identity then
+    return 'CHANGED'
+  end
+  if log.fence ~= fence then
+    return 'FENCED'
+  end
 end
 
 -- Whether the end of a channel is proven under the identity of `log`.

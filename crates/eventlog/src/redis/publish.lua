@@ -5,11 +5,9 @@
 -- the length and the retention (ms, or 0) of its history, the number of its candles among the keys, or 0; for each
 -- event: number of its channel, seq, previous or '', the open time of the candle it closes or '', body, traceparent or ''.
 local log = identify(KEYS[1], KEYS[3], tonumber(ARGV[4]), ARGV[1])
-if log.identity ~= ARGV[3] then
-  return 'CHANGED'
-end
-if log.fence ~= ARGV[2] then
-  return 'FENCED'
+local refused = refusal(log, ARGV[2], ARGV[3])
+if refused then
+  return refused
 end
 local lengths = lengths_of(3)
 local channels = tonumber(ARGV[7])
