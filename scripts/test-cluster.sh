@@ -2,7 +2,9 @@
 # Installs the chart into the cluster that KUBECONFIG names, lets clients check every position there, and does to it what
 # happens to clusters: upgrades, rollbacks, scaling, dead pods and nodes. `make test-cluster` calls it.
 #
-# The cluster needs two nodes or more, a default storage class, and pod metrics for the autoscaler. Environment:
+# The cluster needs two nodes or more, a default storage class, and pod metrics for the autoscaler. Connections as a metric come
+# from a Prometheus and an adapter of the script's own, unless the cluster has an adapter; where that one does not serve
+# akis_gateway_connections, scale-by-connections is left out. Environment:
 #   LOAD_IMAGE   command that takes an image archive and puts it into every node ["kind load image-archive" on kind]
 #   FAIL_NODE    command that takes `stop NODE` and `start NODE` and cuts a node's power or gives it back; without it that
 #                event is left out, and the table says so
@@ -16,7 +18,8 @@ cd "$(dirname "$0")/.."
 # shellcheck source=scripts/tools.sh
 . scripts/tools.sh
 
-all="calm upgrade rollback scale-by-hand scale-by-hpa kill-gateway kill-normalizer restart-redis drain-node cut-node"
+all="calm upgrade rollback scale-by-hand scale-by-cpu scale-by-connections kill-gateway kill-normalizer restart-redis \
+drain-node cut-node"
 read -ra events <<<"${EVENTS:-$all}"
 clients=${CLIENTS:-500}
 namespace=akis-test
@@ -89,6 +92,22 @@ done
 program localhost/akis-bench:test "$BINARIES/akis-bench"
 program localhost/akis-redis:test "$(command -v redis-server)"
 
+# The autoscaler learns of connections from an adapter. A cluster has one at most.
+adapter=
+if [[ " ${events[*]} " = *" scale-by-connections "* ]]; then
+  owner=$(kubectl get apiservice v1beta1.custom.metrics.k8s.io --ignore-not-found -o jsonpath='{.spec.service.namespace}')
+  if [ "${owner:-$namespace}" = "$namespace" ]; then
+    adapter=ours
+    go_tools prometheus-adapter prometheus-adapter
+    # Of the ways in which Prometheus finds targets, only Kubernetes': the others are most of its build.
+    GOFLAGS=-tags=remove_all_sd,enable_kubernetes_sd go_tools prometheus Prometheus
+    program localhost/akis-adapter:test "$tools/bin/adapter"
+    program localhost/akis-prometheus:test "$tools/bin/prometheus"
+  else
+    say "the cluster has an adapter already, in $owner"
+  fi
+fi
+
 # ---- the chart
 
 chart() { # install|upgrade|template ARGUMENTS…
@@ -133,6 +152,7 @@ cleanup() {
   exec 3>&- || true
   kubectl uncordon "$victim" >/dev/null 2>&1 || true
   if [ -n "${KEEP:-}" ]; then return; fi
+  if [ -n "$adapter" ]; then kubectl delete --ignore-not-found -f "$manifests/adapter-cluster.yaml" >/dev/null 2>&1 || true; fi
   helm uninstall live --namespace "$namespace" >/dev/null 2>&1 || true
   kubectl delete namespace "$namespace" --ignore-not-found --wait=false >/dev/null 2>&1 || true
 }
@@ -160,6 +180,23 @@ say "installed: $(gateways -o jsonpath='{range .items[*]}{.metadata.name}@{.spec
 helm test live --namespace "$namespace" --timeout 120s >"$out/helm-test" || die "helm test: $(cat "$out/helm-test")"
 say "helm test passed"
 
+# ---- connections as a metric
+
+connections_are_served() {
+  kube get --raw "/apis/custom.metrics.k8s.io/v1beta1/namespaces/$namespace/pods/*/akis_gateway_connections" | grep '"value"'
+}
+if [ -n "$adapter" ]; then
+  # The rule is the one that the chart's README gives.
+  kube create configmap adapter --from-file config.yaml=<(
+    echo rules:
+    sed -n '/^- seriesQuery/,/metricsQuery/ p' helm/akis/README.md
+  ) >/dev/null
+  for part in prometheus adapter; do sed "s/VICTIM/$victim/" "$manifests/$part.yaml" | kube apply -f - >/dev/null; done
+  kubectl apply -f "$manifests/adapter-cluster.yaml" >/dev/null
+  wait_for 120 "the adapter to serve connections" connections_are_served
+  say "Prometheus and its adapter serve akis_gateway_connections"
+fi
+
 # ---- the clients
 
 token=$(kube exec deploy/live-akis-gateway -- akis token --config /etc/akis/akis.toml --sub watch --channels '*' --ttl 12h)
@@ -184,12 +221,21 @@ scale-by-hand() {
   settled 4
   kube scale deployment/live-akis-gateway --replicas 2 >/dev/null
 }
-scale-by-hpa() {
-  local hpa=(--set image.tag=test-1 --set gateway.autoscaling.enabled=true --set gateway.autoscaling.maxReplicas=4
-    --set gateway.autoscaling.connections=null --set gateway.autoscaling.scaleDownAfter=0)
-  chart upgrade "${hpa[@]}" --set gateway.autoscaling.cpu=1 >/dev/null
+autoscale() { # VALUES…: lets an autoscaler choose from 2 to 4 gateways
+  chart upgrade --set image.tag=test-1 --set gateway.autoscaling.enabled=true --set gateway.autoscaling.maxReplicas=4 \
+    --set gateway.autoscaling.scaleDownAfter=0 "$@" >/dev/null
+}
+scale-by-cpu() {
+  autoscale --set gateway.autoscaling.connections=null --set gateway.autoscaling.cpu=1
   settled 4
-  chart upgrade "${hpa[@]}" --set gateway.autoscaling.cpu=1000 >/dev/null
+  autoscale --set gateway.autoscaling.connections=null --set gateway.autoscaling.cpu=1000
+  settled 2
+  chart upgrade --set image.tag=test-1 --wait --timeout 300s >/dev/null
+}
+scale-by-connections() { # so few on a gateway that 4 are wanted, then so many that one would do
+  autoscale --set gateway.autoscaling.cpu=null --set gateway.autoscaling.connections=$((clients * 26 / 100))
+  settled 4
+  autoscale --set gateway.autoscaling.cpu=null --set gateway.autoscaling.connections=$((clients * 2))
   settled 2
   chart upgrade --set image.tag=test-1 --wait --timeout 300s >/dev/null
 }
@@ -229,6 +275,10 @@ cut-node() {
 for event in "${events[@]}"; do
   if [ "$event" = cut-node ] && [ -z "${FAIL_NODE:-}" ]; then
     say "$event is left out: FAIL_NODE says no command"
+    continue
+  fi
+  if [ "$event" = scale-by-connections ] && [ -z "$adapter" ] && ! connections_are_served >/dev/null 2>&1; then
+    say "$event is left out: the cluster's adapter does not serve akis_gateway_connections"
     continue
   fi
   say "$event"

@@ -34,12 +34,14 @@ if ! command -v hadolint >/dev/null; then
   install -D "$tools/hadolint/bin/hadolint" "$tools/bin/hadolint"
 fi
 
-# What the chart is checked with. One module names them all, with sums of everything that they are built from.
-if ! cmp -s scripts/chart-tools/go.sum "$tools/chart-tools.sum"; then
-  echo "installing helm, helm-unittest, helm-docs and kubeconform, which takes minutes (scripts/chart-tools/go.mod)"
-  (cd scripts/chart-tools && GOBIN="$tools/bin" go install tool)
-  cp scripts/chart-tools/go.sum "$tools/chart-tools.sum"
-fi
+# Builds the programs that a module in scripts/ names. It has sums of everything that they are built from.
+go_tools() { # MODULE WHAT
+  if cmp -s "scripts/$1/go.sum" "$tools/$1.sum"; then return; fi
+  echo "installing $2, which takes minutes (scripts/$1/go.mod)"
+  (cd "scripts/$1" && GOBIN="$tools/bin" go install tool)
+  cp "scripts/$1/go.sum" "$tools/$1.sum"
+}
+go_tools chart-tools "helm, helm-unittest, helm-docs and kubeconform"
 
 # The loader that `docker compose` itself has, without a docker.
 if ! command -v compose-spec >/dev/null; then
