@@ -147,6 +147,7 @@ active_normalizer() {
     if (($(published "$pod") > before)); then echo "$pod"; fi
   done
 }
+a_normalizer_publishes() { [ -n "$(active_normalizer)" ]; }
 
 cleanup() {
   exec 3>&- || true
@@ -252,6 +253,8 @@ restart-redis() {
   kubectl cordon "$victim" >/dev/null
   kube delete pod live-akis-redis-0 --wait >/dev/null
   kube rollout status statefulset/live-akis-redis --timeout 120s >/dev/null
+  # Or the next event would be charged with the hole.
+  wait_for 60 "a normalizer to publish again" a_normalizer_publishes
   kubectl uncordon "$victim" >/dev/null
 }
 drain-node() {
