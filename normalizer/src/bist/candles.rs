@@ -5,7 +5,8 @@ use akis_model::DecimalError;
 use super::calendar::Hours;
 use crate::candles::{Calendar as _, Interval, Minutes, RollUp, Shown, Trade};
 
-/// The candles of one instrument. What has changed is gathered, so that a packet with many trades is told once.
+/// The candles of one instrument. What has changed is gathered, so that many trades are told at once; until then only the
+/// minute that is open follows each of them.
 #[derive(Debug)]
 pub(super) struct Candles {
     hours: Hours,
@@ -16,6 +17,8 @@ pub(super) struct Candles {
     /// By interval: the end of the open candle.
     ends: [Option<i64>; Interval::ALL.len()],
     scratch: Vec<Shown>,
+    /// The minute that is open has trades that the longer candles do not have yet.
+    is_behind: bool,
     /// Trades before this moment are left out: not all of their minute may be known.
     known_from: i64,
 }
@@ -30,6 +33,7 @@ impl Candles {
             news: Default::default(),
             ends: Default::default(),
             scratch: Vec::new(),
+            is_behind: false,
             known_from: i64::MIN,
         }
     }
@@ -68,6 +72,10 @@ impl Candles {
         if trade.time < self.known_from {
             return Ok(());
         }
+        if self.minutes.add(trade)? {
+            self.is_behind = true;
+            return Ok(());
+        }
         let mut minutes = Vec::new();
         self.minutes.take(trade, &mut minutes)?;
         self.roll_up(&minutes, closed)
@@ -86,6 +94,7 @@ impl Candles {
     fn roll_up(&mut self, minutes: &[Shown], closed: impl FnMut(&Shown)) -> Result<(), DecimalError> {
         let mut done = Ok(());
         for minute in minutes {
+            self.is_behind = false;
             self.scratch.push(*minute);
             done = done.and(self.longer.take(minute.span.open_time, &minute.bar, minute.closed, &mut self.scratch));
         }
@@ -106,13 +115,67 @@ impl Candles {
         }
     }
 
-    /// The open candles that have changed since they were told.
-    pub(super) fn news(&mut self) -> impl Iterator<Item = Shown> {
-        self.news.iter_mut().filter_map(Option::take)
+    /// Tells the open candles that have changed since they were told.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Candles::on_trade`]; the others are told.
+    pub(super) fn tell_news(&mut self, mut tell: impl FnMut(&Shown)) -> Result<(), DecimalError> {
+        let behind = self.minutes.open().filter(|_| self.is_behind);
+        let done = match behind {
+            Some(minute) => self.roll_up(&[minute], &mut tell),
+            None => Ok(()),
+        };
+        self.news.iter_mut().filter_map(Option::take).for_each(|shown| tell(&shown));
+        done
     }
 
     /// The end of the open candle that ends first.
     pub(super) fn next_end(&self) -> Option<i64> {
         self.ends.iter().flatten().copied().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use akis_model::Decimal;
+
+    use super::*;
+
+    /// 2026-10-28 10:00 in Istanbul.
+    const MORNING: i64 = 1_793_170_800_000;
+
+    fn trade(time: i64, hundredths: i64) -> Trade {
+        let decimal = |value: i64, scale| Decimal::from_parts(value.into(), scale).unwrap();
+        Trade { time, price: decimal(hundredths, 2), qty: decimal(1, 0) }
+    }
+
+    /// What is told now: each interval with its close, in hundredths, and how many trades it has.
+    fn told(candles: &mut Candles) -> Vec<(Interval, String, Option<u64>)> {
+        let mut told = Vec::new();
+        candles.tell_news(|shown| told.push((shown.interval, shown.bar.close.to_string(), shown.bar.trades))).unwrap();
+        told
+    }
+
+    #[test]
+    fn trades_of_a_minute_are_told_together_in_every_interval() {
+        let mut candles = Candles::new(Hours::Other);
+        candles.begin(MORNING);
+        let expected = |close: &str, trades| Interval::ALL.map(|interval| (interval, close.to_owned(), Some(trades)));
+        for second in 0..3 {
+            candles.on_trade(&trade(MORNING + second * 1_000, 100 + second), |_| panic!("nothing has ended")).unwrap();
+        }
+        candles.on_time(MORNING + 30_000, |_| panic!("nothing has ended")).unwrap();
+        assert_eq!(told(&mut candles), expected("1.02", 3));
+        assert_eq!(told(&mut candles), [], "it was told");
+        candles.on_trade(&trade(MORNING + 40_000, 107), |_| panic!("nothing has ended")).unwrap();
+        let mut ended = Vec::new();
+        candles
+            .on_trade(&trade(MORNING + 60_000, 109), |shown| ended.push((shown.interval, shown.bar.trades)))
+            .unwrap();
+        assert_eq!(ended, [(Interval::M1, Some(4))], "with the trade that was not told yet");
+        let mut expected = expected("1.09", 5);
+        expected[0].2 = Some(1);
+        assert_eq!(told(&mut candles), expected);
     }
 }

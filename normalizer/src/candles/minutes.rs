@@ -15,6 +15,13 @@ pub(crate) struct Trade {
     pub(crate) qty: Decimal,
 }
 
+impl Trade {
+    fn bar(&self) -> Bar {
+        let Self { price, qty, .. } = *self;
+        Bar { open: price, high: price, low: price, close: price, volume: qty, trades: Some(1) }
+    }
+}
+
 /// Builds the candles of a minute from trades that come in order. A minute without trades has no candle.
 #[derive(Debug)]
 pub(crate) struct Minutes<C> {
@@ -35,26 +42,36 @@ impl<C: Calendar> Minutes<C> {
     ///
     /// [`DecimalError::Range`] as for [`Bar::then`]; the trade is left out.
     pub(crate) fn take(&mut self, trade: &Trade, out: &mut Vec<Shown>) -> Result<(), DecimalError> {
-        let Some(span) = self.calendar.span(Interval::M1, trade.time) else { return Ok(()) };
-        let own = Bar {
-            open: trade.price,
-            high: trade.price,
-            low: trade.price,
-            close: trade.price,
-            volume: trade.qty,
-            trades: Some(1),
-        };
-        let bar = match self.open {
-            Some((open, _)) if span.open_time < open.open_time => return Ok(()),
-            Some((open, bar)) if span == open => bar.then(&own)?,
-            Some(_) | None => {
-                self.on_time(span.open_time, out);
-                own
+        if !self.add(trade)? {
+            let Some(span) = self.calendar.span(Interval::M1, trade.time) else { return Ok(()) };
+            if self.open.is_some_and(|(open, _)| span.open_time < open.open_time) {
+                return Ok(());
             }
-        };
-        self.open = Some((span, bar));
-        out.push(Shown { interval: Interval::M1, span, bar, closed: false });
+            self.on_time(span.open_time, out);
+            self.open = Some((span, trade.bar()));
+        }
+        out.extend(self.open());
         Ok(())
+    }
+
+    /// Takes a trade of the minute that is open; `false` when it is not in that one, and was left out.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Minutes::take`].
+    pub(crate) fn add(&mut self, trade: &Trade) -> Result<bool, DecimalError> {
+        match &mut self.open {
+            Some((span, bar)) if (span.open_time..span.end).contains(&trade.time) => {
+                *bar = bar.then(&trade.bar())?;
+                Ok(true)
+            }
+            Some(_) | None => Ok(false),
+        }
+    }
+
+    /// The minute that is open, as it is now.
+    pub(crate) fn open(&self) -> Option<Shown> {
+        self.open.map(|(span, bar)| Shown { interval: Interval::M1, span, bar, closed: false })
     }
 
     /// Closes the minute whose time is over at `now_ms`: no trade of it will come any more.

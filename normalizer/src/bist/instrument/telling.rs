@@ -96,8 +96,9 @@ impl Instrument {
     fn tell_candles(&mut self, out: &mut Output) {
         let moment = self.news.moment;
         let teller = Teller { channels: &self.channels, symbol: &self.symbol, moment, is_wanted: true };
-        for shown in self.candles.news() {
-            teller.tell(&shown, &mut self.gave_up, out);
+        let done = self.candles.tell_news(|shown| teller.tell(shown, &mut self.gave_up, out));
+        if done.is_err() {
+            out.skipped.push(Reason::OutOfRange);
         }
     }
 
