@@ -7,6 +7,7 @@ use akis_eventlog::Replica;
 use tokio_util::sync::CancellationToken;
 
 use crate::hub::Hub;
+use crate::listing::Listing;
 use crate::session::Surroundings;
 
 /// See the module's documentation.
@@ -15,6 +16,8 @@ pub(crate) struct Context {
     pub(crate) surroundings: Arc<Surroundings>,
     /// The log.
     pub(crate) replica: Arc<Replica>,
+    /// Which channels there are.
+    pub(crate) listing: Listing,
     /// The index of subscribers.
     pub(crate) hub: Arc<Hub>,
     /// Ends connections one by one, over the drain time.

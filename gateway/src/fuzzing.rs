@@ -16,7 +16,7 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 pub(crate) use self::frames::Came;
 pub use self::frames::frames;
 use crate::auth::Authenticator;
-use crate::request::{Ask, Request};
+use crate::request::{Ask, Request, Wanted};
 use crate::sse::Cursor;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -72,11 +72,12 @@ pub fn client_message(text: &str) {
                 Ask::Subscribe(wishes) => {
                     assert!((1..=200).contains(&wishes.len()), "{} channels", wishes.len());
                     for wish in &wishes {
-                        let is_named_so = |channel: &Channel| channel.as_str() == wish.name;
-                        assert!(
-                            wish.terms.as_ref().map_or(true, |terms| is_named_so(&terms.channel)),
-                            "another channel"
-                        );
+                        let named = match &wish.wanted {
+                            Ok(Wanted::One(terms)) => terms.channel.to_string(),
+                            Ok(Wanted::Every(terms)) => terms.channel.to_string(),
+                            Err(_) => continue,
+                        };
+                        assert_eq!(named, wish.name, "another channel");
                     }
                     let names: HashSet<_> = wishes.iter().map(|wish| &wish.name).collect();
                     assert_eq!(names.len(), wishes.len(), "a channel comes twice");

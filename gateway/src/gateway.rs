@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::auth::{Authenticator, Follower};
 use crate::context::Context;
 use crate::hub::Hub;
+use crate::listing::Listing;
 use crate::metrics::Metrics;
 use crate::server::Server;
 use crate::session::Surroundings;
@@ -97,6 +98,7 @@ impl Gateway {
         let replica = Replica::start(store, replica_config, Arc::clone(&hub) as Arc<dyn Sink>, end.clone());
         let context = Arc::new(Context {
             surroundings,
+            listing: Listing::new(Arc::clone(&replica)),
             replica,
             hub,
             drain: CancellationToken::new(),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use akis_eventlog::{From, Replica};
-use akis_model::Channel;
+use akis_model::{Channel, ErrorCode};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use crate::clock::Now;
 use crate::context::Context;
 use crate::hub::Peer;
+use crate::request::Refusal;
 use crate::session::{Action, ActionKind, Session};
 
 /// See the module's documentation. Leaves all its channels when dropped.
@@ -61,25 +62,43 @@ impl Guest {
 
     /// Does what the session wants done outside. Must be called after everything that went into the session.
     pub(crate) fn carry_out(&mut self) {
-        let actions = self.peer.solo.lock().actions();
-        for Action { channel, kind, .. } in actions {
-            match kind {
-                ActionKind::Join { from, token } => {
-                    if self.registered.insert(channel.clone()) {
-                        self.context.hub.add(&channel, &self.peer);
-                    }
-                    let (replica, peer) = (Arc::clone(&self.context.replica), Arc::clone(&self.peer));
-                    self.joins.push(Box::pin(join(replica, peer, channel, from, token)));
-                }
-                // The session's own matter.
-                ActionKind::Pace { .. } => {}
-                ActionKind::Leave => {
-                    if self.registered.remove(&channel) {
-                        self.leave(&channel);
-                    }
+        loop {
+            let actions = self.peer.solo.lock().actions();
+            if actions.is_empty() {
+                return;
+            }
+            for action in actions {
+                match action {
+                    Action::Channel { channel, kind, .. } => self.act(channel, kind),
+                    Action::List { token } => self.refuse_pattern(token),
                 }
             }
         }
+    }
+
+    fn act(&mut self, channel: Channel, kind: ActionKind) {
+        match kind {
+            ActionKind::Join { from, token } => {
+                if self.registered.insert(channel.clone()) {
+                    self.context.hub.add(&channel, &self.peer);
+                }
+                let (replica, peer) = (Arc::clone(&self.context.replica), Arc::clone(&self.peer));
+                self.joins.push(Box::pin(join(replica, peer, channel, from, token)));
+            }
+            // The session's own matter.
+            ActionKind::Pace { .. } => {}
+            ActionKind::Leave => {
+                if self.registered.remove(&channel) {
+                    self.leave(&channel);
+                }
+            }
+        }
+    }
+
+    /// A client that comes back says where it was by the names that it asked for, and a pattern has no position.
+    fn refuse_pattern(&self, token: u64) {
+        let refusal = Refusal::new(ErrorCode::BadChannel, "a stream takes no patterns: name the channels");
+        self.session().on_listed(token, Err(refusal), Now::read());
     }
 
     /// Waits until the log or a join has given the session something, or tokens have been revoked, which its next tick finds out.

@@ -18,6 +18,7 @@ mod guest;
 mod hub;
 mod interval;
 mod limits;
+mod listing;
 mod metrics;
 mod origin;
 mod problem;

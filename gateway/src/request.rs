@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use akis_model::{Channel, ErrorCode, Seq};
+use akis_model::{Channel, ErrorCode, Pattern, Seq};
 use akis_service::config::Secret;
 use serde_json::{Map, Value};
 
@@ -45,14 +45,23 @@ pub(crate) struct Wish {
     /// The channel's name as it was sent.
     pub(crate) name: String,
     /// What to do, or why this entry alone is refused.
-    pub(crate) terms: Result<Terms, Refusal>,
+    pub(crate) wanted: Result<Wanted, Refusal>,
+}
+
+/// What an entry of a `subscribe` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// One channel.
+    One(Terms),
+    /// Every channel that there is and that a pattern covers.
+    Every(Terms<Pattern>),
 }
 
 /// A subscription as it is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Terms {
+pub(crate) struct Terms<C = Channel> {
     /// The channel.
-    pub(crate) channel: Channel,
+    pub(crate) channel: C,
     /// Where to begin.
     pub(crate) start: Start,
     /// Begin with the channel's latest event.
@@ -101,13 +110,21 @@ pub(crate) struct BadRequest {
     pub(crate) refusal: Refusal,
 }
 
+impl Terms<Pattern> {
+    /// The same for one of the channels.
+    pub(crate) fn of(&self, channel: Channel) -> Terms {
+        let Self { start, snapshot, interval_ms, .. } = *self;
+        Terms { channel, start, snapshot, interval_ms }
+    }
+}
+
 impl Request {
     /// Reads a message.
     ///
     /// # Errors
     ///
     /// [`BadRequest`] when nothing of it can be carried out. Mistakes in one entry of `channels` are
-    /// in that entry's [`Wish::terms`].
+    /// in that entry's [`Wish::wanted`].
     pub(crate) fn parse(text: &str) -> Result<Self, BadRequest> {
         let refuse = |id, refusal| BadRequest { id, refusal };
         // The reader's own limit of 128 levels answers deep nesting.
@@ -148,7 +165,7 @@ fn read_ask(message: &Map<String, Value>) -> Result<Ask, Refusal> {
     match kind.as_str() {
         "subscribe" => {
             let entries = read_channels(message)?;
-            let wish = |(name, fields): Entry<'_>| Wish { name: name.to_owned(), terms: read_terms(name, fields) };
+            let wish = |(name, fields): Entry<'_>| Wish { name: name.to_owned(), wanted: read_wanted(name, fields) };
             Ok(Ask::Subscribe(entries.into_iter().map(wish).collect()))
         }
         "unsubscribe" => {
@@ -194,8 +211,20 @@ fn read_channels(message: &Map<String, Value>) -> Result<Vec<Entry<'_>>, Refusal
     }
 }
 
-fn read_terms(name: &str, fields: Option<&Map<String, Value>>) -> Result<Terms, Refusal> {
-    let channel = Channel::parse(name).map_err(|error| Refusal::new(ErrorCode::BadChannel, error.to_string()))?;
+fn read_wanted(name: &str, fields: Option<&Map<String, Value>>) -> Result<Wanted, Refusal> {
+    let error = match Channel::parse(name) {
+        Ok(channel) => return read_terms(channel, fields).map(Wanted::One),
+        Err(error) => error,
+    };
+    let pattern = Pattern::parse(name).map_err(|_| Refusal::new(ErrorCode::BadChannel, error.to_string()))?;
+    let terms = read_terms(pattern, fields)?;
+    if matches!(terms.start, Start::After(after) if after != Seq::ZERO) {
+        return Err(Refusal::bad("a position belongs to one channel: with a pattern, after is 0"));
+    }
+    Ok(Wanted::Every(terms))
+}
+
+fn read_terms<C>(channel: C, fields: Option<&Map<String, Value>>) -> Result<Terms<C>, Refusal> {
     let field = |key: &str| fields.and_then(|fields| fields.get(key));
     let start = match (field("after"), field("since")) {
         (None, None) => Start::Now,
@@ -230,6 +259,13 @@ mod tests {
 
     use super::*;
 
+    fn one(wanted: Wanted) -> Terms {
+        match wanted {
+            Wanted::One(terms) => terms,
+            Wanted::Every(terms) => panic!("one channel, not {}", terms.channel),
+        }
+    }
+
     fn code(text: &str) -> ErrorCode {
         Request::parse(text).unwrap_err().refusal.code
     }
@@ -240,7 +276,7 @@ mod tests {
         let request = Request::parse(text).unwrap();
         assert_eq!(request.id, Some(json!(7)));
         let Ask::Subscribe(wishes) = request.ask else { panic!("a subscribe") };
-        let terms: Vec<_> = wishes.into_iter().map(|wish| wish.terms.unwrap()).collect();
+        let terms: Vec<_> = wishes.into_iter().map(|wish| one(wish.wanted.unwrap())).collect();
         assert_eq!(terms[0].start, Start::Now);
         assert!(terms[0].snapshot);
         assert_eq!(terms[1].interval_ms, 250);
@@ -285,15 +321,16 @@ mod tests {
     #[test]
     fn refuses_one_entry_and_keeps_the_others() {
         let text = json!({ "type": "subscribe", "channels": [
-            "a:b", "a:b", "a", "a:*", { "channel": "a:c", "after": -1 }, { "channel": "a:d", "after": "7" },
+            "a:b", "a:b", "a", "a:*b", { "channel": "a:c", "after": -1 }, { "channel": "a:d", "after": "7" },
             { "channel": "a:e", "after": 9_007_199_254_740_992_u64 }, { "channel": "a:f", "after": 1.0 },
             { "channel": "a:g", "after": null }, { "channel": "a:h", "after": 1, "since": 1 },
             { "channel": "a:i", "interval": -5 }, { "channel": "a:j", "snapshot": 1 }, { "channel": "a:k", "since": -1 },
+            { "channel": "a:*", "after": 1 },
         ] });
         let Ask::Subscribe(wishes) = Request::parse(&text.to_string()).unwrap().ask else { panic!("a subscribe") };
-        let codes: Vec<_> = wishes.iter().map(|wish| wish.terms.as_ref().err().map(|refusal| refusal.code)).collect();
+        let codes: Vec<_> = wishes.iter().map(|wish| wish.wanted.as_ref().err().map(|refusal| refusal.code)).collect();
         let mut expected = vec![None, Some(ErrorCode::BadChannel), Some(ErrorCode::BadChannel)];
-        expected.extend([Some(ErrorCode::BadRequest); 9]);
+        expected.extend([Some(ErrorCode::BadRequest); 10]);
         assert_eq!(codes, expected);
     }
 

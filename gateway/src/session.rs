@@ -32,7 +32,9 @@ use self::token::TokenWatch;
 use crate::auth::{Authenticator, Grant};
 use crate::clock::Now;
 use crate::limits::MessageGate;
+use crate::listing::Listed;
 use crate::metrics::Metrics;
+use crate::request::Refusal;
 use crate::run::Run;
 use crate::wire;
 
@@ -46,7 +48,7 @@ const JOIN_RETRY: Duration = Duration::from_secs(1);
 const REPLAY_MAX_EVENTS: u64 = 5000;
 const REPLAY_MAX_AGE_MS: u64 = 86_400_000;
 
-/// Something to be done outside.
+/// Something to be done with a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ActionKind {
     /// Register for the channel's notices, then join it and hand the result to [`Session::on_joined`] with this token.
@@ -67,15 +69,23 @@ pub(crate) enum ActionKind {
     Leave,
 }
 
-/// What is to be done with a channel.
+/// What is to be done outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Action {
-    /// The channel.
-    pub(crate) channel: Channel,
-    /// Its number in the session: names it to [`Session::on_run`] and [`Session::on_notice`] from the join until it is left.
-    pub(crate) slot: u32,
-    /// What to do.
-    pub(crate) kind: ActionKind,
+pub(crate) enum Action {
+    /// With a channel.
+    Channel {
+        /// The channel.
+        channel: Channel,
+        /// Its number in the session: names it to [`Session::on_run`] and [`Session::on_notice`] from the join until it is left.
+        slot: u32,
+        /// What to do.
+        kind: ActionKind,
+    },
+    /// Find out which channels there are, and hand the result to [`Session::on_listed`] with this token.
+    List {
+        /// Names this request.
+        token: u64,
+    },
 }
 
 /// What sessions share.
@@ -184,6 +194,12 @@ impl Session {
         } else {
             self.on_further_join(channel, token, joined, now);
         }
+        self.pump(now);
+    }
+
+    /// Takes the channels that there are, for the request with this token.
+    pub(crate) fn on_listed(&mut self, token: u64, listed: Result<Listed, Refusal>, now: Now) {
+        self.expand(token, listed);
         self.pump(now);
     }
 
@@ -322,7 +338,7 @@ impl Session {
         if let Some((channel, subscription)) = self.roster.named(slot) {
             subscription.phase = Phase::Joining { token };
             let kind = ActionKind::Join { from: From::After(subscription.position()), token };
-            self.actions.push(Action { channel: channel.clone(), slot, kind });
+            self.actions.push(Action::Channel { channel: channel.clone(), slot, kind });
         }
     }
 
@@ -346,7 +362,7 @@ impl Session {
         self.replay_bytes -= subscription.replay_bytes();
         self.ready.retain(|other| *other != slot);
         self.retries.retain(|(_, other, _)| other != channel);
-        self.actions.push(Action { channel: channel.clone(), slot, kind: ActionKind::Leave });
+        self.actions.push(Action::Channel { channel: channel.clone(), slot, kind: ActionKind::Leave });
         Some(subscription)
     }
 
@@ -381,7 +397,8 @@ impl Session {
 
     /// Ends all subscriptions and requests without a word.
     pub(crate) fn leave_all(&mut self) {
-        let left = self.roster.drain().map(|(slot, channel)| Action { channel, slot, kind: ActionKind::Leave });
+        let left =
+            self.roster.drain().map(|(slot, channel)| Action::Channel { channel, slot, kind: ActionKind::Leave });
         self.actions.extend(left);
         self.lane = Lane::new();
         self.ready = VecDeque::new();

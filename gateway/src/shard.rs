@@ -139,6 +139,7 @@ impl Shard {
             match message {
                 Message::Batch(batch) => self.on_batch(&batch, now),
                 Message::Joined { conn, channel, token, joined } => self.on_joined(conn, &channel, token, joined, now),
+                Message::Listed { conn, token, listed } => self.on_listed(conn, token, listed, now),
                 Message::Adopt(newcomer) => self.adopt(*newcomer, now),
                 Message::Upstream(is_reachable) => {
                     self.is_upstream_away = !is_reachable;
@@ -324,7 +325,6 @@ impl Shard {
         let mut conn = self.conns.remove(place as usize);
         conn.give_up();
         carry_out(&mut conn, &mut self.desk);
-        conn.joins.iter().for_each(tokio::task::AbortHandle::abort);
         add_tally(&mut conn, &mut self.desk);
         self.load.fetch_sub(1, Ordering::Relaxed);
         self.desk.context.surroundings.metrics.connections.dec();
@@ -368,7 +368,14 @@ fn add_tally(conn: &mut Conn, desk: &mut Desk) {
 
 /// Does what the session wants done outside.
 fn carry_out(conn: &mut Conn, desk: &mut Desk) {
-    for Action { channel, slot, kind } in conn.session.actions() {
+    for action in conn.session.actions() {
+        let (channel, slot, kind) = match action {
+            Action::Channel { channel, slot, kind } => (channel, slot, kind),
+            Action::List { token } => {
+                conn.wait_for(desk.list(conn.key, token));
+                continue;
+            }
+        };
         let at = slot as usize;
         match kind {
             ActionKind::Join { from, token } => {
@@ -381,8 +388,7 @@ fn carry_out(conn: &mut Conn, desk: &mut Desk) {
                     *topic = desk.subscribe(&channel, (conn.key.place, slot)).unwrap_or(NO_TOPIC);
                 }
                 if let Some(joining) = desk.join(conn.key, channel, from, token) {
-                    conn.joins.retain(|joining| !joining.is_finished());
-                    conn.joins.push(joining);
+                    conn.wait_for(joining);
                 }
             }
             ActionKind::Pace { interval, ready_at } => {

@@ -66,8 +66,8 @@ impl Solo {
         let Self { session, groups } = self;
         let mut actions = session.actions();
         actions.retain(|action| {
-            let slot = action.slot;
-            match action.kind {
+            let Action::Channel { slot, kind, .. } = *action else { return true };
+            match kind {
                 ActionKind::Pace { interval, ready_at } => {
                     if let Some(owed) = groups.leave(slot, slot) {
                         session.on_newest(slot, &owed);

@@ -100,6 +100,8 @@ pub struct GatewayConfig {
     /// `gateway.origins`, `AKIS_GATEWAY__ORIGINS`: browser origins that may connect, as in the `Origin` header.
     /// Default: none, which means the same origin only.
     pub origins: Vec<String>,
+    /// `gateway.patterns`, `AKIS_GATEWAY__PATTERNS`: whether a `subscribe` may name channels by a pattern. Default: no.
+    pub patterns: bool,
     /// `gateway.limits`.
     pub limits: Limits,
     /// `gateway.coalesce`, `AKIS_GATEWAY__COALESCE`: how long a busy connection's writes are gathered; 0 turns it
@@ -120,6 +122,7 @@ impl Default for GatewayConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             replica: source::replica_name(),
             origins: Vec::new(),
+            patterns: false,
             limits: Limits::default(),
             coalesce: Duration::from_millis(5),
             coalesce_max: Duration::from_millis(40),

@@ -1,31 +1,22 @@
 //! Where answers come from: memory or the log, one read for all who ask the same.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use akis_eventlog::{ChannelHead, Excerpt, From, JoinError, Joined, StoreError, StoredCandle};
+use akis_eventlog::{Excerpt, From, JoinError, Joined, StoreError, StoredCandle};
 use akis_model::{Channel, ErrorCode, Kind};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::shared::Shared;
 use crate::context::Context;
+use crate::listing::{Listed, READ_WITHIN, late};
 use crate::problem::Problem;
-
-/// How long the log may take, so that an answer comes within 5 s.
-const READ_WITHIN: Duration = Duration::from_millis(4500);
-
-/// How long a list of all channels may be used again.
-const LIST_AGE: Duration = Duration::from_secs(1);
 
 /// Reads of the log at a time.
 const READS: usize = 32;
 
 /// Seconds after which a client may try again when the log is away.
 const RETRY_AFTER_S: u64 = 1;
-
-/// All channels, and when they were read.
-type Listing = (Instant, Arc<[ChannelHead]>);
 
 /// What a read gave, for all who asked.
 type Read<T> = Result<Arc<T>, StoreError>;
@@ -35,7 +26,6 @@ pub(crate) struct Source {
     context: Arc<Context>,
     excerpts: Shared<(Channel, Start, usize), Read<Excerpt>>,
     candles: Shared<(Channel, Option<u64>, usize), Read<[StoredCandle]>>,
-    listing: tokio::sync::Mutex<Option<Listing>>,
     reads: Semaphore,
 }
 
@@ -63,13 +53,7 @@ impl Start {
 impl Source {
     /// Reads what `context` has.
     pub(crate) fn new(context: Arc<Context>) -> Self {
-        Self {
-            context,
-            excerpts: Shared::new(),
-            candles: Shared::new(),
-            listing: tokio::sync::Mutex::default(),
-            reads: Semaphore::new(READS),
-        }
+        Self { context, excerpts: Shared::new(), candles: Shared::new(), reads: Semaphore::new(READS) }
     }
 
     /// The latest envelope of a channel. Market channels are answered from memory, where there is one; those of
@@ -111,17 +95,8 @@ impl Source {
     }
 
     /// All channels, as they were within the last second.
-    pub(super) async fn channels(&self) -> Result<Arc<[ChannelHead]>, Problem> {
-        let mut listing = self.listing.lock().await;
-        if let Some((read_at, channels)) = &*listing
-            && read_at.elapsed() < LIST_AGE
-        {
-            return Ok(Arc::clone(channels));
-        }
-        let read = self.read(async { self.context.replica.channels().await });
-        let channels: Arc<[ChannelHead]> = read.await.map_err(|error| away(&error))?.into();
-        *listing = Some((Instant::now(), Arc::clone(&channels)));
-        Ok(channels)
+    pub(super) async fn channels(&self) -> Result<Listed, Problem> {
+        self.context.listing.channels().await.map_err(|error| away(&error))
     }
 
     /// One of the reads that may be under way.
@@ -130,7 +105,6 @@ impl Source {
             let _permit = self.reads.acquire().await.map_err(|_| StoreError::Broken("reads are closed".to_owned()))?;
             read.await
         };
-        let late = || StoreError::Broken("the log did not answer in time".to_owned());
         timeout(READ_WITHIN, reading).await.unwrap_or_else(|_| Err(late()))
     }
 

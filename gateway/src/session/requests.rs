@@ -4,14 +4,15 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use akis_eventlog::{From, JoinError, Joined};
-use akis_model::{Channel, CloseCode, ErrorCode, Kind, Seq};
+use akis_model::{Channel, CloseCode, ErrorCode, Kind, Pattern, Seq};
 use bytes::Bytes;
 
 use super::subscription::{Phase, Subscription};
 use super::{Action, ActionKind, Session, unavailable};
 use crate::clock::Now;
 use crate::limits::Admission;
-use crate::request::{Ask, Refusal, Request, Start, Terms};
+use crate::listing::Listed;
+use crate::request::{Ask, Refusal, Request, Start, Terms, Wanted};
 use crate::wire::{self, RequestId};
 
 /// Steps that may wait before no further message is read.
@@ -37,6 +38,12 @@ enum Work {
     Subscribe(Terms),
     /// Not begun.
     Unsubscribe(Channel),
+    /// Not begun. Becomes a step for each of the channels.
+    SubscribeEvery(Terms<Pattern>),
+    /// Not begun. Becomes a step for each of the channels.
+    UnsubscribeEvery(Pattern),
+    /// It is being found out which channels there are.
+    Listing { terms: Terms<Pattern>, token: u64 },
     /// A join is under way.
     Joining { terms: Terms, token: u64, resumed: Option<Resumed> },
     /// The subscription stands; its answer waits for its turn.
@@ -66,14 +73,14 @@ impl Work {
         match self {
             Self::Subscribe(terms) | Self::Joining { terms, .. } | Self::Joined { terms, .. } => Some(&terms.channel),
             Self::Unsubscribe(channel) => Some(channel),
-            Self::Refused { .. } => None,
+            Self::SubscribeEvery(_) | Self::UnsubscribeEvery(_) | Self::Listing { .. } | Self::Refused { .. } => None,
         }
     }
 
     fn is_begun(&self) -> bool {
         match self {
-            Self::Subscribe(_) | Self::Unsubscribe(_) => false,
-            Self::Joining { .. } | Self::Joined { .. } | Self::Refused { .. } => true,
+            Self::Subscribe(_) | Self::Unsubscribe(_) | Self::SubscribeEvery(_) | Self::UnsubscribeEvery(_) => false,
+            Self::Listing { .. } | Self::Joining { .. } | Self::Joined { .. } | Self::Refused { .. } => true,
         }
     }
 }
@@ -121,21 +128,27 @@ impl Session {
             Ask::Ping => self.tell(wire::pong(id.as_ref(), now.unix_ms)),
             Ask::Auth(token) => self.authenticate(id.as_ref(), token.expose(), now),
             Ask::Subscribe(wishes) => {
+                let takes_patterns = self.surroundings.config.patterns;
                 self.steps.0.extend(wishes.into_iter().map(|wish| Step {
                     id: id.clone(),
-                    work: match wish.terms {
-                        Ok(terms) => Work::Subscribe(terms),
+                    work: match wish.wanted {
+                        Ok(Wanted::One(terms)) => Work::Subscribe(terms),
+                        Ok(Wanted::Every(terms)) if takes_patterns => Work::SubscribeEvery(terms),
+                        Ok(Wanted::Every(_)) => Work::Refused { name: wish.name, refusal: no_patterns() },
                         Err(refusal) => Work::Refused { name: wish.name, refusal },
                     },
                 }));
                 self.pump(now);
             }
             Ask::Unsubscribe(names) => {
+                let takes_patterns = self.surroundings.config.patterns;
                 self.steps.0.extend(names.into_iter().map(|name| Step {
                     id: id.clone(),
-                    work: match Channel::parse(&name) {
-                        Ok(channel) => Work::Unsubscribe(channel),
-                        Err(error) => {
+                    work: match (Channel::parse(&name), Pattern::parse(&name)) {
+                        (Ok(channel), _) => Work::Unsubscribe(channel),
+                        (Err(_), Ok(pattern)) if takes_patterns => Work::UnsubscribeEvery(pattern),
+                        (Err(_), Ok(_)) => Work::Refused { name, refusal: no_patterns() },
+                        (Err(error), Err(_)) => {
                             Work::Refused { name, refusal: Refusal::new(ErrorCode::BadChannel, error.to_string()) }
                         }
                     },
@@ -219,7 +232,12 @@ impl Session {
                     self.list(slot);
                 }
             }
-            Work::Subscribe(_) | Work::Unsubscribe(_) | Work::Joining { .. } => {}
+            Work::Subscribe(_)
+            | Work::Unsubscribe(_)
+            | Work::SubscribeEvery(_)
+            | Work::UnsubscribeEvery(_)
+            | Work::Listing { .. }
+            | Work::Joining { .. } => {}
         }
     }
 
@@ -243,7 +261,7 @@ impl Session {
         if let Some(interval) = subscription.interval {
             let ready_at = if subscription.has_items() { now.instant + interval } else { now.instant };
             let kind = ActionKind::Pace { interval: Some(interval), ready_at };
-            self.actions.push(Action { channel: terms.channel.clone(), slot, kind });
+            self.actions.push(Action::Channel { channel: terms.channel.clone(), slot, kind });
         }
         let said = wire::Subscribed {
             id,
@@ -260,6 +278,9 @@ impl Session {
         let under_way = self.steps.0.iter().take_while(|step| step.work.is_begun()).count();
         let Some(step) = self.steps.0.get(under_way) else { return false };
         let is_first = under_way == 0;
+        if matches!(self.steps.0.front(), Some(Step { work: Work::Listing { .. }, .. })) {
+            return false;
+        }
         let work = match &step.work {
             Work::Subscribe(terms) => {
                 let same = |step: &Step| step.work.channel() == Some(&terms.channel);
@@ -277,7 +298,23 @@ impl Session {
                 self.tell(wire::unsubscribed(channel.as_str(), id.as_ref(), now.unix_ms));
                 return true;
             }
-            Work::Unsubscribe(_) | Work::Joining { .. } | Work::Joined { .. } | Work::Refused { .. } => return false,
+            // What its channels are is only known when everything before it is done, and so is what comes after it.
+            Work::SubscribeEvery(terms) if is_first => {
+                let terms = terms.clone();
+                self.begin_listing(terms, now)
+            }
+            Work::UnsubscribeEvery(pattern) if is_first => {
+                let pattern = pattern.clone();
+                self.unsubscribe_every(&pattern);
+                return true;
+            }
+            Work::Unsubscribe(_)
+            | Work::SubscribeEvery(_)
+            | Work::UnsubscribeEvery(_)
+            | Work::Listing { .. }
+            | Work::Joining { .. }
+            | Work::Joined { .. }
+            | Work::Refused { .. } => return false,
         };
         if let Some(step) = self.steps.0.get_mut(under_way) {
             step.work = work;
@@ -301,7 +338,7 @@ impl Session {
             if self.roster.at(slot).is_some_and(|subscription| subscription.interval.is_some()) {
                 // The new terms begin where every event is known. Until they do the newest one waits, without an interval.
                 let kind = ActionKind::Pace { interval: None, ready_at: now.instant };
-                self.actions.push(Action { channel: terms.channel.clone(), slot, kind });
+                self.actions.push(Action::Channel { channel: terms.channel.clone(), slot, kind });
             }
             // Only to learn what is kept: the subscription goes on where it is.
             (slot, From::Live { snapshot: false })
@@ -319,8 +356,77 @@ impl Session {
             };
             (slot, from)
         };
-        self.actions.push(Action { channel: terms.channel.clone(), slot, kind: ActionKind::Join { from, token } });
+        self.actions.push(Action::Channel {
+            channel: terms.channel.clone(),
+            slot,
+            kind: ActionKind::Join { from, token },
+        });
         Work::Joining { terms, token, resumed: None }
+    }
+
+    fn begin_listing(&mut self, terms: Terms<Pattern>, now: Now) -> Work {
+        let refuse = |code, message: &str| Work::Refused {
+            name: terms.channel.to_string(),
+            refusal: Refusal::new(code, message),
+        };
+        if let Some((code, message)) = self.token.refusal(now.unix_ms) {
+            return refuse(code, message);
+        }
+        let token = self.new_token();
+        self.actions.push(Action::List { token });
+        Work::Listing { terms, token }
+    }
+
+    /// Puts the channels that a pattern stands for in its place.
+    pub(super) fn expand(&mut self, token: u64, listed: Result<Listed, Refusal>) {
+        let is_it = |step: &mut Step| matches!(&step.work, Work::Listing { token: other, .. } if *other == token);
+        let Some(Step { id, work: Work::Listing { terms, .. } }) = self.steps.0.pop_front_if(is_it) else { return };
+        match listed.and_then(|listed| self.covered(&terms.channel, &listed)) {
+            Ok(channels) => self.put_first(
+                channels.into_iter().map(|channel| Step { id: id.clone(), work: Work::Subscribe(terms.of(channel)) }),
+            ),
+            Err(refusal) => {
+                let name = terms.channel.to_string();
+                self.steps.0.push_front(Step { id, work: Work::Refused { name, refusal } });
+            }
+        }
+    }
+
+    /// The channels that a pattern stands for, in order: all of them or none.
+    fn covered(&self, pattern: &Pattern, listed: &Listed) -> Result<Vec<Channel>, Refusal> {
+        let is_meant =
+            |channel: &Channel| pattern.matches(channel, &self.grant.subject) && self.grant.channels.allows(channel);
+        let mut channels: Vec<Channel> =
+            listed.iter().map(|head| &head.channel).filter(|channel| is_meant(channel)).cloned().collect();
+        let new = channels.iter().filter(|channel| self.roster.slot(channel).is_none()).count();
+        let most = self.grant.limits.channels;
+        if channels.is_empty() {
+            return Err(Refusal::new(ErrorCode::BadChannel, "there is no such channel that the token allows"));
+        }
+        if self.roster.len() + new > most {
+            let message = format!("it stands for {new} more channels, and the connection may have {most}");
+            return Err(Refusal::new(ErrorCode::ChannelLimit, message));
+        }
+        channels.sort_unstable();
+        Ok(channels)
+    }
+
+    /// Puts the channels that are subscribed to and that a pattern covers in the place of the first step.
+    fn unsubscribe_every(&mut self, pattern: &Pattern) {
+        let Some(Step { id, .. }) = self.steps.0.pop_front() else { return };
+        let is_meant = |channel: &&Channel| pattern.matches(channel, &self.grant.subject);
+        let mut channels: Vec<Channel> = self.roster.channels().filter(is_meant).cloned().collect();
+        channels.sort_unstable();
+        if channels.is_empty() {
+            let refusal = Refusal::new(ErrorCode::BadChannel, "the connection has no such channel");
+            self.steps.0.push_front(Step { id, work: Work::Refused { name: pattern.to_string(), refusal } });
+            return;
+        }
+        self.put_first(channels.into_iter().map(|channel| Step { id: id.clone(), work: Work::Unsubscribe(channel) }));
+    }
+
+    fn put_first(&mut self, steps: impl DoubleEndedIterator<Item = Step>) {
+        steps.rev().for_each(|step| self.steps.0.push_front(step));
     }
 
     /// Takes the result of a join that a request waits for.
@@ -387,10 +493,14 @@ impl Session {
         {
             subscription.phase = Phase::Joining { token };
             let kind = ActionKind::Join { from: From::After(resumed.snapshot.before()), token };
-            self.actions.push(Action { channel: terms.channel.clone(), slot, kind });
+            self.actions.push(Action::Channel { channel: terms.channel.clone(), slot, kind });
         }
         Work::Joining { terms, token, resumed: Some(resumed) }
     }
+}
+
+fn no_patterns() -> Refusal {
+    Refusal::new(ErrorCode::BadChannel, "this server takes no patterns: name the channels")
 }
 
 fn granted_interval(kind: Kind, terms: &Terms) -> Option<Duration> {

@@ -1,5 +1,6 @@
 mod lane;
 mod life;
+mod patterns;
 mod revoked;
 mod terms;
 
@@ -23,6 +24,8 @@ struct Bench {
     solo: Solo,
     now: Now,
     joins: VecDeque<(Channel, From, u64)>,
+    /// Requests for the channels that there are.
+    lists: VecDeque<u64>,
     left: Vec<Channel>,
 }
 
@@ -67,14 +70,19 @@ fn joined(position: u64, events: Vec<Arc<LogEvent>>) -> Joined {
 
 impl Bench {
     fn new(limits: Limits, ttl_s: i64) -> Self {
+        Self::with(GatewayConfig { limits, patterns: true, ..GatewayConfig::default() }, ttl_s)
+    }
+
+    fn with(config: GatewayConfig, ttl_s: i64) -> Self {
+        let config = GatewayConfig { replica: "r".to_owned(), ..config };
         let auth_config = AuthConfig { secret: Some(Secret::new(SECRET)), ..AuthConfig::default() };
-        let auth = Authenticator::new(&auth_config, &limits).unwrap();
+        let auth = Authenticator::new(&auth_config, &config.limits).unwrap();
         let grant = auth.check(&token("alice", &["*"], ttl_s), START_MS).unwrap();
-        let config = GatewayConfig { replica: "r".to_owned(), limits, ..GatewayConfig::default() };
         let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
         let now = Now { instant: Instant::now(), unix_ms: START_MS };
         let session = Session::new(Arc::new(Surroundings { config, auth, metrics }), grant, "r-1", now);
-        let mut bench = Self { solo: Solo::new(session), now, joins: VecDeque::new(), left: Vec::new() };
+        let (joins, lists) = (VecDeque::new(), VecDeque::new());
+        let mut bench = Self { solo: Solo::new(session), now, joins, lists, left: Vec::new() };
         assert_eq!(bench.take().remove(0)["event"], "welcome");
         bench
     }
@@ -104,10 +112,13 @@ impl Bench {
         let mut out = Vec::new();
         self.solo.session.take(max_bytes, &mut out, self.now);
         for action in self.solo.actions() {
-            match action.kind {
-                ActionKind::Join { from, token } => self.joins.push_back((action.channel, from, token)),
-                ActionKind::Pace { .. } => {}
-                ActionKind::Leave => self.left.push(action.channel),
+            match action {
+                Action::Channel { channel, kind: ActionKind::Join { from, token }, .. } => {
+                    self.joins.push_back((channel, from, token));
+                }
+                Action::Channel { kind: ActionKind::Pace { .. }, .. } => {}
+                Action::Channel { channel, kind: ActionKind::Leave, .. } => self.left.push(channel),
+                Action::List { token } => self.lists.push_back(token),
             }
         }
         out.iter().map(|envelope| serde_json::from_slice(envelope).unwrap()).collect()

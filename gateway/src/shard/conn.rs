@@ -83,8 +83,8 @@ pub(super) struct Conn {
     style: Style,
     /// Topics by the session's numbers of channels; [`NO_TOPIC`] where there is none.
     pub(super) topics: Vec<u32>,
-    /// Joins that wait for history.
-    pub(super) joins: Vec<AbortHandle>,
+    /// Reads of the log that it waits for.
+    reads: Vec<AbortHandle>,
     /// Whole frames that the socket has not taken, and how much of them it has.
     unsent: Vec<u8>,
     sent: usize,
@@ -125,7 +125,7 @@ impl Conn {
             decoder: Decoder::default(),
             style,
             topics: Vec::new(),
-            joins: Vec::new(),
+            reads: Vec::new(),
             unsent: Vec::new(),
             sent: 0,
             reported: 0,
@@ -171,6 +171,12 @@ impl Conn {
         self.unsent_bytes() + self.session.waiting_bytes()
     }
 
+    /// Waits for a read of the log.
+    pub(super) fn wait_for(&mut self, read: AbortHandle) {
+        self.reads.retain(|read| !read.is_finished());
+        self.reads.push(read);
+    }
+
     /// What has happened since this was last asked.
     pub(super) fn tally(&mut self) -> Tally {
         let Tally { delivered, queued_change } = self.session.tally();
@@ -183,6 +189,7 @@ impl Conn {
     /// Drops everything that waits: nothing more can be said.
     pub(super) fn give_up(&mut self) {
         self.session.give_up();
+        self.reads.drain(..).for_each(|read| read.abort());
         self.unsent = Vec::new();
         self.sent = 0;
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use akis_eventlog::From;
-use akis_model::{Channel, TraceContext};
+use akis_model::{Channel, ErrorCode, TraceContext};
 use akis_service::telemetry::log_span;
 use akis_service::trace::{Sampler, Span, SpanKind, unix_ns};
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use super::topics::{Subscriber, Topics};
 use crate::age::Ages;
 use crate::clock::Now;
 use crate::context::Context;
+use crate::request::Refusal;
 use crate::wire;
 use crate::ws::deflate::Inflater;
 
@@ -41,7 +42,7 @@ pub(super) struct Desk {
     pub(super) context: Arc<Context>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) runtime: Handle,
-    /// Joins that wait for history.
+    /// Joins that wait for history, and lists of channels.
     pub(super) tasks: TaskTracker,
     pub(super) topics: Topics,
     pub(super) read_buffer: Box<[u8]>,
@@ -149,6 +150,19 @@ impl Desk {
             return None;
         }
         Some(self.tasks.spawn_on(joining, &self.runtime).abort_handle())
+    }
+
+    /// Finds out which channels there are; the answer comes through the inbox.
+    pub(super) fn list(&mut self, conn: ConnKey, token: u64) -> AbortHandle {
+        let (context, inbox) = (Arc::clone(&self.context), Arc::clone(&self.inbox));
+        let listing = async move {
+            let listed = context.listing.channels().await.map_err(|error| {
+                debug!(%error, "failed to list the channels for a pattern");
+                Refusal::new(ErrorCode::ReplayUnavailable, "it cannot be read now which channels there are")
+            });
+            inbox.send(Message::Listed { conn, token, listed });
+        };
+        self.tasks.spawn_on(listing, &self.runtime).abort_handle()
     }
 
     /// Adds the counts to the metrics.

@@ -9,6 +9,8 @@ use parking_lot::Mutex;
 
 use super::pool::Newcomer;
 use crate::batch::Batch;
+use crate::listing::Listed;
+use crate::request::Refusal;
 
 /// Notices that may wait in an inbox. When there are more, batches are dropped, and the shard lets its subscribers of that partition
 /// join again where they are: the log has what they miss.
@@ -35,6 +37,15 @@ pub(crate) enum Message {
         token: u64,
         /// The answer.
         joined: Result<Joined, JoinError>,
+    },
+    /// It is known which channels there are.
+    Listed {
+        /// Who asked.
+        conn: ConnKey,
+        /// Names the request.
+        token: u64,
+        /// The channels, or why not.
+        listed: Result<Listed, Refusal>,
     },
     /// Another client.
     Adopt(Box<Newcomer>),

@@ -1,4 +1,4 @@
-//! What the log brings to a shard: batches of its tail, and answers of joins.
+//! What the log brings to a shard: batches of its tail, answers of joins, and lists of channels.
 
 use std::sync::Arc;
 
@@ -15,6 +15,8 @@ use crate::age::{Arrival, Mark};
 use crate::batch::{Batch, Piece, TopicId};
 use crate::clock::Now;
 use crate::context::Context;
+use crate::listing::Listed;
+use crate::request::Refusal;
 use crate::session::Session;
 
 impl Shard {
@@ -77,6 +79,13 @@ impl Shard {
                 conn.session.on_missed(slot);
                 touch(&mut self.touched, place, conn);
             }
+        }
+    }
+
+    pub(super) fn on_listed(&mut self, key: ConnKey, token: u64, listed: Result<Listed, Refusal>, now: Now) {
+        if let Some(conn) = find(&mut self.conns, key) {
+            conn.session.on_listed(token, listed, now);
+            touch(&mut self.touched, key.place, conn);
         }
     }
 

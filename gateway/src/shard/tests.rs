@@ -20,6 +20,7 @@ use super::*;
 use crate::auth::Authenticator;
 use crate::context::Context;
 use crate::hub::Hub;
+use crate::listing::Listing;
 use crate::metrics::Metrics;
 use crate::server::Seat;
 use crate::session::Surroundings;
@@ -75,7 +76,9 @@ impl Scene {
         let replica = Replica::start(log, ReplicaConfig::new("r"), sink, end.clone());
         wait_until(SOON, "the replica is warm", async || replica.is_warm()).await.unwrap();
         let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
-        let context = Arc::new(Context { surroundings, replica, hub, drain, stop, next_id: AtomicU64::new(1) });
+        let listing = Listing::new(Arc::clone(&replica));
+        let next_id = AtomicU64::new(1);
+        let context = Arc::new(Context { surroundings, replica, listing, hub, drain, stop, next_id });
         let desk = Desk::new(0, context, inbox, Handle::current(), TaskTracker::new());
         let shard = Shard::new(poll, desk, Arc::new(AtomicUsize::new(1)));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

@@ -181,6 +181,36 @@ async fn heartbeats_come_without_being_asked_for() {
 }
 
 #[tokio::test]
+async fn a_pattern_stands_for_the_channels_that_exist_where_the_server_allows_it() {
+    let bench = Bench::with(|config| config.patterns = true).await;
+    for name in ["desk:2", "desk:1", "job:1", "shop:1"] {
+        bench.append(name, 1).await;
+    }
+    let mut client = bench.client_with(&token(json!({ "channels": ["desk:*", "job:*"] }))).await;
+    let mut answers = async |kind: &str, names: Value, count: usize| {
+        ask(&mut client, json!({ "type": kind, "id": 1, "channels": names })).await;
+        let mut told = Vec::new();
+        while told.len() < count {
+            let answer = next(&mut client).await;
+            if !answer.data()["id"].is_null() {
+                told.push((answer.event().to_owned(), answer.channel().to_owned()));
+            }
+        }
+        told
+    };
+    let pairs = |of: &[(&str, &str)]| of.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect::<Vec<_>>();
+    let expected = pairs(&[("subscribed", "desk:1"), ("subscribed", "desk:2"), ("subscribe_error", "shop:*")]);
+    assert_eq!(answers("subscribe", json!(["desk:*", "shop:*"]), 3).await, expected);
+    let expected = pairs(&[("unsubscribed", "desk:1"), ("unsubscribed", "desk:2")]);
+    assert_eq!(answers("unsubscribe", json!(["*"]), 2).await, expected);
+    let expected = pairs(&[("subscribed", "desk:2"), ("subscribed", "job:1")]);
+    let silent = |name: &str| json!({ "channel": name, "snapshot": false });
+    assert_eq!(answers("subscribe", json!([silent("desk:2"), silent("job:*")]), 2).await, expected);
+    let seq = bench.append("job:1", 1).await;
+    assert_eq!(client.next_event("test_event", SOON).await.unwrap().seq(), seq);
+}
+
+#[tokio::test]
 async fn two_hundred_channels_in_one_message_are_answered_in_order() {
     let bench = Bench::start().await;
     let mut client = bench.client().await;

@@ -164,6 +164,16 @@ async fn what_cannot_be_understood_is_refused() {
 }
 
 #[tokio::test]
+async fn a_stream_takes_no_patterns_and_goes_on_with_what_it_takes() {
+    let bench = Bench::with(|config| config.patterns = true).await;
+    bench.append("a:1", 1).await;
+    let mut stream = Stream::open(&bench, &token(json!({})), "channels=a:*,a:1", None).await;
+    let refused = stream.next_event("subscribe_error").await;
+    assert_eq!((refused.channel(), refused.error_code()), ("a:*", "BAD_CHANNEL"));
+    assert_eq!(stream.next_event("subscribed").await.channel(), "a:1");
+}
+
+#[tokio::test]
 async fn an_interval_and_no_snapshot_are_kept() {
     let bench = Bench::start().await;
     bench.append("a:b:ticker", 0).await;

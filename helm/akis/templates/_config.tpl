@@ -27,7 +27,7 @@ listen = "0.0.0.0:9090"
 {{ include "akis.config.common" . }}
 [gateway]
 listen = "0.0.0.0:8080"
-{{ include "akis.toml.keys" (pick $gateway "origins" "drain" "coalesce" "coalesce_max" "heartbeat") }}
+{{ include "akis.toml.keys" (pick $gateway "origins" "patterns" "drain" "coalesce" "coalesce_max" "heartbeat") }}
 [gateway.limits]
 {{ include "akis.toml.keys" $limits }}
 [auth]

@@ -80,6 +80,7 @@ fn gateway(r: &mut Reader) -> GatewayConfig {
         listen: r.address("gateway.listen").unwrap_or(default.listen),
         replica: replica(r).unwrap_or(default.replica),
         origins: origins(r),
+        patterns: r.boolean("gateway.patterns").unwrap_or(default.patterns),
         limits: limits(r),
         coalesce: r.duration("gateway.coalesce", ms(0)..=ms(1000)).unwrap_or(default.coalesce),
         coalesce_max: r.duration("gateway.coalesce_max", ms(0)..=ms(1000)).unwrap_or(default.coalesce_max),

@@ -33,6 +33,7 @@ fn gateway(gateway: &GatewayConfig) -> Value {
         ("listen", gateway.listen.to_string().into()),
         ("replica", gateway.replica.clone().into()),
         ("origins", gateway.origins.clone().into()),
+        ("patterns", gateway.patterns.into()),
         ("coalesce", render_duration(gateway.coalesce).into()),
         ("coalesce_max", render_duration(gateway.coalesce_max).into()),
         ("heartbeat", render_duration(gateway.heartbeat).into()),

@@ -9,6 +9,7 @@ const KEYS: &[&str] = &[
     "gateway.listen",
     "gateway.replica",
     "gateway.origins",
+    "gateway.patterns",
     "gateway.coalesce",
     "gateway.coalesce_max",
     "gateway.heartbeat",

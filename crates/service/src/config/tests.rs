@@ -60,6 +60,7 @@ fn a_whole_file_is_read() {
         listen = "[::1]:1"
         replica = "r-1"
         origins = ["https://app.example.com"]
+        patterns = true
         coalesce = "0ms"
         heartbeat = "1s"
         drain = "1m"
@@ -81,7 +82,7 @@ fn a_whole_file_is_read() {
         "#
     );
     let config = load(&toml, &[], &[]).unwrap();
-    assert_eq!(config.gateway.coalesce, Duration::ZERO);
+    assert_eq!((config.gateway.coalesce, config.gateway.patterns), (Duration::ZERO, true));
     assert_eq!(config.gateway.limits.message_bytes, 1024);
     assert_eq!(config.auth.roles["desk"].limits, RoleLimits { channels: Some(50), messages_per_second: Some(5) });
     let (name, venue) = config.venues.enabled().next().unwrap();

@@ -5,6 +5,8 @@ use crate::run::RunBuilder;
 
 const NAMES: [&str; 4] = ["a:1:ticker", "a:1:trades", "b:1:ticker", "b:1:book"];
 
+const PATTERNS: [&str; 3] = ["a:*", "*:1:ticker", "*"];
+
 /// Events that one join gives at most.
 const PART: u64 = 5;
 
@@ -28,6 +30,12 @@ enum Step {
         behind: Option<u64>,
     },
     Unsubscribe(usize),
+    /// By a pattern, which the channels are found for at the next answer.
+    SubscribeEvery {
+        pattern: usize,
+        interval: u64,
+    },
+    UnsubscribeEvery(usize),
     /// A fresh token for the channels of `a`, of `b`, or both, and so many seconds.
     Auth {
         allowed: [bool; 2],
@@ -48,6 +56,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         5 => (0..NAMES.len(), interval, prop::option::of(0..20_u64))
             .prop_map(|(channel, interval, behind)| Step::Subscribe { channel, interval, behind }),
         2 => (0..NAMES.len()).prop_map(Step::Unsubscribe),
+        2 => (0..PATTERNS.len(), prop_oneof![Just(0_u64), Just(100)])
+            .prop_map(|(pattern, interval)| Step::SubscribeEvery { pattern, interval }),
+        1 => (0..PATTERNS.len()).prop_map(Step::UnsubscribeEvery),
         2 => (any::<[bool; 2]>(), 1..30_i64).prop_map(|(allowed, ttl_s)| Step::Auth { allowed, ttl_s }),
         6 => Just(Step::Answer),
         4 => (1..400_u64).prop_map(Step::Pass),
@@ -122,6 +133,13 @@ impl Life {
             Step::Unsubscribe(channel) => {
                 self.say(&json!({ "type": "unsubscribe", "channels": [NAMES[channel]] }));
             }
+            Step::SubscribeEvery { pattern, interval } => {
+                let entry = json!({ "channel": PATTERNS[pattern], "interval": interval });
+                self.say(&json!({ "type": "subscribe", "id": 0, "channels": [entry] }));
+            }
+            Step::UnsubscribeEvery(pattern) => {
+                self.say(&json!({ "type": "unsubscribe", "channels": [PATTERNS[pattern]] }));
+            }
             Step::Auth { allowed, ttl_s } => self.auth(allowed, ttl_s),
             Step::Answer => self.answer(),
             Step::Pass(ms) => {
@@ -154,8 +172,12 @@ impl Life {
         }
     }
 
-    /// Answers the join that waits for the longest time.
+    /// Answers who asks for the channels that there are, or the join that waits for the longest time.
     fn answer(&mut self) {
+        if let Some(token) = self.bench.lists.pop_front() {
+            let listed = patterns::listed(&NAMES);
+            return self.bench.solo.session.on_listed(token, Ok(listed), self.bench.now);
+        }
         let Some((channel, from, token)) = self.bench.joins.pop_front() else { return };
         let name = channel.as_str().to_owned();
         let end = self.ends[NAMES.iter().position(|other| *other == name).unwrap()];
@@ -220,7 +242,7 @@ impl Life {
         self.take(Step::Auth { allowed: [true; 2], ttl_s: 20 });
         self.take(Step::Block(false));
         self.write(usize::MAX);
-        while !self.bench.joins.is_empty() {
+        while !(self.bench.joins.is_empty() && self.bench.lists.is_empty()) {
             self.take(Step::Answer);
             self.write(usize::MAX);
         }
