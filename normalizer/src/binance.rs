@@ -235,7 +235,9 @@ impl Binance {
                 let symbol = asked_symbol(target).ok_or(Reason::UnknownSymbol)?;
                 let reply: wire::DepthReply = wire::parse(body)?;
                 let (bids, asks) = (reply.bids.0?, reply.asks.0?);
-                let snapshot = Snapshot { last_id: reply.last_update_id, received_at, bids, asks };
+                // Where it is not known how many were asked for, there may be more.
+                let most = names::asked_number(target, "limit").map_or(0, |most| usize::try_from(most).unwrap_or(0));
+                let snapshot = Snapshot { last_id: reply.last_update_id, received_at, bids, asks, most };
                 self.instrument(&symbol)?.on_snapshot(&snapshot, out)
             }
             "/klines" => {

@@ -81,6 +81,10 @@ impl<K: Ord + Copy, V: Copy> Ladder<K, V> {
         self.keys.last().copied()
     }
 
+    pub(crate) fn worst(&self) -> Option<K> {
+        self.keys.first().copied()
+    }
+
     /// The levels, best first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (K, V)> {
         self.keys.iter().copied().zip(self.values.iter().copied()).rev()

@@ -204,11 +204,13 @@ pub enum Resync {
     Connection,
     /// A change did not fit the book.
     Misfit,
+    /// The price went to where levels are that no snapshot has told.
+    Range,
 }
 
 impl Resync {
     /// Every cause, for metrics.
-    pub const ALL: [Self; 5] = [Self::Gap, Self::Crossed, Self::Overflow, Self::Connection, Self::Misfit];
+    pub const ALL: [Self; 6] = [Self::Gap, Self::Crossed, Self::Overflow, Self::Connection, Self::Misfit, Self::Range];
 
     /// The name in metrics and in `channel_status`.
     pub fn as_str(self) -> &'static str {
@@ -218,6 +220,7 @@ impl Resync {
             Self::Overflow => "overflow",
             Self::Connection => "connection",
             Self::Misfit => "misfit",
+            Self::Range => "range",
         }
     }
 }

@@ -1,4 +1,7 @@
 //! The book of one symbol in events: every state that is proven, or the newest one when it is due.
+//!
+//! When few of the levels are left that its snapshot knew, another book is built beside it from a fresh snapshot and takes its
+//! place, so that it does not stand still meanwhile.
 
 use akis_model::{Book, Channel, ChannelState, Kind, Provenance, TimeSource};
 
@@ -13,6 +16,9 @@ use crate::update::{Payload, Update};
 #[derive(Debug)]
 pub(super) struct BookEvents {
     depth: DepthBook,
+    sequence: Sequence,
+    /// The book that is being built to take its place.
+    next: Option<DepthBook>,
     states: States,
 }
 
@@ -37,7 +43,7 @@ struct Outlet<'a> {
 impl BookEvents {
     pub(super) fn new(channel: Channel, sequence: Sequence) -> Self {
         let states = States { channel, pace: Pace::default(), waits: None, told_lost: None };
-        Self { depth: DepthBook::new(sequence), states }
+        Self { depth: DepthBook::new(sequence), sequence, next: None, states }
     }
 
     pub(super) fn on_diff(
@@ -47,7 +53,16 @@ impl BookEvents {
         teller: Teller<'_>,
         out: &mut Output,
     ) -> Result<(), Reason> {
+        if let Some(next) = &mut self.next {
+            // What is wrong with the diff is told below.
+            let _ = next.on_diff(diff.clone(), connection, &mut Unheard);
+        }
         let done = self.depth.on_diff(diff, connection, &mut Outlet { states: &mut self.states, teller, out });
+        if self.depth.is_waiting() {
+            self.next = None;
+        } else if self.depth.sides().runs_low() && self.next.is_none() {
+            self.next = Some(DepthBook::new(self.sequence));
+        }
         out.note(done)
     }
 
@@ -57,13 +72,32 @@ impl BookEvents {
         teller: Teller<'_>,
         out: &mut Output,
     ) -> Result<(), Reason> {
-        let done = self.depth.on_snapshot(snapshot, &mut Outlet { states: &mut self.states, teller, out });
+        let mut outlet = Outlet { states: &mut self.states, teller, out };
+        let done = match self.next.as_mut().filter(|_| !self.depth.is_waiting()) {
+            None => self.depth.on_snapshot(snapshot, &mut outlet),
+            Some(next) => {
+                let done = next.on_snapshot(snapshot, &mut Unheard);
+                if !next.is_waiting()
+                    && let Some(next) = self.next.take()
+                {
+                    let (before, id) = (self.depth.shown(), next.shown());
+                    self.depth = next;
+                    // Up to there both have gone through the same diffs.
+                    if id > before {
+                        let received_at = snapshot.received_at;
+                        outlet.on_state(self.depth.sides(), Stamp { id, event_time: None, received_at });
+                    }
+                }
+                done
+            }
+        };
         out.note(done)
     }
 
     pub(super) fn on_closed(&mut self, connection: u32, now_ms: i64, teller: Teller<'_>, out: &mut Output) {
         let mut outlet = Outlet { states: &mut self.states, teller, out };
         let done = self.depth.on_closed(connection, now_ms, &mut outlet);
+        self.next = None;
         if let Err(reason) = out.note(done) {
             out.skipped.push(reason);
         }
@@ -84,13 +118,22 @@ impl BookEvents {
 
     /// Whether a snapshot is to be asked for now.
     pub(super) fn asks(&mut self, now_ms: i64) -> bool {
-        self.depth.asks(now_ms)
+        self.depth.asks(now_ms) || self.next.as_mut().is_some_and(|next| next.asks(now_ms))
     }
 
     /// Tells what waits, due or not.
     pub(super) fn tell_waiting(&mut self, teller: Teller<'_>, out: &mut Output) {
         self.states.tell(self.depth.sides(), teller, out);
     }
+}
+
+/// Nobody is told of the states of a book that is still being built.
+struct Unheard;
+
+impl Watcher for Unheard {
+    fn on_state(&mut self, _sides: &Sides, _stamp: Stamp) {}
+
+    fn may_lose(&mut self, _sides: &Sides) {}
 }
 
 impl Watcher for Outlet<'_> {

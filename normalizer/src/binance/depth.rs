@@ -12,6 +12,9 @@
 //!    above its id + 1 is a gap: start over.
 //! 7. Afterwards the `U` of each event is the `u` before it + 1.
 //!
+//! A snapshot has the best levels only. Those behind them are not known until they change, so a book whose price has gone
+//! that far is not proven any more.
+//!
 //! USD-M futures number all symbols together, so their events are linked instead: the `pu` of each is the `u` before
 //! it. The first one kept has `U` <= `lastUpdateId` <= `u`, or `lastUpdateId` as its `pu`. Source:
 //! <https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-market-streams/How-to-manage-a-local-order-book-correctly>.
@@ -23,8 +26,12 @@ use akis_model::Level;
 use crate::book::Sides;
 use crate::mapper::{Hitch, Reason, Resync};
 
-/// Diffs kept while a snapshot is awaited: a quarter of an hour of a busy symbol.
+/// Diffs kept while a snapshot is awaited, at most.
 const MAX_BUFFERED: usize = 10_000;
+
+/// How long they are kept. With many symbols a request waits for minutes until the venue's limits let it go, but a snapshot
+/// is never older than the request may take, 10 s, and covers what came before.
+const BUFFERED_MS: i64 = 15_000;
 
 /// How long to wait for a first diff before a snapshot is asked for without one: the book of a quiet symbol.
 const QUIET_MS: i64 = 3_000;
@@ -71,6 +78,8 @@ pub(super) struct Snapshot {
     pub(super) received_at: i64,
     pub(super) bids: Vec<Level>,
     pub(super) asks: Vec<Level>,
+    /// How many levels of a side it could have at most: where it has as many there may be more.
+    pub(super) most: usize,
 }
 
 /// Which state of the book can be published.
@@ -188,6 +197,16 @@ impl DepthBook {
         due
     }
 
+    /// Whether a snapshot is needed, so that none of its states is proven.
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self.phase, Phase::Buffering(_))
+    }
+
+    /// The id of the last state that was told.
+    pub(super) fn shown(&self) -> u64 {
+        self.shown
+    }
+
     /// The levels, of the last state that was shown unless the book was lost since.
     pub(super) fn sides(&self) -> &Sides {
         &self.sides
@@ -228,10 +247,11 @@ impl DepthBook {
             self.ask_at = Some(snapshot.received_at.saturating_add(TOO_OLD_MS));
             return Err(Hitch::Skipped(Reason::UnusedSnapshot));
         }
-        let sides = Sides::new(&snapshot.bids, &snapshot.asks);
-        if sides.is_crossed() {
+        let sides = Sides::best(&snapshot.bids, &snapshot.asks, snapshot.most);
+        if sides.is_crossed() || !sides.is_known() {
             self.ask_at = Some(snapshot.received_at.saturating_add(TOO_OLD_MS));
-            return Err(Hitch::Skipped(Reason::Crossed));
+            let reason = if sides.is_crossed() { Reason::Crossed } else { Reason::UnusedSnapshot };
+            return Err(Hitch::Skipped(reason));
         }
         // Steps 4 to 6. The buffer has no holes, so step 5 holds when step 3 does.
         let diffs = std::mem::take(diffs);
@@ -269,13 +289,19 @@ impl DepthBook {
 
     fn apply(&mut self, diff: &Diff, watcher: &mut impl Watcher) -> Result<(), Hitch> {
         let may_cross = self.sides.may_cross(&diff.bids, &diff.asks);
-        if may_cross {
+        let may_run_out = self.sides.may_run_out(&diff.bids, &diff.asks);
+        if may_cross || may_run_out {
             watcher.may_lose(&self.sides);
         }
         self.sides.set(&diff.bids, &diff.asks);
-        if may_cross && self.sides.is_crossed() {
-            self.forget(Resync::Crossed, diff.received_at);
-            return Err(Hitch::Resync(Resync::Crossed));
+        let is_lost = match (may_cross && self.sides.is_crossed(), may_run_out && !self.sides.is_known()) {
+            (true, _) => Some(Resync::Crossed),
+            (false, true) => Some(Resync::Range),
+            (false, false) => None,
+        };
+        if let Some(why) = is_lost {
+            self.forget(why, diff.received_at);
+            return Err(Hitch::Resync(why));
         }
         let id = diff.last_id;
         self.phase = Phase::Live(Live { id, last_diff: Some(id), joined: true });
@@ -286,9 +312,11 @@ impl DepthBook {
     }
 
     /// Step 1. The buffer never has a hole: what lies before one is dropped.
-    fn buffer(&mut self, diff: Diff) -> Result<(), Hitch> {
+    fn buffer(&mut self, mut diff: Diff) -> Result<(), Hitch> {
         let Phase::Buffering(diffs) = &mut self.phase else { return Ok(()) };
         let mut hitch = Ok(());
+        let since = diff.received_at.saturating_sub(BUFFERED_MS);
+        while diffs.pop_front_if(|oldest| oldest.received_at < since).is_some() {}
         match diffs.back().map(|last| last.last_id) {
             Some(last) if diff.last_id <= last => return Err(Hitch::Skipped(Reason::Duplicate)),
             Some(last) if !self.sequence.continues(last, &diff) => {
@@ -305,6 +333,9 @@ impl DepthBook {
         if !self.asked {
             self.ask_at = Some(diff.received_at);
         }
+        // There may be some for each of a thousand symbols: no room for levels that they do not have.
+        diff.bids.shrink_to_fit();
+        diff.asks.shrink_to_fit();
         diffs.push_back(diff);
         hitch
     }

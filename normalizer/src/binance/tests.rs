@@ -42,8 +42,13 @@ impl Harness {
     }
 
     fn snapshot(&mut self, last: u64, bids: Value, asks: Value) -> Output {
+        self.snapshot_of(1_000, last, bids, asks)
+    }
+
+    /// One that was asked for with this limit.
+    fn snapshot_of(&mut self, most: usize, last: u64, bids: Value, asks: Value) -> Output {
         let body = json!({"lastUpdateId":last,"bids":bids,"asks":asks}).to_string();
-        let target = "/api/v3/depth?symbol=BTCUSDT&limit=1000".to_owned();
+        let target = format!("/api/v3/depth?symbol=BTCUSDT&limit={most}");
         self.content(Content::Reply { target, status: 200, body })
     }
 
@@ -262,6 +267,56 @@ fn a_time_from_the_future_or_from_1970_is_marked_by_the_clock_that_was_measured(
     assert_eq!(take(framed("kline_1m", minute(i64::MIN / 2, false))).2, [Reason::BadTime]);
     let open = now - 360_000 - now % 60_000;
     assert_eq!(take(framed("kline_1m", minute(open, false))), believed(open + 5), "it held up nothing");
+}
+
+/// Levels at these prices, with the quantity 1, or 0 to remove them.
+fn levels(prices: impl Iterator<Item = u32>, qty: &str) -> Value {
+    prices.map(|price| json!([price.to_string(), qty])).collect()
+}
+
+#[test]
+fn a_book_is_proven_only_as_far_as_its_snapshot_reaches() {
+    for (most, is_lost) in [(100, true), (101, false)] {
+        let mut harness = Harness::new();
+        harness.snapshot_of(most, 100, levels(901..=1_000, "1"), levels(1_001..=1_020, "1"));
+        // Behind a hundred levels there may be others that nobody has told of.
+        let out = harness.depth(101, 101, levels(921..=1_000, "0"), json!([]));
+        assert_eq!((seqs(&out), &out.resyncs[..]), (vec!["101"], &[][..]), "twenty are left");
+        let out = harness.depth(102, 102, json!([["920", "0"], ["700", "5"]]), json!([]));
+        let lost = if is_lost { vec![Resync::Range] } else { vec![] };
+        assert_eq!((seqs(&out).is_empty(), out.resyncs), (is_lost, lost), "{most}");
+    }
+}
+
+#[test]
+fn a_fresh_snapshot_takes_the_place_of_one_that_is_used_up_before_it_is() {
+    let mut harness = Harness::new();
+    harness.snapshot_of(100, 100, levels(901..=1_000, "1"), levels(1_001..=1_020, "1"));
+    assert_eq!(harness.tick(50).requests, []);
+    harness.depth(101, 101, levels(925..=1_000, "0"), json!([]));
+    assert_eq!(seqs(&harness.depth(102, 102, json!([["924", "2"]]), json!([]))), ["102"]);
+    assert_eq!(harness.tick(50).requests, [Request::Book { symbol: "BTCUSDT".into() }], "24 of 100 are left");
+    assert_eq!(seqs(&harness.depth(103, 103, json!([["924", "0"]]), json!([]))), ["103"], "it goes on meanwhile");
+    let out = harness.snapshot_of(100, 102, levels(825..=924, "3"), levels(1_001..=1_020, "1"));
+    assert_eq!((seqs(&out), &out.skipped[..]), (vec![], &[][..]), "what it says has been told");
+    // Twenty more are gone, and what lies behind them is known.
+    let mut out = harness.depth(104, 104, levels(901..=923, "0"), json!([]));
+    assert_eq!((seqs(&out), &out.resyncs[..]), (vec!["104"], &[][..]));
+    let Payload::Book(book) = out.updates.remove(0).payload else { panic!("a book") };
+    let best = book.bids.first().map(|level| (level.0.to_string(), level.1.to_string()));
+    assert_eq!(best, Some(("900".to_owned(), "3".to_owned())));
+    assert_eq!(harness.tick(50).requests, [], "nothing more is asked for");
+}
+
+#[test]
+fn changes_from_before_any_answer_that_may_come_are_not_kept() {
+    let mut harness = Harness::new();
+    harness.depth(101, 103, json!([["10", "5"]]), json!([]));
+    harness.tick(20_000);
+    harness.depth(104, 106, json!([["10", "6"]]), json!([]));
+    let out = harness.snapshot(102, json!([["10", "1"]]), json!([["11", "1"]]));
+    assert_eq!((seqs(&out), &out.skipped[..]), (vec![], &[Reason::UnusedSnapshot][..]));
+    assert_eq!(seqs(&harness.snapshot(105, json!([["10", "1"]]), json!([["11", "1"]]))), ["105", "106"]);
 }
 
 #[test]

@@ -14,6 +14,8 @@ struct Venue {
     market: Market,
     bids: BTreeMap<i64, i64>,
     asks: BTreeMap<i64, i64>,
+    /// Levels of a side in a snapshot, at most.
+    most: usize,
     /// Of the last event.
     last_id: u64,
     /// The book by each number that an event ended with.
@@ -31,9 +33,9 @@ struct Diff {
 }
 
 impl Venue {
-    fn new(market: Market) -> Self {
+    fn new(market: Market, most: usize) -> Self {
         let side = |sign: i64| (1..=60).map(|n| (1_000 + sign * n * 3, n)).collect();
-        let mut venue = Self { market, bids: side(-1), asks: side(1), last_id: 500, truth: BTreeMap::new() };
+        let mut venue = Self { market, bids: side(-1), asks: side(1), most, last_id: 500, truth: BTreeMap::new() };
         venue.note();
         venue
     }
@@ -64,11 +66,11 @@ impl Venue {
         Diff { first, last: self.last_id, previous, bids, asks }
     }
 
-    /// The whole book, as REST gives it.
+    /// The best levels of the book, as REST gives them.
     fn snapshot(&self) -> String {
         let level = |(price, qty): (&i64, &i64)| json!([price.to_string(), qty.to_string()]);
-        let bids: Vec<Value> = self.bids.iter().rev().map(level).collect();
-        let asks: Vec<Value> = self.asks.iter().map(level).collect();
+        let bids: Vec<Value> = self.bids.iter().rev().take(self.most).map(level).collect();
+        let asks: Vec<Value> = self.asks.iter().take(self.most).map(level).collect();
         json!({"lastUpdateId": self.last_id, "bids": bids, "asks": asks}).to_string()
     }
 }
@@ -77,6 +79,8 @@ impl Venue {
 struct Reader {
     mapper: Binance,
     rest: &'static str,
+    /// Levels that are asked for.
+    most: usize,
     now: i64,
     connection: u32,
     wants_book: bool,
@@ -87,7 +91,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(market: Market, is_paced: bool) -> Self {
+    fn new(market: Market, most: usize, is_paced: bool) -> Self {
         let mut mapper = Binance::new(market);
         if is_paced {
             mapper.pace();
@@ -96,6 +100,7 @@ impl Reader {
         Self {
             mapper,
             rest: market.rest,
+            most,
             now: 1_000,
             connection: 1,
             wants_book: false,
@@ -120,7 +125,7 @@ impl Reader {
 
     fn reply(&mut self, body: String) {
         self.wants_book = false;
-        let target = format!("{}/depth?symbol=BTCUSDT&limit=1000", self.rest);
+        let target = format!("{}/depth?symbol=BTCUSDT&limit={}", self.rest, self.most);
         self.content(Content::Reply { target, status: 200, body });
     }
 
@@ -181,12 +186,17 @@ fn fault() -> impl Strategy<Value = Fault> {
     prop_oneof![1 => prop::sample::select(rare.to_vec()), 3 => Just(Fault::None)]
 }
 
+/// How many levels a snapshot has: all that there are, or hardly more than are shown.
+fn most() -> impl Strategy<Value = usize> {
+    prop_oneof![Just(1_000), 20..30_usize, 30..90_usize]
+}
+
 /// One event with its fault: side, distance from the middle, quantity, numbers taken.
 type Step = (Fault, bool, i64, i64, u64);
 
 /// Plays a session and checks whatever is published on the way; then lets the faults end.
-fn play(market: Market, steps: &[Step], is_paced: bool) -> Result<(), TestCaseError> {
-    let (mut venue, mut reader) = (Venue::new(market), Reader::new(market, is_paced));
+fn play(market: Market, most: usize, steps: &[Step], is_paced: bool) -> Result<(), TestCaseError> {
+    let (mut venue, mut reader) = (Venue::new(market, most), Reader::new(market, most, is_paced));
     let old = venue.snapshot();
     let (mut swapped, mut late_until): (Option<Diff>, usize) = (None, 0);
     for (at, &(fault, is_bid, distance, qty, step)) in steps.iter().enumerate() {
@@ -263,25 +273,28 @@ proptest! {
     #[test]
     fn every_published_book_of_spot_is_the_venues(
         steps in prop::collection::vec((fault(), any::<bool>(), 1i64..200, 0i64..4, 1u64..4), 1..150),
+        most in most(),
         is_paced: bool,
     ) {
-        play(Market::SPOT, &steps, is_paced)?;
+        play(Market::SPOT, most, &steps, is_paced)?;
     }
 
     #[test]
     fn every_published_book_of_futures_is_the_venues(
         steps in prop::collection::vec((fault(), any::<bool>(), 1i64..200, 0i64..4, 2u64..9), 1..150),
+        most in most(),
         is_paced: bool,
     ) {
-        play(Market::USDM, &steps, is_paced)?;
+        play(Market::USDM, most, &steps, is_paced)?;
     }
     /// Beside a mapper that says everything: what a paced one said last is never old, and when a book is lost it is the newest.
     #[test]
     fn what_is_not_due_is_told_when_it_is_or_when_it_would_be_lost(
-        steps in prop::collection::vec((fault(), any::<bool>(), 1i64..200, 0i64..4, 1u64..4, 0i64..100), 1..150)
+        steps in prop::collection::vec((fault(), any::<bool>(), 1i64..200, 0i64..4, 1u64..4, 0i64..100), 1..150),
+        most in most(),
     ) {
-        let mut venue = Venue::new(Market::SPOT);
-        let (mut all, mut paced) = (Reader::new(Market::SPOT, false), Reader::new(Market::SPOT, true));
+        let mut venue = Venue::new(Market::SPOT, most);
+        let (mut all, mut paced) = (Reader::new(Market::SPOT, most, false), Reader::new(Market::SPOT, most, true));
         // When the newest book of all came.
         let mut since = 0;
         for (fault, is_bid, distance, qty, step, later_ms) in steps {
