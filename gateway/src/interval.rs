@@ -10,8 +10,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use akis_eventlog::LogEvent;
+use akis_model::Kind;
 
 use crate::run::{Run, RunBuilder};
+
+/// Intervals are granted from a small set, so that many subscriptions share the same moments. The shortest is about what coalescing
+/// does anyway; those above the longest are multiples of it.
+const INTERVALS_MS: [u64; 15] = [10, 20, 50, 100, 200, 250, 300, 500, 1000, 2000, 2500, 5000, 10_000, 30_000, 60_000];
+
+/// The interval that a subscription of this kind is granted when it asks for so many milliseconds; `None`: every event as it comes.
+pub(crate) fn granted(kind: Kind, asked_ms: u64) -> Option<Duration> {
+    let is_asked = asked_ms > 0 && kind.is_newest_wins();
+    let longest = INTERVALS_MS.last().copied().unwrap_or(1);
+    let granted = INTERVALS_MS
+        .into_iter()
+        .find(|granted| *granted >= asked_ms)
+        .unwrap_or_else(|| asked_ms.div_ceil(longest).saturating_mul(longest));
+    is_asked.then(|| Duration::from_millis(granted))
+}
 
 /// Names a group: the number of its channel, and its interval.
 type Key = (u32, Duration);

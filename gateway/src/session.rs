@@ -4,6 +4,7 @@
 //! what has to be done outside by [`Session::actions`]. Answers and messages about the connection go before events;
 //! among channels the writing takes turns.
 
+mod action;
 mod heartbeat;
 mod lane;
 mod output;
@@ -23,6 +24,7 @@ use akis_service::config::GatewayConfig;
 use bytes::Bytes;
 use serde_json::json;
 
+pub(crate) use self::action::{Action, ActionKind};
 use self::lane::Lane;
 pub(crate) use self::output::{Output, Tally};
 use self::requests::Steps;
@@ -47,46 +49,6 @@ const JOIN_RETRY: Duration = Duration::from_secs(1);
 /// Events and age that a replay may reach back; what history keeps at most, by kind and in the feed's longest case.
 const REPLAY_MAX_EVENTS: u64 = 5000;
 const REPLAY_MAX_AGE_MS: u64 = 86_400_000;
-
-/// Something to be done with a channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ActionKind {
-    /// Register for the channel's notices, then join it and hand the result to [`Session::on_joined`] with this token.
-    Join {
-        /// Where to begin.
-        from: From,
-        /// Names this join.
-        token: u64,
-    },
-    /// From now on the channel's events come as [`Session::on_newest`], one per interval; or, without an interval, as they come.
-    Pace {
-        /// The interval.
-        interval: Option<Duration>,
-        /// Nothing is to come before this.
-        ready_at: Instant,
-    },
-    /// The channel's notices are no longer wanted.
-    Leave,
-}
-
-/// What is to be done outside.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Action {
-    /// With a channel.
-    Channel {
-        /// The channel.
-        channel: Channel,
-        /// Its number in the session: names it to [`Session::on_run`] and [`Session::on_notice`] from the join until it is left.
-        slot: u32,
-        /// What to do.
-        kind: ActionKind,
-    },
-    /// Find out which channels there are, and hand the result to [`Session::on_listed`] with this token.
-    List {
-        /// Names this request.
-        token: u64,
-    },
-}
 
 /// What sessions share.
 pub(crate) struct Surroundings {

@@ -1,17 +1,19 @@
 //! What a client asked for, step by step: answers come in the order in which the channels were named.
 
+mod patterns;
+
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use akis_eventlog::{From, JoinError, Joined};
-use akis_model::{Channel, CloseCode, ErrorCode, Kind, Pattern, Seq};
+use akis_model::{Channel, CloseCode, ErrorCode, Pattern, Seq};
 use bytes::Bytes;
 
+use self::patterns::no_patterns;
 use super::subscription::{Phase, Subscription};
 use super::{Action, ActionKind, Session, unavailable};
 use crate::clock::Now;
+use crate::interval;
 use crate::limits::Admission;
-use crate::listing::Listed;
 use crate::request::{Ask, Refusal, Request, Start, Terms, Wanted};
 use crate::wire::{self, RequestId};
 
@@ -20,10 +22,6 @@ const MAX_STEPS: usize = 512;
 
 /// Joins of one connection at a time.
 const MAX_JOINS: usize = 16;
-
-/// Intervals are granted from a small set, so that many subscriptions share the same moments. The shortest is about what coalescing
-/// does anyway; those above the longest are multiples of it.
-const INTERVALS_MS: [u64; 15] = [10, 20, 50, 100, 200, 250, 300, 500, 1000, 2000, 2500, 5000, 10_000, 30_000, 60_000];
 
 /// One entry of a request.
 #[derive(Debug)]
@@ -249,7 +247,7 @@ impl Session {
         let mut recovered = answer.recovered;
         if answer.is_again {
             let (queued, replay) = (subscription.queued_bytes(), subscription.replay_bytes());
-            subscription.set_interval(granted_interval(subscription.kind, terms));
+            subscription.set_interval(interval::granted(subscription.kind, terms.interval_ms));
             self.queued_bytes = self.queued_bytes - queued + subscription.queued_bytes();
             self.replay_bytes = self.replay_bytes - replay + subscription.replay_bytes();
             recovered = match terms.start {
@@ -347,7 +345,7 @@ impl Session {
                 return refuse(ErrorCode::ChannelLimit, "the connection has as many channels as it may have");
             }
             let kind = terms.channel.kind();
-            let subscription = Subscription::joining(kind, granted_interval(kind, &terms), token);
+            let subscription = Subscription::joining(kind, interval::granted(kind, terms.interval_ms), token);
             let slot = self.roster.insert(terms.channel.clone(), subscription);
             let from = match terms.start {
                 Start::Now => From::Live { snapshot: terms.snapshot },
@@ -362,71 +360,6 @@ impl Session {
             kind: ActionKind::Join { from, token },
         });
         Work::Joining { terms, token, resumed: None }
-    }
-
-    fn begin_listing(&mut self, terms: Terms<Pattern>, now: Now) -> Work {
-        let refuse = |code, message: &str| Work::Refused {
-            name: terms.channel.to_string(),
-            refusal: Refusal::new(code, message),
-        };
-        if let Some((code, message)) = self.token.refusal(now.unix_ms) {
-            return refuse(code, message);
-        }
-        let token = self.new_token();
-        self.actions.push(Action::List { token });
-        Work::Listing { terms, token }
-    }
-
-    /// Puts the channels that a pattern stands for in its place.
-    pub(super) fn expand(&mut self, token: u64, listed: Result<Listed, Refusal>) {
-        let is_it = |step: &mut Step| matches!(&step.work, Work::Listing { token: other, .. } if *other == token);
-        let Some(Step { id, work: Work::Listing { terms, .. } }) = self.steps.0.pop_front_if(is_it) else { return };
-        match listed.and_then(|listed| self.covered(&terms.channel, &listed)) {
-            Ok(channels) => self.put_first(
-                channels.into_iter().map(|channel| Step { id: id.clone(), work: Work::Subscribe(terms.of(channel)) }),
-            ),
-            Err(refusal) => {
-                let name = terms.channel.to_string();
-                self.steps.0.push_front(Step { id, work: Work::Refused { name, refusal } });
-            }
-        }
-    }
-
-    /// The channels that a pattern stands for, in order: all of them or none.
-    fn covered(&self, pattern: &Pattern, listed: &Listed) -> Result<Vec<Channel>, Refusal> {
-        let is_meant =
-            |channel: &Channel| pattern.matches(channel, &self.grant.subject) && self.grant.channels.allows(channel);
-        let mut channels: Vec<Channel> =
-            listed.iter().map(|head| &head.channel).filter(|channel| is_meant(channel)).cloned().collect();
-        let new = channels.iter().filter(|channel| self.roster.slot(channel).is_none()).count();
-        let most = self.grant.limits.channels;
-        if channels.is_empty() {
-            return Err(Refusal::new(ErrorCode::BadChannel, "there is no such channel that the token allows"));
-        }
-        if self.roster.len() + new > most {
-            let message = format!("it stands for {new} more channels, and the connection may have {most}");
-            return Err(Refusal::new(ErrorCode::ChannelLimit, message));
-        }
-        channels.sort_unstable();
-        Ok(channels)
-    }
-
-    /// Puts the channels that are subscribed to and that a pattern covers in the place of the first step.
-    fn unsubscribe_every(&mut self, pattern: &Pattern) {
-        let Some(Step { id, .. }) = self.steps.0.pop_front() else { return };
-        let is_meant = |channel: &&Channel| pattern.matches(channel, &self.grant.subject);
-        let mut channels: Vec<Channel> = self.roster.channels().filter(is_meant).cloned().collect();
-        channels.sort_unstable();
-        if channels.is_empty() {
-            let refusal = Refusal::new(ErrorCode::BadChannel, "the connection has no such channel");
-            self.steps.0.push_front(Step { id, work: Work::Refused { name: pattern.to_string(), refusal } });
-            return;
-        }
-        self.put_first(channels.into_iter().map(|channel| Step { id: id.clone(), work: Work::Unsubscribe(channel) }));
-    }
-
-    fn put_first(&mut self, steps: impl DoubleEndedIterator<Item = Step>) {
-        steps.rev().for_each(|step| self.steps.0.push_front(step));
     }
 
     /// Takes the result of a join that a request waits for.
@@ -497,18 +430,4 @@ impl Session {
         }
         Work::Joining { terms, token, resumed: Some(resumed) }
     }
-}
-
-fn no_patterns() -> Refusal {
-    Refusal::new(ErrorCode::BadChannel, "this server takes no patterns: name the channels")
-}
-
-fn granted_interval(kind: Kind, terms: &Terms) -> Option<Duration> {
-    let is_asked = terms.interval_ms > 0 && kind.is_newest_wins();
-    let longest = INTERVALS_MS.last().copied().unwrap_or(1);
-    let granted = INTERVALS_MS
-        .into_iter()
-        .find(|granted| *granted >= terms.interval_ms)
-        .unwrap_or_else(|| terms.interval_ms.div_ceil(longest).saturating_mul(longest));
-    is_asked.then(|| Duration::from_millis(granted))
 }

@@ -83,6 +83,21 @@ fn a_pattern_that_stands_for_nothing_or_for_too_much_is_refused_as_a_whole() {
 }
 
 #[test]
+fn each_pattern_counts_as_a_message() {
+    let mut bench = Bench::new(Limits { messages_per_second: 1, burst: 3, ..Limits::default() }, 3600);
+    bench.say(&json!({ "type": "subscribe", "channels": ["a:*", "b:*", "c:*", "d:*"] }));
+    let mut codes = Vec::new();
+    while !bench.lists.is_empty() {
+        codes.extend(bench.list(Ok(listed(&["x:1"]))).into_iter().map(|told| told["errorCode"].clone()));
+    }
+    assert_eq!(
+        codes,
+        ["BAD_CHANNEL", "BAD_CHANNEL", "RATE_LIMITED", "RATE_LIMITED"],
+        "the message was the first of three"
+    );
+}
+
+#[test]
 fn a_pattern_ends_the_subscriptions_that_it_covers() {
     let mut bench = Bench::usual();
     for name in ["a:2", "b:1", "a:1"] {
