@@ -5,17 +5,20 @@ use std::time::{Duration, Instant};
 use akis_eventlog::From;
 use akis_model::Channel;
 
+#[cfg(doc)]
+use super::Session;
+
 /// Something to be done with a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ActionKind {
-    /// Register for the channel's notices, then join it and hand the result to [`Session::on_joined`](super::Session::on_joined) with this token.
+    /// Register for the channel's notices, then join it and hand the result to [`Session::on_joined`] with this token.
     Join {
         /// Where to begin.
         from: From,
         /// Names this join.
         token: u64,
     },
-    /// From now on the channel's events come as [`Session::on_newest`](super::Session::on_newest), one per interval; or, without an interval, as they come.
+    /// From now on the channel's events come as [`Session::on_newest`], one per interval; or, without an interval, as they come.
     Pace {
         /// The interval.
         interval: Option<Duration>,
@@ -33,12 +36,12 @@ pub(crate) enum Action {
     Channel {
         /// The channel.
         channel: Channel,
-        /// Its number in the session: names it to [`Session::on_run`](super::Session::on_run) and [`Session::on_notice`](super::Session::on_notice) from the join until it is left.
+        /// Its number in the session: names it to [`Session::on_run`] and [`Session::on_notice`] from the join until it is left.
         slot: u32,
         /// What to do.
         kind: ActionKind,
     },
-    /// Find out which channels there are, and hand the result to [`Session::on_listed`](super::Session::on_listed) with this token.
+    /// Find out which channels there are, and hand the result to [`Session::on_listed`] with this token.
     List {
         /// Names this request.
         token: u64,
