@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::attempts::Attempts;
 use akis_service::backoff::Backoff;
+
+use crate::attempts::Attempts;
 
 /// Makes the messages that ask anew for some streams.
 pub(crate) type Again = fn(&[&str]) -> Vec<String>;

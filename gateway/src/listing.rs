@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 /// How long the log may take, so that an answer comes within 5 s.
-pub(crate) const READ_WITHIN: Duration = Duration::from_millis(4500);
+const READ_WITHIN: Duration = Duration::from_millis(4500);
 
 /// How long a list may be used again.
 const AGE: Duration = Duration::from_secs(1);
@@ -46,11 +46,16 @@ impl Listing {
             *last = Some((Instant::now(), Arc::clone(&channels)));
             Ok(channels)
         };
-        timeout(READ_WITHIN, reading).await.unwrap_or_else(|_| Err(late()))
+        in_time(reading).await
     }
 }
 
-/// The log took too long.
-pub(crate) fn late() -> StoreError {
-    StoreError::Broken("the log did not answer in time".to_owned())
+/// A read of the log for somebody who waits for an answer.
+///
+/// # Errors
+///
+/// [`StoreError`] of the read, or when it takes longer than [`READ_WITHIN`].
+pub(crate) async fn in_time<T>(read: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let late = |_| Err(StoreError::Broken("the log did not answer in time".to_owned()));
+    timeout(READ_WITHIN, read).await.unwrap_or_else(late)
 }

@@ -48,7 +48,16 @@ pub(crate) struct Wish {
     pub(crate) wanted: Result<Wanted, Refusal>,
 }
 
-/// What an entry of a `subscribe` names.
+/// What a name in a request stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// One channel.
+    Channel(Channel),
+    /// Every channel that it covers.
+    Pattern(Pattern),
+}
+
+/// What an entry of a `subscribe` asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wanted {
     /// One channel.
@@ -108,6 +117,21 @@ pub(crate) struct BadRequest {
     pub(crate) id: Option<RequestId>,
     /// Why.
     pub(crate) refusal: Refusal,
+}
+
+impl Target {
+    /// Reads a name. One that could be both is a channel's.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::BadChannel`], with what is wrong with it as a channel.
+    pub(crate) fn parse(name: &str) -> Result<Self, Refusal> {
+        let channel = Channel::parse(name).map(Self::Channel);
+        channel.or_else(|error| {
+            let refuse = |_| Refusal::new(ErrorCode::BadChannel, error.to_string());
+            Pattern::parse(name).map(Self::Pattern).map_err(refuse)
+        })
+    }
 }
 
 impl Terms<Pattern> {
@@ -212,12 +236,10 @@ fn read_channels(message: &Map<String, Value>) -> Result<Vec<Entry<'_>>, Refusal
 }
 
 fn read_wanted(name: &str, fields: Option<&Map<String, Value>>) -> Result<Wanted, Refusal> {
-    let error = match Channel::parse(name) {
-        Ok(channel) => return read_terms(channel, fields).map(Wanted::One),
-        Err(error) => error,
+    let terms = match Target::parse(name)? {
+        Target::Channel(channel) => return read_terms(channel, fields).map(Wanted::One),
+        Target::Pattern(pattern) => read_terms(pattern, fields)?,
     };
-    let pattern = Pattern::parse(name).map_err(|_| Refusal::new(ErrorCode::BadChannel, error.to_string()))?;
-    let terms = read_terms(pattern, fields)?;
     if matches!(terms.start, Start::After(after) if after != Seq::ZERO) {
         return Err(Refusal::bad("a position belongs to one channel: with a pattern, after is 0"));
     }

@@ -4,9 +4,10 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
+use akis_service::backoff::Backoff;
+
 use super::half_days::half_days;
 use crate::registry::{Own, Settings};
-use akis_service::backoff::Backoff;
 
 /// The addresses of a feed, and who asks for it.
 #[derive(Clone, PartialEq, Eq)]

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use akis_eventlog::{Excerpt, From, JoinError, Joined, StoreError, StoredCandle};
 use akis_model::{Channel, ErrorCode, Kind};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
 
 use super::shared::Shared;
 use crate::context::Context;
-use crate::listing::{Listed, READ_WITHIN, late};
+use crate::listing::{Listed, in_time};
 use crate::problem::Problem;
 
 /// Reads of the log at a time.
@@ -105,7 +104,7 @@ impl Source {
             let _permit = self.reads.acquire().await.map_err(|_| StoreError::Broken("reads are closed".to_owned()))?;
             read.await
         };
-        timeout(READ_WITHIN, reading).await.unwrap_or_else(|_| Err(late()))
+        in_time(reading).await
     }
 
     /// What a subscriber would be given first.

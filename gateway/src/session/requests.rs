@@ -14,7 +14,7 @@ use super::{Action, ActionKind, Session, unavailable};
 use crate::clock::Now;
 use crate::interval;
 use crate::limits::Admission;
-use crate::request::{Ask, Refusal, Request, Start, Terms, Wanted};
+use crate::request::{Ask, Refusal, Request, Start, Target, Terms, Wanted};
 use crate::wire::{self, RequestId};
 
 /// Steps that may wait before no further message is read.
@@ -142,13 +142,11 @@ impl Session {
                 let takes_patterns = self.surroundings.config.patterns;
                 self.steps.0.extend(names.into_iter().map(|name| Step {
                     id: id.clone(),
-                    work: match (Channel::parse(&name), Pattern::parse(&name)) {
-                        (Ok(channel), _) => Work::Unsubscribe(channel),
-                        (Err(_), Ok(pattern)) if takes_patterns => Work::UnsubscribeEvery(pattern),
-                        (Err(_), Ok(_)) => Work::Refused { name, refusal: no_patterns() },
-                        (Err(error), Err(_)) => {
-                            Work::Refused { name, refusal: Refusal::new(ErrorCode::BadChannel, error.to_string()) }
-                        }
+                    work: match Target::parse(&name) {
+                        Ok(Target::Channel(channel)) => Work::Unsubscribe(channel),
+                        Ok(Target::Pattern(pattern)) if takes_patterns => Work::UnsubscribeEvery(pattern),
+                        Ok(Target::Pattern(_)) => Work::Refused { name, refusal: no_patterns() },
+                        Err(refusal) => Work::Refused { name, refusal },
                     },
                 }));
                 self.pump(now);

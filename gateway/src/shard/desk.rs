@@ -153,7 +153,7 @@ impl Desk {
     }
 
     /// Finds out which channels there are; the answer comes through the inbox.
-    pub(super) fn list(&mut self, conn: ConnKey, token: u64) -> AbortHandle {
+    pub(super) fn list(&self, conn: ConnKey, token: u64) -> AbortHandle {
         let (context, inbox) = (Arc::clone(&self.context), Arc::clone(&self.inbox));
         let listing = async move {
             let listed = context.listing.channels().await.map_err(|error| {

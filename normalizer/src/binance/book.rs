@@ -16,7 +16,6 @@ use crate::update::{Payload, Update};
 #[derive(Debug)]
 pub(super) struct BookEvents {
     depth: DepthBook,
-    sequence: Sequence,
     /// The book that is being built to take its place.
     next: Option<DepthBook>,
     states: States,
@@ -43,7 +42,7 @@ struct Outlet<'a> {
 impl BookEvents {
     pub(super) fn new(channel: Channel, sequence: Sequence) -> Self {
         let states = States { channel, pace: Pace::default(), waits: None, told_lost: None };
-        Self { depth: DepthBook::new(sequence), sequence, next: None, states }
+        Self { depth: DepthBook::new(sequence), next: None, states }
     }
 
     pub(super) fn on_diff(
@@ -61,7 +60,7 @@ impl BookEvents {
         if self.depth.is_waiting() {
             self.next = None;
         } else if self.depth.sides().runs_low() && self.next.is_none() {
-            self.next = Some(DepthBook::new(self.sequence));
+            self.next = Some(DepthBook::new(self.depth.sequence()));
         }
         out.note(done)
     }

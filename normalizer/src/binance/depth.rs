@@ -197,6 +197,11 @@ impl DepthBook {
         due
     }
 
+    /// How its diffs follow each other.
+    pub(super) fn sequence(&self) -> Sequence {
+        self.sequence
+    }
+
     /// Whether a snapshot is needed, so that none of its states is proven.
     pub(super) fn is_waiting(&self) -> bool {
         matches!(self.phase, Phase::Buffering(_))
@@ -248,9 +253,13 @@ impl DepthBook {
             return Err(Hitch::Skipped(Reason::UnusedSnapshot));
         }
         let sides = Sides::best(&snapshot.bids, &snapshot.asks, snapshot.most);
-        if sides.is_crossed() || !sides.is_known() {
+        let unusable = match (sides.is_crossed(), sides.is_known()) {
+            (true, _) => Some(Reason::Crossed),
+            (false, false) => Some(Reason::UnusedSnapshot),
+            (false, true) => None,
+        };
+        if let Some(reason) = unusable {
             self.ask_at = Some(snapshot.received_at.saturating_add(TOO_OLD_MS));
-            let reason = if sides.is_crossed() { Reason::Crossed } else { Reason::UnusedSnapshot };
             return Err(Hitch::Skipped(reason));
         }
         // Steps 4 to 6. The buffer has no holes, so step 5 holds when step 3 does.
