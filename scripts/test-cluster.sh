@@ -226,20 +226,15 @@ autoscale() { # VALUES…: lets an autoscaler choose from 2 to 4 gateways
   chart upgrade --set image.tag=test-1 --set gateway.autoscaling.enabled=true --set gateway.autoscaling.maxReplicas=4 \
     --set gateway.autoscaling.scaleDownAfter=0 "$@" >/dev/null
 }
-scale-by-cpu() {
-  autoscale --set gateway.autoscaling.connections=null --set gateway.autoscaling.cpu=1
+scale_by() { # METRIC OTHER FEW MANY: aims at so little on a gateway that 4 are wanted, then at so much that one would do
+  autoscale --set "gateway.autoscaling.$2=null" --set "gateway.autoscaling.$1=$3"
   settled 4
-  autoscale --set gateway.autoscaling.connections=null --set gateway.autoscaling.cpu=1000
+  autoscale --set "gateway.autoscaling.$2=null" --set "gateway.autoscaling.$1=$4"
   settled 2
   chart upgrade --set image.tag=test-1 --wait --timeout 300s >/dev/null
 }
-scale-by-connections() { # so few on a gateway that 4 are wanted, then so many that one would do
-  autoscale --set gateway.autoscaling.cpu=null --set gateway.autoscaling.connections=$((clients * 26 / 100))
-  settled 4
-  autoscale --set gateway.autoscaling.cpu=null --set gateway.autoscaling.connections=$((clients * 2))
-  settled 2
-  chart upgrade --set image.tag=test-1 --wait --timeout 300s >/dev/null
-}
+scale-by-cpu() { scale_by cpu connections 1 1000; }
+scale-by-connections() { scale_by connections cpu $((clients * 26 / 100)) $((clients * 2)); }
 kill-gateway() { # the one with the most clients
   kube delete pod "$(connections | sort -n | tail -n 1 | cut -d ' ' -f 2)" --grace-period 0 --force >/dev/null 2>&1
 }
