@@ -208,91 +208,99 @@ fn eight_digits(number: u64) -> u64 {
     tens + ((pairs - 10 * tens) << 8)
 }
 
-/// A short text with numbers in it, made where it needs no memory of its own.
-pub(crate) struct Text {
-    bytes: [u8; Self::MAX_BYTES],
+/// Writes numbers, and what stands around them, one behind the other.
+pub(crate) struct Pen<'a> {
+    room: &'a mut [u8],
     length: usize,
 }
 
-impl Text {
-    /// Two numbers with the marks around them, and the room that a number is written with.
-    const MAX_BYTES: usize = 2 * (MAX_DIGITS as usize + 8) + USUAL_DIGITS;
+impl Pen<'_> {
+    /// What writing a number may take: a sign, all digits and a point.
+    pub(crate) const NUMBER_BYTES: usize = MAX_DIGITS as usize + 3;
 
-    pub(crate) fn new() -> Self {
-        Self { bytes: [0; Self::MAX_BYTES], length: 0 }
+    /// Adds to `out` what `write` writes, which takes `most` bytes at most.
+    pub(crate) fn add(out: &mut Vec<u8>, most: usize, write: impl FnOnce(&mut Pen<'_>)) {
+        let from = out.len();
+        out.resize(from + most, 0);
+        let mut pen = Pen { room: &mut out[from..], length: 0 };
+        write(&mut pen);
+        let end = from + pen.length;
+        out.truncate(end);
     }
 
-    pub(crate) fn push_bytes<const N: usize>(&mut self, bytes: &[u8; N]) {
-        self.bytes[self.length..self.length + N].copy_from_slice(bytes);
+    pub(crate) fn bytes<const N: usize>(&mut self, bytes: &[u8; N]) {
+        self.room[self.length..self.length + N].copy_from_slice(bytes);
         self.length += N;
     }
 
-    pub(crate) fn push(&mut self, value: Decimal) {
+    pub(crate) fn number(&mut self, value: Decimal) {
         let (magnitude, scale) = (value.mantissa().unsigned_abs(), usize::from(value.scale()));
         if value.is_negative() {
-            self.push_bytes(b"-");
+            self.bytes(b"-");
         }
         match u64::try_from(magnitude) {
-            Ok(usual) if usual < POWERS[USUAL_DIGITS] && scale < USUAL_DIGITS => self.push_usual(usual, scale),
-            Ok(_) | Err(_) => self.push_any(magnitude, scale),
+            Ok(usual) if usual < POWERS[USUAL_DIGITS] && scale < USUAL_DIGITS => self.usual(usual, scale),
+            Ok(_) | Err(_) => self.any(magnitude, scale),
         }
     }
 
-    /// Always copies all the digits that there may be, which takes less time than to copy as many as there are.
-    fn push_usual(&mut self, magnitude: u64, scale: usize) {
-        let (high, low) = (eight_digits(magnitude / POWERS[CHUNK]), eight_digits(magnitude % POWERS[CHUNK]));
-        let zeros =
-            if high == 0 { CHUNK + low.trailing_zeros() as usize / 8 } else { high.trailing_zeros() as usize / 8 };
-        let first = zeros.min(USUAL_DIGITS - scale - 1);
-        let mut digits = [b'0'; 2 * USUAL_DIGITS];
-        digits[..CHUNK].copy_from_slice(&(high | 0x3030_3030_3030_3030).to_le_bytes());
-        digits[CHUNK..USUAL_DIGITS].copy_from_slice(&(low | 0x3030_3030_3030_3030).to_le_bytes());
-        self.put(&digits[first..first + USUAL_DIGITS]);
-        self.length += USUAL_DIGITS - scale - first;
+    /// Always puts down all the digits that there may be, which takes less time than as many as there are.
+    fn usual(&mut self, magnitude: u64, scale: usize) {
+        let (high, low) = (magnitude / POWERS[CHUNK], magnitude % POWERS[CHUNK]);
+        let high = if high == 0 { 0 } else { eight_digits(high) };
+        // The first digit in the lowest byte.
+        let digits = u128::from(high) | (u128::from(eight_digits(low)) << 64);
+        let zeros = (digits.trailing_zeros() as usize / 8).min(USUAL_DIGITS - 1 - scale);
+        let text = digits | u128::from_ne_bytes([b'0'; USUAL_DIGITS]);
+        self.put(text >> (8 * zeros));
+        self.length += USUAL_DIGITS - scale - zeros;
         if scale > 0 {
-            self.push_bytes(b".");
-            self.put(&digits[USUAL_DIGITS - scale..2 * USUAL_DIGITS - scale]);
+            self.bytes(b".");
+            self.put(text >> (8 * (USUAL_DIGITS - scale)));
             self.length += scale;
         }
     }
 
-    fn put(&mut self, digits: &[u8]) {
-        self.bytes[self.length..self.length + USUAL_DIGITS].copy_from_slice(digits);
+    fn put(&mut self, text: u128) {
+        self.room[self.length..self.length + USUAL_DIGITS].copy_from_slice(&text.to_le_bytes());
     }
 
     /// Digit by digit.
-    fn push_any(&mut self, magnitude: u128, scale: usize) {
+    fn any(&mut self, magnitude: u128, scale: usize) {
         let mut unit = 10u128.pow(scale as u32);
         while magnitude / unit >= 10 {
             unit *= 10;
         }
         let point = 10u128.pow(scale as u32);
         while unit > 0 {
-            self.push_bytes(&[b'0' + (magnitude / unit % 10) as u8]);
+            self.bytes(&[b'0' + (magnitude / unit % 10) as u8]);
             if unit == point && scale > 0 {
-                self.push_bytes(b".");
+                self.bytes(b".");
             }
             unit /= 10;
         }
     }
+}
 
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.length]
-    }
+/// A number as text, without memory of its own.
+struct Text {
+    bytes: [u8; Pen::NUMBER_BYTES],
+    length: usize,
 }
 
 impl From<Decimal> for Text {
     fn from(value: Decimal) -> Self {
-        let mut text = Self::new();
-        text.push(value);
-        text
+        let mut bytes = [0; Pen::NUMBER_BYTES];
+        let mut pen = Pen { room: &mut bytes, length: 0 };
+        pen.number(value);
+        Self { length: pen.length, bytes }
     }
 }
 
 impl AsRef<str> for Text {
     fn as_ref(&self) -> &str {
         // It holds digits, signs and points.
-        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+        std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
     }
 }
 
@@ -455,13 +463,16 @@ mod tests {
 
     #[test]
     fn the_widest_text_fits() {
-        for scale in [0, 1, 20, 35, 36] {
+        for scale in 0..=36 {
             let widest = Decimal::from_parts(-(MAX_MANTISSA as i128), scale).unwrap();
+            let mut out = b"a".to_vec();
+            Pen::add(&mut out, 2 * Pen::NUMBER_BYTES + 3, |pen| {
+                pen.number(widest);
+                pen.bytes(b"\",\"");
+                pen.number(widest);
+            });
+            assert_eq!(String::from_utf8(out).unwrap(), format!("a{widest}\",\"{widest}"));
             assert_eq!(widest.to_string().parse::<Decimal>(), Ok(widest));
-            let mut text = Text::from(widest);
-            text.push_bytes(b"[\"\",\"\"],");
-            text.push(widest);
-            text.push(Decimal::from_parts(0, 0).unwrap());
         }
     }
 

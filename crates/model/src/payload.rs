@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::body::Data;
-use crate::decimal::{Decimal, Text};
+use crate::decimal::{Decimal, Pen};
 
 /// Where the envelope's `ts` comes from, and when the connector read the frame. Part of every market event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -331,11 +331,11 @@ impl<'a> Object<'a> {
 
     fn decimal(&mut self, name: &str, value: Decimal) {
         self.key(name);
-        let mut text = Text::new();
-        text.push_bytes(b"\"");
-        text.push(value);
-        text.push_bytes(b"\"");
-        self.out.extend_from_slice(text.as_bytes());
+        Pen::add(self.out, Pen::NUMBER_BYTES + 2, |pen| {
+            pen.bytes(b"\"");
+            pen.number(value);
+            pen.bytes(b"\"");
+        });
     }
 
     /// A member that is there when it is known.
@@ -346,21 +346,23 @@ impl<'a> Object<'a> {
     }
 
     fn levels(&mut self, name: &str, levels: &[Level]) {
+        /// `["…","…"],`
+        const LEVEL_BYTES: usize = 2 * Pen::NUMBER_BYTES + 8;
         self.key(name);
-        self.out.push(b'[');
-        for (number, Level(price, qty)) in levels.iter().enumerate() {
-            let mut text = Text::new();
-            if number > 0 {
-                text.push_bytes(b",");
+        Pen::add(self.out, levels.len() * LEVEL_BYTES + 2, |pen| {
+            pen.bytes(b"[");
+            for (number, Level(price, qty)) in levels.iter().enumerate() {
+                if number > 0 {
+                    pen.bytes(b",");
+                }
+                pen.bytes(b"[\"");
+                pen.number(*price);
+                pen.bytes(b"\",\"");
+                pen.number(*qty);
+                pen.bytes(b"\"]");
             }
-            text.push_bytes(b"[\"");
-            text.push(*price);
-            text.push_bytes(b"\",\"");
-            text.push(*qty);
-            text.push_bytes(b"\"]");
-            self.out.extend_from_slice(text.as_bytes());
-        }
-        self.out.push(b']');
+            pen.bytes(b"]");
+        });
     }
 
     /// The last members of every one.
