@@ -3,6 +3,7 @@
 mod admission;
 mod direct;
 mod entry;
+mod proxies;
 mod upgrade;
 
 use std::convert::Infallible;
@@ -103,7 +104,8 @@ pub(crate) struct Server {
 impl Server {
     /// A server whose `GET /` serves `page`.
     pub(crate) fn new(context: Arc<Context>, shards: Arc<Shards>, page: Option<&'static str>) -> Self {
-        let admissions = Admissions::new(&context.surroundings.config.limits);
+        let config = &context.surroundings.config;
+        let admissions = Admissions::new(&config.limits, &config.trusted_proxies);
         let app = Arc::new(App {
             admissions,
             publish_rates: PublishRates::default(),

@@ -5,6 +5,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use akis_testkit::{Process, wait_until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpSocket;
+use tokio::time::timeout;
 
 use crate::follower::{Follower, finish_all, wait_for_all};
 use crate::system::{Door, Gateway, Options, SOON, System, token};
@@ -27,14 +30,14 @@ fn address(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(127, 64 + high % 128, low, 1 + number)
 }
 
-/// HAProxy in front of gateways at `address(1)` to `address(3)`.
-fn haproxy() -> (Process, SocketAddr) {
-    let listen = SocketAddr::from((address(0), 8080));
+/// HAProxy at `address(first)`, in front of gateways at the three addresses behind that.
+fn haproxy(first: u8) -> (Process, SocketAddr) {
+    let listen = SocketAddr::from((address(first), 8080));
     let mut command = Command::new("haproxy");
     command.args(["-f", concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/haproxy.cfg")]);
     command.env("AKIS_LISTEN", listen.to_string());
     for number in 1..=3 {
-        command.env(format!("AKIS_GATEWAY_{number}"), format!("{}:8080", address(number)));
+        command.env(format!("AKIS_GATEWAY_{number}"), format!("{}:8080", address(first + number)));
     }
     (Process::start(&mut command).expect("haproxy is there: scripts/tools.sh installs it"), listen)
 }
@@ -60,7 +63,7 @@ async fn rolling_every_gateway_behind_haproxy_loses_nothing_and_leaves_no_client
     let config = format!("[gateway]\ndrain = \"{}s\"\n", DRAIN.as_secs());
     let kinds = &["ticker", "trades", "book"];
     let system = System::start(Options { gateways: 0, rate: 100, kinds, config, ..Options::default() }).await;
-    let (mut proxy, listen) = haproxy();
+    let (mut proxy, listen) = haproxy(0);
     // It believes in each of them until its first look; one that was there by then would never be said to have come.
     for number in 1..=3 {
         wait_for(&mut proxy, number, "is DOWN", 1).await;
@@ -116,4 +119,37 @@ async fn rolling_every_gateway_behind_haproxy_loses_nothing_and_leaves_no_client
     assert!(moves + closed >= CLIENTS, "everybody was on one of the two that ended");
     assert!(longest < LONGEST_HOLE, "a client went {longest:?} without data");
     drop((first, third));
+}
+
+#[tokio::test]
+async fn behind_haproxy_an_address_has_its_own_limit() {
+    let config = "[gateway]\ntrusted_proxies = [\"127.0.0.1\"]\n[gateway.limits]\nconnections_per_address = 1\n".into();
+    let system = System::start(Options { gateways: 0, config, ..Options::default() }).await;
+    let (mut proxy, listen) = haproxy(4);
+    wait_for(&mut proxy, 1, "is DOWN", 1).await;
+    let _gateway = system.start_gateway_at(address(5)).await;
+    wait_for(&mut proxy, 1, "is UP", 1).await;
+
+    let token = token("a", &["binance:*"], &[]);
+    let mut sockets = Vec::new();
+    for (host, said, status) in [
+        (2, "", "101"),
+        (3, "", "101"),
+        (2, "", "429"),
+        (2, "X-Forwarded-For: 198.51.100.1\r\n", "429"),
+        (4, "X-Forwarded-For: 127.0.0.2\r\n", "101"),
+    ] {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::new(127, 0, 0, host), 0).into()).unwrap();
+        let mut stream = socket.connect(listen).await.unwrap();
+        let request = format!(
+            "GET /live HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAuthorization: Bearer {token}\r\n{said}\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        timeout(SOON, stream.read_exact(&mut answer)).await.unwrap().unwrap();
+        assert_eq!(String::from_utf8_lossy(&answer[9..]), status, "from {host}, who says {said:?}");
+        sockets.push(stream);
+    }
 }

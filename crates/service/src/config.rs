@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use akis_model::Kind;
+use ipnet::IpNet;
 
 pub use build::MIN_SECRET_BYTES;
 pub use read::{Mistake, Mistakes};
@@ -102,6 +103,9 @@ pub struct GatewayConfig {
     pub origins: Vec<String>,
     /// `gateway.patterns`, `AKIS_GATEWAY__PATTERNS`: whether a `subscribe` may name channels by a pattern. Default: no.
     pub patterns: bool,
+    /// `gateway.trusted_proxies`, `AKIS_GATEWAY__TRUSTED_PROXIES`: networks of the proxies whose `X-Forwarded-For` tells from where a client
+    /// comes. Default: none, and whoever connects is the client.
+    pub trusted_proxies: Vec<IpNet>,
     /// `gateway.limits`.
     pub limits: Limits,
     /// `gateway.coalesce`, `AKIS_GATEWAY__COALESCE`: how long a busy connection's writes are gathered; 0 turns it
@@ -123,6 +127,7 @@ impl Default for GatewayConfig {
             replica: source::replica_name(),
             origins: Vec::new(),
             patterns: false,
+            trusted_proxies: Vec::new(),
             limits: Limits::default(),
             coalesce: Duration::from_millis(5),
             coalesce_max: Duration::from_millis(40),

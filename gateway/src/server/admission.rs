@@ -6,9 +6,12 @@ use std::time::Instant;
 
 use akis_model::ErrorCode;
 use akis_service::config::Limits;
+use axum::http::HeaderMap;
+use ipnet::IpNet;
 use parking_lot::Mutex;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::proxies::Proxies;
 use crate::limits::{Counts, Permit, TokenBucket};
 use crate::problem::Problem;
 
@@ -68,6 +71,7 @@ pub(super) struct Admissions {
     max_total: usize,
     max_per_address: usize,
     max_per_subject: usize,
+    proxies: Proxies,
     total: Arc<Counts<()>>,
     addresses: Arc<Counts<IpAddr>>,
     subjects: Arc<Counts<Arc<str>>>,
@@ -82,8 +86,10 @@ pub(super) struct Place {
     _address: Permit<IpAddr>,
 }
 
-/// A place for a socket that is not, or not yet, a WebSocket.
-pub(super) type PlainPlace = Permit<IpAddr>;
+/// A place for a socket that is not, or not yet, a WebSocket. Those of a trusted proxy have none of its own, for they are of many clients.
+pub(super) struct PlainPlace {
+    _address: Option<Permit<IpAddr>>,
+}
 
 /// A place under a subject.
 pub(super) type SubjectPlace = Permit<Arc<str>>;
@@ -104,13 +110,14 @@ impl Seat {
 }
 
 impl Admissions {
-    /// Nobody is in yet.
-    pub(super) fn new(limits: &Limits) -> Self {
+    /// Nobody is in yet. What proxies of `trusted_proxies` say of their clients' addresses is believed.
+    pub(super) fn new(limits: &Limits, trusted_proxies: &[IpNet]) -> Self {
         let rate = limits.handshakes_per_second;
         Self {
             max_total: limits.connections,
             max_per_address: limits.connections_per_address,
             max_per_subject: limits.connections_per_subject,
+            proxies: Proxies::new(trusted_proxies),
             total: Counts::new(),
             addresses: Counts::new(),
             subjects: Counts::new(),
@@ -119,17 +126,22 @@ impl Admissions {
         }
     }
 
-    /// Takes a place for a connection whose token has not been looked at.
-    pub(super) fn enter(&self, address: IpAddr, now: Instant) -> Result<Place, Denial> {
+    /// Takes a place for a connection that was received from `remote`, and whose token has not been looked at.
+    pub(super) fn enter(&self, remote: IpAddr, headers: &HeaderMap, now: Instant) -> Result<Place, Denial> {
         self.handshakes.lock().take(1, now).map_err(|_| Denial::Handshakes)?;
         let total = self.total.acquire((), self.max_total).ok_or(Denial::Full)?;
-        let address = self.addresses.acquire(address, self.max_per_address).ok_or(Denial::Address)?;
+        let client = self.proxies.client(remote, headers);
+        let address = self.addresses.acquire(client, self.max_per_address).ok_or(Denial::Address)?;
         Ok(Place { _total: total, _address: address })
     }
 
-    /// Takes a place for a socket that has said nothing yet; `None` when its address has too many of them.
-    pub(super) fn enter_plain(&self, address: IpAddr) -> Option<PlainPlace> {
-        self.plain.acquire(address, self.max_per_address.saturating_add(PLAIN_PER_ADDRESS))
+    /// Takes a place for a socket from `remote` that has said nothing yet; `None` when there are too many of them.
+    pub(super) fn enter_plain(&self, remote: IpAddr) -> Option<PlainPlace> {
+        if self.proxies.has(remote) {
+            return Some(PlainPlace { _address: None });
+        }
+        let most = self.max_per_address.saturating_add(PLAIN_PER_ADDRESS);
+        Some(PlainPlace { _address: Some(self.plain.acquire(remote.to_canonical(), most)?) })
     }
 
     /// Takes a place under the token's subject.
@@ -142,8 +154,8 @@ impl Admissions {
 impl Seat {
     /// A place among nobody else's.
     pub(crate) fn for_tests() -> Self {
-        let admissions = Admissions::new(&Limits::default());
-        let place = admissions.enter(IpAddr::from([127, 0, 0, 1]), Instant::now()).unwrap();
+        let admissions = Admissions::new(&Limits::default(), &[]);
+        let place = admissions.enter(IpAddr::from([127, 0, 0, 1]), &HeaderMap::new(), Instant::now()).unwrap();
         let subject = admissions.enter_subject(&Arc::from("alice")).unwrap();
         Self::new(place, subject, tokio_util::task::TaskTracker::new().token())
     }

@@ -41,7 +41,7 @@ pub(crate) fn admit(app: &App, head: &Parts, now: Now) -> Result<Visitor, Proble
     let Some(Remote(remote)) = head.extensions.get().copied() else {
         return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::InternalError, "no remote address"));
     };
-    let place = app.admissions.enter(remote.ip(), now.instant).map_err(deny)?;
+    let place = app.admissions.enter(remote.ip(), &head.headers, now.instant).map_err(deny)?;
     let grant = authorize_request(app, &head.headers, &head.uri, now).map_err(|error| {
         metrics.refused("token");
         Problem::from(&error)

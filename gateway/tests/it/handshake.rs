@@ -8,9 +8,10 @@ use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::bench::{Bench, SECRET, SOON, now_ms, token};
-use crate::raw::{GOOD, upgrade};
+use crate::raw::{GOOD, connect_from, good_upgrade, upgrade};
 
 /// Sends a raw request and reads until the answer's body ends or the socket does.
 async fn raw(bench: &Bench, request: &str) -> String {
@@ -26,7 +27,7 @@ async fn raw(bench: &Bench, request: &str) -> String {
             }
         }
     };
-    tokio::time::timeout(SOON, reading).await.unwrap();
+    timeout(SOON, reading).await.unwrap();
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -204,6 +205,55 @@ async fn addresses_and_handshakes_are_limited() {
     let _first = bench.client().await;
     let answer = raw(&bench, &upgrade(GOOD)).await;
     assert!(answer.starts_with("HTTP/1.1 429") && answer.contains("RATE_LIMITED"), "{answer}");
+}
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_addresses_are_those_of_its_clients() {
+    let from = |said: &str| good_upgrade(&format!("X-Forwarded-For: {said}\r\n"));
+    let stream_from = |said: &str| {
+        let token = token(json!({}));
+        format!(
+            "GET /live/sse?channels=a:b HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nX-Forwarded-For: {said}\r\n\r\n"
+        )
+    };
+    let bench = Bench::with(|config| {
+        config.limits.connections_per_address = 1;
+        config.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
+    })
+    .await;
+    let begins = async |mut stream: TcpStream, request: &str| {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut status = [0; 12];
+        timeout(SOON, stream.read_exact(&mut status)).await.unwrap().unwrap();
+        (String::from_utf8_lossy(&status[9..]).into_owned(), stream)
+    };
+    let mut inside = Vec::new();
+    for (host, request, status) in [
+        (1, from("198.51.100.1"), "101"),
+        (1, from("198.51.100.2"), "101"),
+        (1, from("198.51.100.1"), "429"),
+        // What the client said of itself stands before.
+        (1, from("198.51.100.9, 198.51.100.2"), "429"),
+        // The web server's way in.
+        (1, stream_from("198.51.100.2"), "429"),
+        (1, stream_from("198.51.100.3"), "200"),
+        // Nobody else is believed.
+        (2, from("198.51.100.4"), "101"),
+        (2, from("198.51.100.5"), "429"),
+    ] {
+        let (answer, stream) = begins(connect_from(host, bench.address).await, &request).await;
+        assert_eq!(answer, status, "from {host}: {request}");
+        inside.push(stream);
+    }
+    assert_eq!(bench.refusals("address"), 4.0);
+
+    // Many of its sockets may say nothing yet: more than an address has otherwise.
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(connect_from(1, bench.address).await);
+    }
+    let (answer, _stream) = begins(connect_from(1, bench.address).await, &from("198.51.100.6")).await;
+    assert_eq!((answer.as_str(), bench.refusals("plain_sockets")), ("101", 0.0));
 }
 
 #[tokio::test]

@@ -21,13 +21,13 @@ listen = "0.0.0.0:9090"
 {{- define "akis.config.gateway" -}}
 {{- $gateway := .Values.gateway -}}
 {{- $limits := deepCopy $gateway.limits -}}
-{{- if and (or .Values.ingress.enabled .Values.httpRoute.enabled) (not $limits.connections_per_address) -}}
+{{- if and (or .Values.ingress.enabled .Values.httpRoute.enabled) (not (or $limits.connections_per_address $gateway.trusted_proxies)) -}}
 {{- $_ := set $limits "connections_per_address" (default 20000 $limits.connections) -}}
 {{- end -}}
 {{ include "akis.config.common" . }}
 [gateway]
 listen = "0.0.0.0:8080"
-{{ include "akis.toml.keys" (pick $gateway "origins" "patterns" "drain" "coalesce" "coalesce_max" "heartbeat") }}
+{{ include "akis.toml.keys" (pick $gateway "origins" "patterns" "trusted_proxies" "drain" "coalesce" "coalesce_max" "heartbeat") }}
 [gateway.limits]
 {{ include "akis.toml.keys" $limits }}
 [auth]

@@ -1,10 +1,12 @@
 //! From the merged tree to [`Config`]: which rule each key has to keep.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use akis_model::{Kind, is_segment};
+use ipnet::IpNet;
 use url::{Host, Url};
 
 use super::read::{Mistake, Mistakes, Reader};
@@ -81,6 +83,7 @@ fn gateway(r: &mut Reader) -> GatewayConfig {
         replica: replica(r).unwrap_or(default.replica),
         origins: origins(r),
         patterns: r.boolean("gateway.patterns").unwrap_or(default.patterns),
+        trusted_proxies: networks(r, "gateway.trusted_proxies"),
         limits: limits(r),
         coalesce: r.duration("gateway.coalesce", ms(0)..=ms(1000)).unwrap_or(default.coalesce),
         coalesce_max: r.duration("gateway.coalesce_max", ms(0)..=ms(1000)).unwrap_or(default.coalesce_max),
@@ -111,6 +114,18 @@ fn origins(r: &mut Reader) -> Vec<String> {
         }
     }
     origins
+}
+
+/// Networks, or single addresses.
+fn networks(r: &mut Reader, key: &str) -> Vec<IpNet> {
+    let mut networks = Vec::new();
+    for text in r.list(key).unwrap_or_default() {
+        match text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
+            Ok(network) => networks.push(network),
+            Err(_) => r.refuse(key, format!("{text:?} is no network: write it like \"10.0.0.0/8\", or as an address")),
+        }
+    }
+    networks
 }
 
 fn limits(r: &mut Reader) -> Limits {

@@ -1,5 +1,6 @@
 //! The effective configuration as TOML, for people: secrets hidden, absent options left out.
 
+use ipnet::IpNet;
 use toml::{Table, Value};
 
 use super::secret::{HIDDEN, hide_passwords};
@@ -34,6 +35,7 @@ fn gateway(gateway: &GatewayConfig) -> Value {
         ("replica", gateway.replica.clone().into()),
         ("origins", gateway.origins.clone().into()),
         ("patterns", gateway.patterns.into()),
+        ("trusted_proxies", gateway.trusted_proxies.iter().map(IpNet::to_string).collect::<Vec<_>>().into()),
         ("coalesce", render_duration(gateway.coalesce).into()),
         ("coalesce_max", render_duration(gateway.coalesce_max).into()),
         ("heartbeat", render_duration(gateway.heartbeat).into()),

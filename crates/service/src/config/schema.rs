@@ -10,6 +10,7 @@ const KEYS: &[&str] = &[
     "gateway.replica",
     "gateway.origins",
     "gateway.patterns",
+    "gateway.trusted_proxies",
     "gateway.coalesce",
     "gateway.coalesce_max",
     "gateway.heartbeat",

@@ -61,6 +61,7 @@ fn a_whole_file_is_read() {
         replica = "r-1"
         origins = ["https://app.example.com"]
         patterns = true
+        trusted_proxies = ["10.0.0.0/8", "2001:db8::1"]
         coalesce = "0ms"
         heartbeat = "1s"
         drain = "1m"
@@ -83,6 +84,7 @@ fn a_whole_file_is_read() {
     );
     let config = load(&toml, &[], &[]).unwrap();
     assert_eq!((config.gateway.coalesce, config.gateway.patterns), (Duration::ZERO, true));
+    assert_eq!(config.gateway.trusted_proxies, ["10.0.0.0/8", "2001:db8::1/128"].map(|text| text.parse().unwrap()));
     assert_eq!(config.gateway.limits.message_bytes, 1024);
     assert_eq!(config.auth.roles["desk"].limits, RoleLimits { channels: Some(50), messages_per_second: Some(5) });
     let (name, venue) = config.venues.enabled().next().unwrap();
@@ -105,6 +107,8 @@ fn each_mistake_is_told_with_its_place() {
         ("[gateway]\norigins = [\"app.example.com\"]", "is no origin"),
         ("[gateway]\norigins = [\"https://app.example.com/\"]", "is no origin"),
         ("[gateway]\norigins = \"https://a.b\"", "must be a list"),
+        ("[gateway]\ntrusted_proxies = [\"haproxy\"]", "\"haproxy\" is no network: write it like \"10.0.0.0/8\""),
+        ("[gateway]\ntrusted_proxies = [\"10.0.0.0/33\"]", "is no network"),
         ("[gateway]\nreplica = \"a b\"", "must be 1 to 64"),
         ("[gateway.limits]\nmessage_bytes = \"64kB\"", "must be a size such as \"64KiB\""),
         ("[gateway.limits]\nchannels = 0", "must be a whole number from 1"),
