@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cell::Cell;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, ser};
 use serde_json::value::RawValue;
 
 use crate::channel::Channel;
@@ -50,17 +50,23 @@ pub enum Outcome {
 
 /// What the `data` of an envelope is made of: whatever serde can write.
 pub trait Data {
-    /// Adds it to `out` as JSON.
+    /// Adds it to `out` as one line of JSON.
     ///
     /// # Errors
     ///
-    /// When it cannot be JSON.
+    /// When it cannot be that.
     fn write_json(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error>;
 }
 
 impl<T: Serialize> Data for T {
     fn write_json(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
-        serde_json::to_writer(out, self)
+        let from = out.len();
+        serde_json::to_writer(&mut *out, self)?;
+        // Only what was JSON before, and is written as it is, can have several.
+        if out[from..].contains(&b'\n') {
+            return Err(ser::Error::custom("more than one line"));
+        }
+        Ok(())
     }
 }
 
@@ -185,7 +191,7 @@ fn write(
     }
     let data_at = text.len();
     data.write_json(text).map_err(|_| BodyError::Data)?;
-    if text.get(data_at) != Some(&b'{') || text.contains(&b'\n') {
+    if text.get(data_at) != Some(&b'{') {
         return Err(BodyError::Data);
     }
     text.push(b'}');
@@ -235,6 +241,10 @@ mod tests {
     #[test]
     fn refuses_what_is_no_body() {
         assert_eq!(Body::render(0, "e", &channel(), Outcome::Ok, &json!([1])), Err(BodyError::Data));
+        for (text, is_taken) in [("{\"a\":\n1}", false), ("{\"a\": \"\\n\"}", true)] {
+            let data = RawValue::from_string(text.into()).unwrap();
+            assert_eq!(Body::render(0, "e", &channel(), Outcome::Ok, &data).is_ok(), is_taken, "{text}");
+        }
         for bad in [
             "",
             "\"ts\":1}",

@@ -1,6 +1,6 @@
 //! Who may come in: how many, from where, how fast.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -63,6 +63,14 @@ impl From<Denial> for Problem {
             Denial::Subject => Self::too_many("too many connections of this subject", RETRY_FULL_S),
             Denial::Handshakes => Self::too_many("too many new connections", 1),
         }
+    }
+}
+
+/// What an address counts as. One customer has at least a whole network of 64 bits in IPv6 (RFC 6177), so that is one address here.
+fn counted_as(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),
+        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
@@ -130,7 +138,7 @@ impl Admissions {
     pub(super) fn enter(&self, remote: IpAddr, headers: &HeaderMap, now: Instant) -> Result<Place, Denial> {
         self.handshakes.lock().take(1, now).map_err(|_| Denial::Handshakes)?;
         let total = self.total.acquire((), self.max_total).ok_or(Denial::Full)?;
-        let client = self.proxies.client(remote, headers);
+        let client = counted_as(self.proxies.client(remote, headers));
         let address = self.addresses.acquire(client, self.max_per_address).ok_or(Denial::Address)?;
         Ok(Place { _total: total, _address: address })
     }
@@ -141,7 +149,7 @@ impl Admissions {
             return Some(PlainPlace { _address: None });
         }
         let most = self.max_per_address.saturating_add(PLAIN_PER_ADDRESS);
-        Some(PlainPlace { _address: Some(self.plain.acquire(remote.to_canonical(), most)?) })
+        Some(PlainPlace { _address: Some(self.plain.acquire(counted_as(remote), most)?) })
     }
 
     /// Takes a place under the token's subject.
@@ -158,5 +166,23 @@ impl Seat {
         let place = admissions.enter(IpAddr::from([127, 0, 0, 1]), &HeaderMap::new(), Instant::now()).unwrap();
         let subject = admissions.enter_subject(&Arc::from("alice")).unwrap();
         Self::new(place, subject, tokio_util::task::TaskTracker::new().token())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address() {
+        let limits = Limits { connections_per_address: 1, ..Limits::default() };
+        let admissions = Admissions::new(&limits, &[]);
+        let enter = |address: &str| admissions.enter(address.parse().unwrap(), &HeaderMap::new(), Instant::now());
+        let places: Vec<Result<Place, Denial>> =
+            ["2001:db8::1", "2001:db8:0:1::1", "192.0.2.1", "192.0.2.2"].into_iter().map(enter).collect();
+        assert!(places.iter().all(Result::is_ok), "{places:?}");
+        for one_more in ["2001:db8::ffff:2", "::ffff:192.0.2.1"] {
+            assert_eq!(enter(one_more).err(), Some(Denial::Address), "{one_more}");
+        }
     }
 }
