@@ -13,13 +13,30 @@
 {{- end }}
 {{- end -}}
 
-{{/* What every pod that runs akis may reach: names, Redis, the collector. */}}
-{{- define "akis.egress" -}}
-# DNS, wherever the cluster has it.
+{{/*
+Names, wherever the cluster has them: at the port of DNS, and at any port of the pods that serve it in most clusters. A policy
+sees the pod's own port, which is 5353 on OpenShift and 8053 or 1053 elsewhere, though that of the Service is 53.
+*/}}
+{{- define "akis.dns" -}}
 - ports:
     - port: 53
       protocol: UDP
     - port: 53
+- to:
+    - namespaceSelector:
+        matchLabels:
+          kubernetes.io/metadata.name: kube-system
+      podSelector:
+        matchLabels:
+          k8s-app: kube-dns
+    - namespaceSelector:
+        matchLabels:
+          kubernetes.io/metadata.name: openshift-dns
+{{- end -}}
+
+{{/* What every pod that runs akis may reach: names, Redis, the collector. */}}
+{{- define "akis.egress" -}}
+{{ include "akis.dns" . }}
 {{- if .Values.redis.bundled.enabled }}
 - to:
     - podSelector:
