@@ -5,7 +5,7 @@
 //! prices are searched.
 
 /// How many levels behind the best one are looked at before the search goes further back.
-const NEAR: usize = 8;
+const NEAR: usize = 32;
 
 /// Values by key, the largest key last and best.
 #[derive(Debug, Clone, PartialEq, Eq)]
