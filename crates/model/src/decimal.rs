@@ -78,6 +78,10 @@ impl Decimal {
     ///
     /// [`DecimalError::Range`] when it has more digits than can be held.
     pub fn checked_add(self, other: Self) -> Result<Self, DecimalError> {
+        if self.scale() == other.scale() {
+            // Two mantissas together take less than 128 bits.
+            return Self::from_parts(self.mantissa() + other.mantissa(), self.scale());
+        }
         let scale = self.scale().max(other.scale());
         let at = |d: Self| {
             10i128

@@ -2,19 +2,19 @@
 
 mod messages;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use akis_connectors::Request;
 use akis_connectors::bist::HalfDays;
 use akis_connectors::bist::itch::{OrderKey, order_of};
 use akis_model::{Channel, Kind, TimeSource};
-use foldhash::fast::RandomState;
 
 use super::calendar::Hours;
 use super::clock::{Clock, Moment};
 use super::instrument::Instrument;
 use super::names;
+use super::table::Table;
 use super::wanted::Wanted;
 use crate::mapper::{Output, Reason, Resync};
 
@@ -54,9 +54,9 @@ pub(super) struct Market {
     gave_up_candles: bool,
     clock: Clock,
     instruments: Vec<Instrument>,
-    by_symbol: BTreeMap<String, usize>,
+    by_symbol: BTreeMap<String, u16>,
     /// The books of the day. `None`: of an instrument that nobody asked for.
-    books: HashMap<u32, Option<usize>, RandomState>,
+    books: Table<u32, Option<u16>, 7>,
     /// Orders in all books.
     orders: usize,
     /// A throttle stands behind: what it would not let through is held back.
@@ -71,6 +71,8 @@ pub(super) struct Market {
     next_end: i64,
     /// A book does not fit any more, so a snapshot is needed.
     needs_snapshot: bool,
+    /// A book may be one that is not trusted.
+    has_distrusted: bool,
 }
 
 impl Market {
@@ -109,17 +111,17 @@ impl Market {
     /// Reads the places in memory that these messages will need: together, where otherwise each would be waited for alone.
     pub(super) fn foresee<'a>(&self, messages: impl Iterator<Item = &'a [u8]>) {
         let touch = |order: OrderKey| {
-            let at = self.books.get(&order.book).copied().flatten()?;
-            Some(self.instruments[at].orders.touch(order.side, order.id))
+            let at = self.books.get(order.book).flatten()?;
+            Some(self.instruments[usize::from(at)].orders.touch(order.side, order.id))
         };
-        let touched = messages.filter_map(order_of).filter_map(touch).fold(0, u64::wrapping_add);
+        let touched = messages.filter_map(order_of).filter_map(touch).fold(0, u8::wrapping_add);
         std::hint::black_box(touched);
     }
 
     /// The instrument of a book; `None` when nobody asked for it.
     #[inline]
     fn at(&self, book: u32) -> Result<Option<usize>, Reason> {
-        self.books.get(&book).copied().ok_or(Reason::UnknownSymbol)
+        self.books.get(book).map(|at| at.map(usize::from)).ok_or(Reason::UnknownSymbol)
     }
 
     /// The same, and takes note of the message there.
@@ -168,7 +170,7 @@ impl Market {
         self.orders -= instrument.orders.len();
         instrument.distrust(why, received_at);
         out.resyncs.push(why);
-        self.needs_snapshot = true;
+        (self.needs_snapshot, self.has_distrusted) = (true, true);
     }
 
     /// Whether a book stopped fitting since this was asked last.
@@ -229,8 +231,12 @@ impl Market {
     }
 
     pub(super) fn on_tick(&mut self, now_ms: i64, out: &mut Output) {
+        if !std::mem::take(&mut self.has_distrusted) {
+            return;
+        }
         for instrument in &mut self.instruments {
             instrument.tell_distrust(now_ms, &self.wanted, out);
+            self.has_distrusted |= !instrument.is_proven();
         }
     }
 
@@ -261,7 +267,7 @@ impl Market {
     /// Another day begins: of the one before only channels and their candles are left.
     pub(super) fn begin_day(&mut self, received_at: i64, out: &mut Output) {
         self.end_day(self.clock.at(0, received_at), out);
-        self.books.clear();
+        self.books = Table::default();
         self.orders = 0;
         (self.needs_snapshot, self.is_whole) = (false, true);
         for at in 0..self.instruments.len() {

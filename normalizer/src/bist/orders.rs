@@ -5,7 +5,7 @@
 
 use akis_connectors::bist::itch::{Price, Side};
 
-use super::table::{Order, Table};
+use super::table::Table;
 use crate::book::SHOWN_LEVELS;
 use crate::ladder::Ladder;
 
@@ -25,8 +25,16 @@ pub(super) struct Orders {
 
 #[derive(Debug, Default)]
 struct OneSide {
-    by_id: Table,
+    by_id: Table<u64, Order, 3>,
     levels: Levels,
+}
+
+/// What is known of an order. Packed, so that three of them with their ids fit into a line of the table.
+#[derive(Debug, Default, Clone, Copy)]
+#[repr(Rust, packed(4))]
+struct Order {
+    quantity: u64,
+    price: Price,
 }
 
 /// Quantities by [`key`]. None is 0.
@@ -49,11 +57,11 @@ impl Orders {
     /// So much of an order was matched: its own price, and whether that can be seen.
     pub(super) fn execute(&mut self, side: Side, id: u64, quantity: u64) -> Result<(Price, IsSeen), Misfit> {
         let this = self.side_mut(side);
-        let place = this.by_id.find(id).map_err(|_| Misfit)?;
-        let Order { quantity: before, price } = this.by_id.order(place);
+        let place = this.by_id.find(id).ok_or(Misfit)?;
+        let Order { quantity: before, price } = this.by_id.value(place);
         match before.checked_sub(quantity).ok_or(Misfit)? {
             0 => this.by_id.remove(place),
-            left => this.by_id.set_quantity(place, left),
+            left => this.by_id.value_mut(place).quantity = left,
         }
         Ok((price, this.levels.take(side, price, quantity)?))
     }
@@ -61,15 +69,15 @@ impl Orders {
     /// An order is gone.
     pub(super) fn delete(&mut self, side: Side, id: u64) -> Result<IsSeen, Misfit> {
         let this = self.side_mut(side);
-        let place = this.by_id.find(id).map_err(|_| Misfit)?;
-        let Order { quantity, price } = this.by_id.order(place);
+        let place = this.by_id.find(id).ok_or(Misfit)?;
+        let Order { quantity, price } = this.by_id.value(place);
         this.by_id.remove(place);
         this.levels.take(side, price, quantity)
     }
 
     /// See [`Table::touch`].
     #[inline]
-    pub(super) fn touch(&self, side: Side, id: u64) -> u64 {
+    pub(super) fn touch(&self, side: Side, id: u64) -> u8 {
         match side {
             Side::Buy => self.bids.by_id.touch(id),
             Side::Sell => self.asks.by_id.touch(id),

@@ -1,136 +1,208 @@
-//! The orders of one side of a book by their ids: a hash table of which a message touches one place.
+//! What is known by number: a hash table of which a message touches one line of memory.
 //!
-//! A day has hundreds of thousands of orders at a time, which no cache of a core holds, so what a message costs is the places
-//! in memory that it waits for. Here an order lies where its hash says or right behind, with its id, in an array that is never
-//! fuller than five eighths. What is removed leaves no mark: those behind it move up.
+//! A day has hundreds of thousands of orders at a time, which no cache of a core holds, so what a message costs is the lines of
+//! memory that it waits for. Here a line holds some values with their keys, and a value lies in the line that the hash of its key
+//! says, or, where that one is full, in the next that is not. Lines are never fuller than five eighths of all. What is removed
+//! leaves no mark: those that were put behind a full line for want of room move up.
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash};
 
-use akis_connectors::bist::itch::Price;
 use foldhash::fast::RandomState;
 
-/// How many places the smallest table has; a power of two, as all have.
-const LEAST_SLOTS: usize = 8;
+/// How many lines the smallest table has; a power of two, as all have.
+const LEAST_LINES: usize = 2;
 
-/// What is known of an order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Order {
-    pub(super) quantity: u64,
-    pub(super) price: Price,
-}
-
-/// See the module's documentation.
-#[derive(Debug, Default)]
-pub(super) struct Table {
+/// See the module's documentation. `N` is as many as fit into 64 bytes with a byte for their number.
+#[derive(Debug)]
+pub(super) struct Table<K, V, const N: usize> {
     /// None, or a power of two.
-    slots: Vec<Slot>,
+    lines: Box<[Line<K, V, N>]>,
     length: usize,
     hasher: RandomState,
 }
 
-/// An order with its id, in 24 bytes.
+/// The first `count` are values with their keys, the others nothing.
 #[derive(Debug, Clone, Copy)]
-struct Slot {
-    id: u64,
-    quantity: u64,
-    price: Price,
-    is_taken: bool,
+#[repr(C, align(64))]
+struct Line<K, V, const N: usize> {
+    keys: [K; N],
+    values: [V; N],
+    count: u8,
 }
 
-/// Where an order is, until the next change of the table.
+/// Where a value is, until the next change of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place(usize);
-
-impl Slot {
-    const FREE: Self = Self { id: 0, quantity: 0, price: Price::NONE, is_taken: false };
+pub(super) struct Place {
+    line: usize,
+    at: usize,
 }
 
-impl Table {
+impl<K: Copy + Default, V: Copy + Default, const N: usize> Line<K, V, N> {
+    fn empty() -> Self {
+        const { assert!(size_of::<Self>() == 64) };
+        Self { keys: [K::default(); N], values: [V::default(); N], count: 0 }
+    }
+
+    fn count(&self) -> usize {
+        usize::from(self.count).min(N)
+    }
+
+    /// The caller has seen that there is room.
+    #[inline]
+    fn push(&mut self, key: K, value: V) {
+        let at = self.count();
+        (self.keys[at], self.values[at]) = (key, value);
+        self.count += 1;
+    }
+
+    /// The last one takes the place of the one that goes.
+    #[inline]
+    fn remove(&mut self, at: usize) {
+        let last = self.count() - 1;
+        (self.keys[at], self.values[at]) = (self.keys[last], self.values[last]);
+        self.count -= 1;
+    }
+}
+
+impl<K, V, const N: usize> Default for Table<K, V, N> {
+    fn default() -> Self {
+        Self { lines: Box::default(), length: 0, hasher: RandomState::default() }
+    }
+}
+
+impl<K: Copy + Eq + Hash + Default, V: Copy + Default, const N: usize> Table<K, V, N> {
     pub(super) fn len(&self) -> usize {
         self.length
     }
 
-    /// Adds an order; `false` when there is one with its id, which stays.
+    /// Adds a value; `false` when there is one of its key, which stays.
     #[inline]
-    pub(super) fn insert(&mut self, id: u64, order: Order) -> bool {
-        if (self.length + 1) * 8 > self.slots.len() * 5 {
+    pub(super) fn insert(&mut self, key: K, value: V) -> bool {
+        if (self.length + 1) * 8 > self.lines.len() * N * 4 {
             self.grow();
         }
-        let Err(Place(at)) = self.find(id) else { return false };
-        self.slots[at] = Slot { id, quantity: order.quantity, price: order.price, is_taken: true };
+        let Err(line) = self.look_for(key) else { return false };
+        self.lines[line].push(key, value);
         self.length += 1;
         true
     }
 
-    /// Where the order with this id is, or where it would be.
-    #[inline]
-    pub(super) fn find(&self, id: u64) -> Result<Place, Place> {
-        let mut at = self.home(id);
-        while let Some(slot) = self.slots.get(at).filter(|slot| slot.is_taken) {
-            if slot.id == id {
-                return Ok(Place(at));
+    /// Adds a value, in the place of the one of its key: that one.
+    pub(super) fn replace(&mut self, key: K, value: V) -> Option<V> {
+        match self.find(key) {
+            Some(place) => Some(std::mem::replace(self.value_mut(place), value)),
+            None => {
+                self.insert(key, value);
+                None
             }
-            at = self.behind(at);
         }
-        Err(Place(at))
     }
 
-    /// Reads where the order with this id is looked for first, so that it is at hand when it is.
+    /// Where the value of this key is.
     #[inline]
-    pub(super) fn touch(&self, id: u64) -> u64 {
-        self.slots.get(self.home(id)).map_or(0, |slot| slot.id)
+    pub(super) fn find(&self, key: K) -> Option<Place> {
+        self.look_for(key).ok()
+    }
+
+    /// The value of this key.
+    #[inline]
+    pub(super) fn get(&self, key: K) -> Option<V> {
+        self.find(key).map(|place| self.value(place))
+    }
+
+    /// Reads the line where the value of this key is looked for first, so that it is at hand when it is; what that gives means
+    /// nothing.
+    #[inline]
+    pub(super) fn touch(&self, key: K) -> u8 {
+        self.lines.get(self.home(key)).map_or(0, |line| line.count)
     }
 
     #[inline]
-    pub(super) fn order(&self, Place(at): Place) -> Order {
-        let Slot { quantity, price, .. } = self.slots[at];
-        Order { quantity, price }
+    pub(super) fn value(&self, place: Place) -> V {
+        self.lines[place.line].values[place.at]
     }
 
     #[inline]
-    pub(super) fn set_quantity(&mut self, Place(at): Place, quantity: u64) {
-        self.slots[at].quantity = quantity;
+    pub(super) fn value_mut(&mut self, place: Place) -> &mut V {
+        &mut self.lines[place.line].values[place.at]
     }
 
     #[inline]
-    pub(super) fn remove(&mut self, Place(mut free): Place) {
-        let mut at = self.behind(free);
-        while self.slots[at].is_taken {
-            // It may not move to before where it is looked for first.
-            let from_home = at.wrapping_sub(self.home(self.slots[at].id)) & self.mask();
-            if from_home >= at.wrapping_sub(free) & self.mask() {
-                self.slots[free] = self.slots[at];
-                free = at;
-            }
-            at = self.behind(at);
-        }
-        self.slots[free] = Slot::FREE;
+    pub(super) fn remove(&mut self, place: Place) {
+        let was_full = self.lines[place.line].count() == N;
+        self.lines[place.line].remove(place.at);
         self.length -= 1;
+        if was_full {
+            self.move_up(place.line);
+        }
+    }
+
+    /// Fills a line that was full with what was put behind it.
+    #[cold]
+    fn move_up(&mut self, mut free: usize) {
+        let mut line = free;
+        loop {
+            line = self.behind(line);
+            let was_full = self.lines[line].count() == N;
+            let Line { keys, values, .. } = self.lines[line];
+            // It may not move to before where it is looked for first.
+            let may_move = |key: &K| {
+                let from_home = line.wrapping_sub(self.home(*key)) & self.mask();
+                from_home >= line.wrapping_sub(free) & self.mask()
+            };
+            if let Some(at) = keys[..self.lines[line].count()].iter().position(may_move) {
+                self.lines[free].push(keys[at], values[at]);
+                self.lines[line].remove(at);
+                free = line;
+            }
+            if !was_full {
+                return;
+            }
+        }
+    }
+
+    /// Where the value of this key is, or else the line that it would be put in.
+    #[inline]
+    fn look_for(&self, key: K) -> Result<Place, usize> {
+        let mut line = self.home(key);
+        while let Some(Line { keys, count, .. }) = self.lines.get(line) {
+            let count = usize::from(*count).min(N);
+            if let Some(at) = keys[..count].iter().position(|one| *one == key) {
+                return Ok(Place { line, at });
+            }
+            if count < N {
+                break;
+            }
+            line = self.behind(line);
+        }
+        Err(line)
     }
 
     fn grow(&mut self) {
-        let count = (self.slots.len() * 2).max(LEAST_SLOTS);
-        let before = std::mem::replace(&mut self.slots, vec![Slot::FREE; count]);
-        for slot in before.into_iter().filter(|slot| slot.is_taken) {
-            let mut at = self.home(slot.id);
-            while self.slots[at].is_taken {
-                at = self.behind(at);
+        let count = (self.lines.len() * 2).max(LEAST_LINES);
+        let before = std::mem::replace(&mut self.lines, vec![Line::empty(); count].into());
+        for line in before {
+            for (key, value) in line.keys.into_iter().zip(line.values).take(line.count()) {
+                let mut at = self.home(key);
+                while self.lines[at].count() == N {
+                    at = self.behind(at);
+                }
+                self.lines[at].push(key, value);
             }
-            self.slots[at] = slot;
         }
     }
 
     fn mask(&self) -> usize {
-        self.slots.len().wrapping_sub(1)
+        self.lines.len().wrapping_sub(1)
     }
 
     #[inline]
-    fn home(&self, id: u64) -> usize {
-        self.hasher.hash_one(id) as usize & self.mask()
+    fn home(&self, key: K) -> usize {
+        self.hasher.hash_one(key) as usize & self.mask()
     }
 
-    fn behind(&self, at: usize) -> usize {
-        (at + 1) & self.mask()
+    fn behind(&self, line: usize) -> usize {
+        (line + 1) & self.mask()
     }
 }
 
@@ -143,34 +215,34 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Orders that come, change and go, against a table of the standard library.
+        /// Values that come, change and go, against a table of the standard library.
         #[test]
-        fn is_what_a_map_is(steps in prop::collection::vec((0u64..90, 0u64..5, 0u8..3), 1..800)) {
-            let (mut table, mut map) = (Table::default(), HashMap::new());
-            for (id, quantity, what) in steps {
-                let order = Order { quantity, price: Price(id as i32) };
+        fn is_what_a_map_is(steps in prop::collection::vec((0u64..90, 0u64..5, 0u8..4), 1..800)) {
+            let (mut table, mut map) = (Table::<u64, u64, 3>::default(), HashMap::new());
+            for (key, value, what) in steps {
                 match what {
                     0 => {
-                        let is_new = !map.contains_key(&id);
-                        prop_assert_eq!(table.insert(id, order), is_new);
-                        map.entry(id).or_insert(order);
+                        let is_new = !map.contains_key(&key);
+                        prop_assert_eq!(table.insert(key, value), is_new);
+                        map.entry(key).or_insert(value);
                     }
-                    1 => match table.find(id) {
-                        Ok(place) => {
-                            prop_assert_eq!(Some(table.order(place)), map.remove(&id));
+                    1 => match table.find(key) {
+                        Some(place) => {
+                            prop_assert_eq!(Some(table.value(place)), map.remove(&key));
                             table.remove(place);
                         }
-                        Err(_) => prop_assert!(!map.contains_key(&id)),
+                        None => prop_assert!(!map.contains_key(&key)),
                     },
-                    _ => if let Ok(place) = table.find(id) {
-                        table.set_quantity(place, quantity);
-                        map.insert(id, order);
+                    2 => prop_assert_eq!(table.replace(key, value), map.insert(key, value)),
+                    _ => if let Some(place) = table.find(key) {
+                        *table.value_mut(place) = value;
+                        map.insert(key, value);
                     },
                 }
                 prop_assert_eq!(table.len(), map.len());
             }
-            for id in 0..90 {
-                prop_assert_eq!(table.find(id).ok().map(|place| table.order(place)), map.get(&id).copied());
+            for key in 0..90 {
+                prop_assert_eq!(table.get(key), map.get(&key).copied());
             }
         }
     }

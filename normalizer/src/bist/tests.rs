@@ -102,6 +102,18 @@ fn candles_of_the_constructed_day_are_those_of_its_trades() {
 }
 
 #[test]
+fn a_day_has_so_many_books_and_no_more() {
+    let mut feed = Feed::new();
+    let mut skipped = Vec::new();
+    for book in 0..65_538 {
+        // All of one symbol, so that only the numbers of books grow.
+        skipped.extend(feed.packet(&[directory("THYAO.E", book)]).skipped);
+    }
+    assert_eq!(skipped, [Reason::OutOfRange, Reason::OutOfRange]);
+    assert_eq!(feed.packet(&[directory("THYAO.E", 65_535)]).skipped, [], "it is one of them");
+}
+
+#[test]
 fn times_are_the_seconds_and_their_nanoseconds() {
     let mut feed = Feed::open();
     let out =

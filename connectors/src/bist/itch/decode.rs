@@ -14,7 +14,8 @@ impl<'a> Message<'a> {
     ///
     /// [`DecodeError::UnknownType`] for a type that is not known here, [`DecodeError::Length`] for one that is too short or
     /// too long, [`DecodeError::Value`] when a side, a flag or a number in digits is none, [`DecodeError::Empty`].
-    #[inline]
+    // Inlined, so that the fields go to whoever asks without a message being put together.
+    #[inline(always)]
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let &kind = bytes.first().ok_or(DecodeError::Empty)?;
         Ok(match kind {

@@ -34,7 +34,7 @@ impl fmt::Debug for Text<'_> {
 }
 
 /// A price as the feed has it: an integer, with the decimals that the book's [`super::Directory`] tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Price(pub i32);
 
 impl Price {

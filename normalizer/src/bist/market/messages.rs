@@ -26,7 +26,7 @@ impl Market {
     /// Takes one message of the feed.
     pub(in crate::bist) fn apply(&mut self, entry: Entry<'_>, out: &mut Output) {
         let done = match Message::decode(entry.bytes) {
-            Ok(message) => self.on_message(&message, entry, out),
+            Ok(message) => self.on_message(message, entry, out),
             Err(DecodeError::UnknownType(_)) => Err(Reason::UnknownEvent),
             Err(DecodeError::Empty | DecodeError::Length { .. } | DecodeError::Value { .. }) => Err(Reason::BadShape),
         };
@@ -35,7 +35,9 @@ impl Market {
         }
     }
 
-    fn on_message(&mut self, message: &Message<'_>, entry: Entry<'_>, out: &mut Output) -> Result<(), Reason> {
+    // See `Message::decode`.
+    #[inline(always)]
+    fn on_message(&mut self, message: Message<'_>, entry: Entry<'_>, out: &mut Output) -> Result<(), Reason> {
         match message {
             Message::Add(m) => self.on_add(m.ns, m.order, m.price, m.quantity, entry, out),
             Message::AddByParticipant(m) => self.on_add(m.ns, m.order, m.price, m.quantity, entry, out),
@@ -43,7 +45,7 @@ impl Market {
                 orders.delete(m.order.side, m.order.id).map(|seen| ((), seen))
             }),
             Message::Executed(m) => self.on_executed(m.ns, m.order, m.quantity, m.match_id, entry, out),
-            Message::ExecutedAtPrice(m) => self.on_executed_at_price(m, entry, out),
+            Message::ExecutedAtPrice(m) => self.on_executed_at_price(&m, entry, out),
             Message::Replace(m) => self.on_order(m.ns, m.order, entry, out, |orders| {
                 let (side, id) = (m.order.side, m.order.id);
                 let gone = orders.delete(side, id)?;
@@ -61,14 +63,14 @@ impl Market {
             Message::Flush(m) => self.on_flush(m.book, m.ns, entry, out),
             Message::Equilibrium(m) => {
                 let Some(at) = self.note(m.book, m.ns, entry)? else { return Ok(()) };
-                self.instruments[at].on_equilibrium(*m);
+                self.instruments[at].on_equilibrium(m);
                 self.mark(at);
                 Ok(())
             }
             Message::BookState(m) => self.on_state(m.book, m.ns, m.state.to_string(), entry, out),
-            Message::Directory(m) => self.on_directory(m, entry),
+            Message::Directory(m) => self.on_directory(&m, entry),
             Message::TickSize(m) => match self.at(m.book)? {
-                Some(at) => self.instruments[at].on_tick_size(*m),
+                Some(at) => self.instruments[at].on_tick_size(m),
                 None => Ok(()),
             },
             Message::SystemEvent(m) if entry.telling == Telling::News => {
@@ -249,10 +251,11 @@ impl Market {
 
     fn on_directory(&mut self, directory: &Directory<'_>, entry: Entry<'_>) -> Result<(), Reason> {
         let symbol = names::shown(&directory.symbol.to_string()).ok_or(Reason::UnknownSymbol)?;
+        if self.books.len() >= MAX_BOOKS && self.books.get(directory.book).is_none() {
+            return Err(Reason::OutOfRange);
+        }
         if !self.any && !self.admitted.contains(&symbol) {
-            if self.books.len() < MAX_BOOKS {
-                self.books.insert(directory.book, None);
-            }
+            self.books.replace(directory.book, None);
             return Ok(());
         }
         let moment = self.clock.at(directory.ns, entry.received_at);
@@ -260,8 +263,8 @@ impl Market {
         let is_new = known.is_none();
         let at = match known {
             Some(at) => at,
-            None if self.instruments.len() >= MAX_BOOKS => return Err(Reason::OutOfRange),
             None => {
+                let at = u16::try_from(self.instruments.len()).map_err(|_| Reason::OutOfRange)?;
                 let hours = match directory.product {
                     PRODUCT_CASH | PRODUCT_WARRANT | PRODUCT_CERTIFICATE => {
                         Hours::Equities(Arc::clone(&self.half_days))
@@ -272,18 +275,19 @@ impl Market {
                 self.instruments.push(instrument);
                 self.is_changed.push(false);
                 self.is_held.push(false);
-                self.by_symbol.insert(symbol, self.instruments.len() - 1);
-                self.instruments.len() - 1
+                self.by_symbol.insert(symbol, at);
+                at
             }
         };
-        if let Some(Some(old)) = self.books.insert(directory.book, Some(at))
+        if let Some(Some(old)) = self.books.replace(directory.book, Some(at))
             && old != at
         {
             // The number belongs to another instrument now.
-            self.orders -= self.instruments[old].orders.len();
-            self.instruments[old].orders.clear();
+            let orders = &mut self.instruments[usize::from(old)].orders;
+            self.orders -= orders.len();
+            orders.clear();
         }
-        let instrument = &mut self.instruments[at];
+        let instrument = &mut self.instruments[usize::from(at)];
         instrument.note(entry.sequence, moment);
         let known = instrument.on_directory(directory);
         if self.is_whole {
@@ -295,7 +299,7 @@ impl Market {
         }
         if known.is_err() {
             // Without decimals its prices mean nothing.
-            self.books.insert(directory.book, None);
+            self.books.replace(directory.book, None);
         }
         known
     }
