@@ -27,7 +27,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Dev(args) => block_on(dev::run(args)),
         Command::Gateway(args) => block_on(gateway::run(args)),
-        Command::Normalizer(args) => block_on(normalizer::run(args)),
+        Command::Normalizer(args) => normalizer::run(args),
         Command::Token(args) => token::run(args),
         Command::Publish(args) => block_on(publish::run(args)),
         Command::Tail(args) => block_on(tail::run(args)),
@@ -48,8 +48,18 @@ fn venue(name: &str) -> Result<&'static Venue, String> {
     })
 }
 
+/// Does work on as many threads as there are cores.
 fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    block_on_threads(cores(), work)
+}
+
+/// Does work on so many threads.
+fn block_on_threads(threads: usize, work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(threads).enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(work)
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -11,6 +11,7 @@ use anyhow::Context;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::{block_on_threads, cores};
 use crate::cli::{AdminFlag, ConfigFile, RedisFlag};
 use crate::failure::Failure;
 use crate::role::{self, Role};
@@ -25,12 +26,17 @@ pub(crate) struct NormalizerArgs {
     redis: RedisFlag,
 }
 
-pub(crate) async fn run(args: NormalizerArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: NormalizerArgs) -> Result<(), Failure> {
     let config = args.file.load([args.admin.flag(), args.redis.flag()])?;
     let venues = venues(&config)?;
     if venues.is_empty() {
         return Err(Failure::usage("no venue is enabled: add [venues.binance] with symbols to the configuration"));
     }
+    // What a venue says is one stream of work: on more threads than venues it would only be handed from one to the other.
+    block_on_threads(venues.len().min(cores()), work(config, venues))
+}
+
+async fn work(config: Config, venues: Vec<(&'static Venue, Settings)>) -> Result<(), Failure> {
     let role = Role::begin(&config, "normalizer").await?;
     let stop = role.stop.clone();
     let metrics = metrics(&role.telemetry)?;

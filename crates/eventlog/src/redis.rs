@@ -3,6 +3,7 @@
 //! Histories and feeds are streams, everything that is checked together lies in one slot, and each call is one
 //! script (`redis/*.lua`). Blocking readers have a connection each; everything else shares one.
 
+mod call;
 mod check;
 mod error;
 mod feed;
@@ -17,11 +18,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use akis_model::{Channel, Kind, Seq, TraceContext};
+use akis_model::{Channel, Kind, Seq};
 use async_trait::async_trait;
+use foldhash::fast::RandomState;
 use fred::types::config::Config;
 use fred::types::{Resp3Frame, Value};
 
+use self::call::{Call, Texts};
 pub use self::error::ConnectError;
 use self::error::broken;
 use self::feed::{FeedReader, Source};
@@ -61,13 +64,22 @@ impl RedisStore {
         Ok(Arc::new(Self { config, keys, partitions, link, scripts }))
     }
 
-    fn partition_keys(&self, partition: Partition) -> Vec<String> {
-        vec![self.keys.term(partition), self.keys.feed(partition)]
+    /// A call that looks at a partition, or at the ends of its channels.
+    fn call_on(&self, partition: Partition) -> Call {
+        Call::on([self.keys.term(partition), self.keys.feed(partition)])
     }
 
-    /// For the calls that may begin a channel.
-    fn writing_keys(&self, partition: Partition) -> Vec<String> {
-        vec![self.keys.term(partition), self.keys.index(partition), self.keys.feed(partition)]
+    /// A call that may begin a channel.
+    fn writing_call_on(&self, partition: Partition) -> Call {
+        Call::on([self.keys.term(partition), self.keys.index(partition), self.keys.feed(partition)])
+    }
+
+    /// A call of the publisher `publisher` for itself: its lease.
+    fn lease_call(&self, publisher: &str, action: &str, owner: &str) -> Call {
+        let mut call = Call::on([self.keys.lease(publisher), self.keys.lease_term(publisher)]);
+        call.args.push(action);
+        call.args.push(owner);
+        call
     }
 
     async fn lease(
@@ -77,9 +89,10 @@ impl RedisStore {
         owner: &str,
         ttl: Duration,
     ) -> Result<Lease, StoreError> {
-        let keys = vec![self.keys.lease(publisher), self.keys.lease_term(publisher)];
-        let args = vec![action.into(), owner.into(), of_duration(ttl), of_duration(HANDOVER)];
-        let reply = self.scripts.lease.run(&self.link, keys, args).await?;
+        let mut call = self.lease_call(publisher, action, owner);
+        call.args.push(ttl.as_millis());
+        call.args.push(HANDOVER.as_millis());
+        let reply = self.scripts.lease.run(&self.link, call).await?;
         match &reply {
             Resp3Frame::Array { .. } => {
                 let [lease, continues] = tuple(&reply)?;
@@ -103,13 +116,16 @@ impl Store for RedisStore {
         publisher: Option<&str>,
         seen: Seq,
     ) -> Result<Ends, StoreError> {
-        let mut keys = self.partition_keys(partition);
-        let mut args = vec![of_seq(seen), publisher.unwrap_or_default().into(), of_u64(TERM_JUMP)];
+        let mut call = self.call_on(partition);
+        call.args.push(seen);
+        call.args.push_some(publisher);
+        call.args.push(TERM_JUMP);
         for channel in channels {
-            keys.push(self.keys.history(partition, channel));
-            args.extend([of_channel(channel), random()]);
+            call.keys.push(self.keys.history(partition, channel));
+            call.args.push(channel);
+            call.args.push(random());
         }
-        let reply = self.scripts.ends.run(&self.link, keys, args).await?;
+        let reply = self.scripts.ends.run(&self.link, call).await?;
         let reply = array(&reply)?;
         let Some(([identity, since, top, id, n, fence], ends)) = reply.split_first_chunk() else {
             return Err(broken("the ends of a partition are too short"));
@@ -132,68 +148,84 @@ impl Store for RedisStore {
         fence: &Fence,
         seen: Seq,
     ) -> Result<(), StoreError> {
-        let expected = expected.map(Fence::to_string).unwrap_or_default();
-        let args = vec![of_seq(seen), publisher.into(), expected.into(), fence.to_string().into()];
-        done(&self.scripts.fence.run(&self.link, self.partition_keys(partition), args).await?)
+        let mut call = self.call_on(partition);
+        call.args.push(seen);
+        call.args.push(publisher);
+        call.args.push_some(expected);
+        call.args.push(fence);
+        done(&self.scripts.fence.run(&self.link, call).await?)
     }
 
     async fn publish(&self, partition: Partition, claim: &Claim, writes: &[Write]) -> Result<(), StoreError> {
-        let mut keys = self.writing_keys(partition);
-        let mut numbers: HashMap<&Channel, i64> = HashMap::new();
+        let mut call = self.writing_call_on(partition);
+        let mut numbers: HashMap<&Channel, usize, RandomState> = HashMap::default();
         let mut channels = Vec::new();
-        let mut events = Vec::with_capacity(6 * writes.len());
+        let mut events = Texts::default();
         for write in writes {
-            let next = numbers.len() as i64 + 1;
+            let next = numbers.len() + 1;
             let number = *numbers.entry(&write.channel).or_insert_with(|| {
-                keys.push(self.keys.history(partition, &write.channel));
+                call.keys.push(self.keys.history(partition, &write.channel));
                 channels.push(&write.channel);
                 next
             });
-            events.extend([number.into(), of_seq(write.seq), of_previous(write.previous)]);
-            events.extend([of_candle(&write.channel, &write.body), write.body.clone().into()]);
-            events.push(of_trace(write.origin.trace));
+            events.push(number);
+            events.push(write.seq);
+            events.push_some(write.previous);
+            events.push_some(closed_candle(&write.channel, &write.body));
+            events.push_body(write.body.clone());
+            events.push_some(write.origin.trace);
         }
-        let mut args = of_claim(claim);
-        args.extend([of_u64(CANDLES_KEPT as u64), (channels.len() as i64).into()]);
+        push_claim(claim, &mut call.args);
+        call.args.push(CANDLES_KEPT);
+        call.args.push(channels.len());
         for channel in channels {
-            args.push(of_channel(channel));
-            args.extend(history_of(channel));
-            let has_candles = channel.kind() == Kind::Candles;
-            if has_candles {
-                keys.push(self.keys.candles(partition, channel));
+            push_channel(channel, &mut call.args);
+            if channel.kind() == Kind::Candles {
+                call.keys.push(self.keys.candles(partition, channel));
+                call.args.push(call.keys.len());
+            } else {
+                call.args.push(0);
             }
-            args.push(if has_candles { keys.len() as i64 } else { 0 }.into());
         }
-        args.extend(events);
-        done(&self.scripts.publish.run(&self.link, keys, args).await?)
+        call.args.append(events);
+        done(&self.scripts.publish.run(&self.link, call).await?)
     }
 
     async fn mark(&self, partition: Partition, claim: &Claim, markers: &[Marker]) -> Result<(), StoreError> {
-        let mut keys = self.partition_keys(partition);
-        let mut args = of_claim(claim);
+        let mut call = self.call_on(partition);
+        push_claim(claim, &mut call.args);
         for marker in markers {
-            keys.push(self.keys.history(partition, &marker.channel));
-            args.extend([of_channel(&marker.channel), of_seq(marker.seq), of_previous(marker.previous)]);
+            call.keys.push(self.keys.history(partition, &marker.channel));
+            call.args.push(&marker.channel);
+            call.args.push(marker.seq);
+            call.args.push_some(marker.previous);
         }
-        done(&self.scripts.mark.run(&self.link, keys, args).await?)
+        done(&self.scripts.mark.run(&self.link, call).await?)
     }
 
     async fn append(&self, partition: Partition, events: &[Append], seen: Seq) -> Result<Vec<Seq>, StoreError> {
-        let mut keys = self.writing_keys(partition);
-        let mut args = vec![of_seq(seen), of_duration(FEED_AGE), of_u64(TERM_JUMP), of_duration(IDEMPOTENCY_TTL)];
-        args.push(of_u64(CANDLES_KEPT as u64));
+        let mut call = self.writing_call_on(partition);
+        call.args.push(seen);
+        call.args.push(FEED_AGE.as_millis());
+        call.args.push(TERM_JUMP);
+        call.args.push(IDEMPOTENCY_TTL.as_millis());
+        call.args.push(CANDLES_KEPT);
         for event in events {
             let history = self.keys.history(partition, &event.channel);
             let id_key = event.id.as_deref().map(|id| self.keys.idempotency(partition, &event.channel, id));
-            args.push(of_channel(&event.channel));
-            args.extend(history_of(&event.channel));
-            args.extend([i64::from(id_key.is_some()).into(), random()]);
-            args.extend([of_candle(&event.channel, &event.body), event.body.clone().into(), of_trace(event.trace)]);
+            push_channel(&event.channel, &mut call.args);
+            call.args.push(u8::from(id_key.is_some()));
+            call.args.push(random());
+            call.args.push_some(closed_candle(&event.channel, &event.body));
+            call.args.push_body(event.body.clone());
+            call.args.push_some(event.trace);
             let has_candles = event.channel.kind() == Kind::Candles;
             let candles = has_candles.then(|| self.keys.candles(partition, &event.channel));
-            keys.extend([history.clone(), id_key.unwrap_or_else(|| history.clone()), candles.unwrap_or(history)]);
+            call.keys.push(&history);
+            call.keys.push(id_key.as_ref().unwrap_or(&history));
+            call.keys.push(candles.as_ref().unwrap_or(&history));
         }
-        let reply = self.scripts.append.run(&self.link, keys, args).await?;
+        let reply = self.scripts.append.run(&self.link, call).await?;
         array(&reply)?.iter().map(seq).collect()
     }
 
@@ -204,26 +236,30 @@ impl Store for RedisStore {
         channel: &Channel,
         candles: &[StoredCandle],
     ) -> Result<(), StoreError> {
-        let mut keys = self.partition_keys(partition);
-        keys.push(self.keys.candles(partition, channel));
-        let mut args = of_claim(claim);
-        args.push(of_u64(CANDLES_KEPT as u64));
+        let mut call = self.call_on(partition);
+        call.keys.push(self.keys.candles(partition, channel));
+        push_claim(claim, &mut call.args);
+        call.args.push(CANDLES_KEPT);
         for candle in candles {
-            args.extend([of_u64(candle.open_ms), candle.body.clone().into()]);
+            call.args.push(candle.open_ms);
+            call.args.push_body(candle.body.clone());
         }
-        done(&self.scripts.candles.run(&self.link, keys, args).await?)
+        done(&self.scripts.candles.run(&self.link, call).await?)
     }
 
     async fn range(&self, channel: &Channel, select: Select) -> Result<Range, StoreError> {
         let partition = Partition::of(channel, self.partitions);
-        let keys = vec![self.keys.term(partition), self.keys.history(partition, channel)];
-        let (command, from, to, limit): (_, Value, Value, _) = match select {
-            Select::Above { after, limit } => ("XRANGE", of_seq(after.next()), "+".into(), limit),
-            Select::Newest { limit } => ("XREVRANGE", "+".into(), "-".into(), limit),
-            Select::At(seq) => ("XRANGE", of_seq(seq), of_seq(seq), 1),
+        let mut call = Call::on([self.keys.term(partition), self.keys.history(partition, channel)]);
+        call.args.push(channel);
+        let (command, ends, limit) = match select {
+            Select::Above { after, limit } => ("XRANGE", [after.next().to_string(), "+".to_owned()], limit),
+            Select::Newest { limit } => ("XREVRANGE", ["+", "-"].map(str::to_owned), limit),
+            Select::At(seq) => ("XRANGE", [seq, seq].map(|seq| seq.to_string()), 1),
         };
-        let args = vec![of_channel(channel), command.into(), from, to, of_u64(limit as u64)];
-        let reply = self.scripts.range.run(&self.link, keys, args).await?;
+        call.args.push(command);
+        ends.iter().for_each(|end| call.args.push(end));
+        call.args.push(limit);
+        let reply = self.scripts.range.run(&self.link, call).await?;
         let [entries, first, last, proven, since] = tuple(&reply)?;
         let mut entries = array(entries)?.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
         if matches!(select, Select::Newest { .. }) {
@@ -260,8 +296,7 @@ impl Store for RedisStore {
     }
 
     async fn release_lease(&self, publisher: &str, owner: &str) -> Result<(), StoreError> {
-        let keys = vec![self.keys.lease(publisher), self.keys.lease_term(publisher)];
-        self.scripts.lease.run(&self.link, keys, vec!["release".into(), owner.into()]).await?;
+        self.scripts.lease.run(&self.link, self.lease_call(publisher, "release", owner)).await?;
         Ok(())
     }
 
@@ -329,59 +364,32 @@ fn refusal(reply: &Resp3Frame) -> StoreError {
 }
 
 /// Publisher, fence, identity, what it has seen; and how long the feed is kept.
-fn of_claim(claim: &Claim) -> Vec<Value> {
-    vec![
-        claim.publisher.as_ref().into(),
-        claim.fence.to_string().into(),
-        claim.identity.0.as_ref().into(),
-        of_seq(claim.seen),
-        of_duration(FEED_AGE),
-    ]
+fn push_claim(claim: &Claim, args: &mut Texts) {
+    args.push(&claim.publisher);
+    args.push(&claim.fence);
+    args.push(&claim.identity.0);
+    args.push(claim.seen);
+    args.push(FEED_AGE.as_millis());
 }
 
-/// Length and retention of a channel's history.
-fn history_of(channel: &Channel) -> [Value; 2] {
+/// A channel, and length and retention of its history.
+fn push_channel(channel: &Channel, args: &mut Texts) {
     let kind = channel.kind();
     let retention = match kind {
-        Kind::App => of_duration(APP_RETENTION),
-        Kind::Ticker | Kind::Trades | Kind::Book | Kind::Candles | Kind::Session => 0.into(),
+        Kind::App => APP_RETENTION,
+        Kind::Ticker | Kind::Trades | Kind::Book | Kind::Candles | Kind::Session => Duration::ZERO,
     };
-    [of_u64(kind.history_len() as u64), retention]
-}
-
-/// A `traceparent`, or nothing.
-fn of_trace(trace: Option<TraceContext>) -> Value {
-    trace.map_or_else(|| "".into(), |trace| trace.to_string().into())
-}
-
-/// The open time of the candle that an event closes, or nothing.
-fn of_candle(channel: &Channel, body: &[u8]) -> Value {
-    closed_candle(channel, body).map_or_else(|| "".into(), of_u64)
-}
-
-fn of_channel(channel: &Channel) -> Value {
-    channel.as_str().into()
-}
-
-fn of_seq(seq: Seq) -> Value {
-    of_u64(seq.get())
-}
-
-/// Nothing as an empty string.
-fn of_previous(previous: Option<Seq>) -> Value {
-    previous.map_or_else(|| "".into(), of_seq)
-}
-
-/// Whole milliseconds.
-fn of_duration(duration: Duration) -> Value {
-    duration.as_millis().to_string().into()
-}
-
-fn of_u64(number: u64) -> Value {
-    number.to_string().into()
+    args.push(channel);
+    args.push(kind.history_len());
+    args.push(retention.as_millis());
 }
 
 /// How far above its lower bound a term begins.
-fn random() -> Value {
-    of_u64(fastrand::u64(..TERM_JUMP))
+fn random() -> u64 {
+    fastrand::u64(..TERM_JUMP)
+}
+
+/// Whole milliseconds, for a command that is no script.
+fn of_duration(duration: Duration) -> Value {
+    duration.as_millis().to_string().into()
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use akis_model::{Channel, Seq};
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 
 use super::Event;
 use crate::store::{ChannelEnd, Marker, TERM_JUMP, Write};
@@ -21,7 +22,7 @@ const MEMORY_BYTES: usize = 16 << 20;
 /// The channels that one reign has opened.
 #[derive(Debug, Default)]
 pub(super) struct Channels {
-    owned: HashMap<Channel, Owned>,
+    owned: HashMap<Channel, Owned, RandomState>,
     /// What was published lately, in flight included, the oldest first.
     memory: VecDeque<Remembered>,
     memory_bytes: usize,

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use akis_model::{Body, Channel};
+use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
 use super::Event;
@@ -23,11 +24,11 @@ const MAX_FILLS: usize = 1024;
 /// A bounded queue for each channel, which loses its oldest: newest-wins kinds without a word, the others leave a hole.
 pub(super) struct Pending {
     queue_per_channel: usize,
-    queues: HashMap<Channel, Queue>,
+    queues: HashMap<Channel, Queue, RandomState>,
     /// Channels with something waiting, the longest waiting first.
     order: VecDeque<Channel>,
     /// Every channel ever offered or declared.
-    known: HashSet<Channel>,
+    known: HashSet<Channel, RandomState>,
     /// Known channels that the lane has not asked for yet.
     declared: Vec<Channel>,
     /// Whether events wait to be written: not on standby.
@@ -45,9 +46,9 @@ impl Pending {
     pub(super) fn new(queue_per_channel: usize) -> Self {
         Self {
             queue_per_channel,
-            queues: HashMap::new(),
+            queues: HashMap::default(),
             order: VecDeque::new(),
-            known: HashSet::new(),
+            known: HashSet::default(),
             declared: Vec::new(),
             open: false,
             candles: VecDeque::new(),

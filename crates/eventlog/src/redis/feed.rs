@@ -9,6 +9,7 @@ use fred::types::{Resp3Frame, Value};
 use fred::util::redis_keyslot;
 use tokio::time::{Instant, timeout};
 
+use super::call::Call;
 use super::groups::{self, CONSUMER, Group};
 use super::link::{At, Link, Reply};
 use super::reply::{array, copy, digits_of, feed_id, number, pairs, text, tuple};
@@ -183,7 +184,7 @@ async fn read_entries(link: &Link, feed: &str, cursor: &Cursor, wait: Duration) 
 }
 
 async fn look(link: &Link, source: &Source) -> Result<(Identity, FeedEnd), StoreError> {
-    let reply = source.look.run(link, vec![source.term.clone(), source.feed.clone()], Vec::new()).await?;
+    let reply = source.look.run(link, Call::on([&source.term, &source.feed])).await?;
     let [identity, id, n] = tuple(&reply)?;
     Ok((Identity(text(identity)?.into()), FeedEnd { id: feed_id(id)?, number: number(n)? }))
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use akis_model::{Channel, Seq};
 
+use super::RedisStore;
+use super::call::Call;
 use super::link::At;
 use super::reply::{array, bytes, entry, position, text, tuple};
-use super::{RedisStore, of_u64};
 use crate::listing::{ChannelHead, HEAD_BYTES, LISTED, StoredCandle, head};
 use crate::store::{Partition, StoreError};
 
@@ -23,7 +24,7 @@ impl RedisStore {
     ) -> Result<Vec<StoredCandle>, StoreError> {
         let key = self.keys.candles(Partition::of(channel, self.partitions), channel);
         let end = before_ms.map_or_else(|| "+".to_owned(), |before| format!("({before}-0"));
-        let args = vec![key.into(), end.into(), "-".into(), "COUNT".into(), of_u64(limit as u64)];
+        let args = vec![key.into(), end.into(), "-".into(), "COUNT".into(), limit.to_string().into()];
         let reply = self.link.call("XREVRANGE", At::Argument(0), args).await?;
         let candle = |frame| entry(frame).map(|entry| StoredCandle { open_ms: entry.seq.get(), body: entry.body });
         array(&reply)?.iter().rev().map(candle).collect()
@@ -53,9 +54,13 @@ impl RedisStore {
         cursor: &str,
         heads: &mut BTreeMap<Channel, ChannelHead>,
     ) -> Result<String, StoreError> {
-        let histories = self.keys.histories(partition);
-        let args = vec![histories.into(), prefix.into(), cursor.into(), of_u64(PART), of_u64(HEAD_BYTES as u64)];
-        let reply = self.scripts.channels.run(&self.link, vec![self.keys.index(partition)], args).await?;
+        let mut call = Call::on([self.keys.index(partition)]);
+        call.args.push(self.keys.histories(partition));
+        call.args.push(prefix);
+        call.args.push(cursor);
+        call.args.push(PART);
+        call.args.push(HEAD_BYTES);
+        let reply = self.scripts.channels.run(&self.link, call).await?;
         let mut parts = array(&reply)?.iter();
         let next = parts.next().map(text).transpose()?.unwrap_or("0").to_owned();
         for part in parts {

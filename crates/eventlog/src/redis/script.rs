@@ -1,7 +1,8 @@
 //! The scripts: one call each, so that what is checked and what is written are one moment.
 
-use fred::types::Value;
+use bytes::Bytes;
 
+use super::call::Call;
 use super::link::{At, Link, Reply};
 use super::reply::text;
 use crate::store::StoreError;
@@ -11,8 +12,8 @@ const PRELUDE: &str = include_str!("prelude.lua");
 /// One script, known to the server by its hash.
 #[derive(Debug, Clone)]
 pub(super) struct Script {
-    body: String,
-    hash: String,
+    body: Bytes,
+    hash: Bytes,
     is_read_only: bool,
 }
 
@@ -51,24 +52,20 @@ impl Scripts {
 
 impl Script {
     async fn load(link: &Link, source: &str, is_read_only: bool) -> Result<Self, StoreError> {
-        let body = format!("{PRELUDE}\n{source}");
-        let hash = link.call("SCRIPT", At::Anywhere, vec!["LOAD".into(), body.as_str().into()]).await?;
-        Ok(Self { hash: text(&hash)?.to_owned(), body, is_read_only })
+        let body = Bytes::from(format!("{PRELUDE}\n{source}"));
+        let hash = link.call("SCRIPT", At::Anywhere, vec!["LOAD".into(), body.clone().into()]).await?;
+        Ok(Self { hash: text(&hash)?.to_owned().into(), body, is_read_only })
     }
 
-    /// Runs the script; `keys` share a slot. A server that does not know it is told its body: it has then done
-    /// nothing yet, so this writes nothing twice.
-    pub(super) async fn run(&self, link: &Link, keys: Vec<String>, args: Vec<Value>) -> Reply {
+    /// Runs the script. A server that does not know it is told its body: it has then done nothing yet, so this writes nothing
+    /// twice.
+    pub(super) async fn run(&self, link: &Link, call: Call) -> Reply {
         let (by_hash, by_body) = if self.is_read_only { ("EVALSHA_RO", "EVAL_RO") } else { ("EVALSHA", "EVAL") };
-        let mut call = Vec::with_capacity(2 + keys.len() + args.len());
-        call.push(self.hash.as_str().into());
-        call.push((keys.len() as i64).into());
-        call.extend(keys.into_iter().map(Value::from));
-        call.extend(args);
-        match link.call(by_hash, At::Argument(2), call.clone()).await {
+        let mut values = call.into_values(self.hash.clone());
+        match link.call(by_hash, At::Argument(2), values.clone()).await {
             Err(unavailable) if unavailable.message.starts_with("NOSCRIPT") => {
-                call[0] = self.body.as_str().into();
-                link.call(by_body, At::Argument(2), call).await
+                values[0] = self.body.clone().into();
+                link.call(by_body, At::Argument(2), values).await
             }
             reply => reply,
         }
