@@ -19,8 +19,35 @@ const MAX_MORE_LEVELS: usize = 24;
 /// Quantities by price. No level has a quantity of zero.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Sides {
-    bids: Side<Decimal>,
-    asks: Side<Reverse<Decimal>>,
+    bids: Side<Bid>,
+    asks: Side<Ask>,
+}
+
+/// What levels are sorted by: the rank of the price, and where that is the same, the price. The larger, the better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Key<P> {
+    rank: i64,
+    price: P,
+}
+
+type Bid = Key<Decimal>;
+type Ask = Key<Reverse<Decimal>>;
+
+impl Bid {
+    fn of(price: Decimal) -> Self {
+        Self { rank: price.rank(), price }
+    }
+}
+
+impl Ask {
+    fn of(price: Decimal) -> Self {
+        // Not `-`, of which the least number has none.
+        Self { rank: !price.rank(), price: Reverse(price) }
+    }
+
+    fn price(self) -> Decimal {
+        self.price.0
+    }
 }
 
 /// One side of a book; the larger the key, the better.
@@ -43,15 +70,15 @@ impl Sides {
     /// The best levels of a book, in any order: the venue tells `most` of each side at most.
     pub(crate) fn best(bids: &[Level], asks: &[Level], most: usize) -> Self {
         Self {
-            bids: Side::new(bids.iter().map(|&Level(price, qty)| (price, qty)), most),
-            asks: Side::new(asks.iter().map(|&Level(price, qty)| (Reverse(price), qty)), most),
+            bids: Side::new(bids.iter().map(|&Level(price, qty)| (Bid::of(price), qty)), most),
+            asks: Side::new(asks.iter().map(|&Level(price, qty)| (Ask::of(price), qty)), most),
         }
     }
 
     /// Sets levels to their quantities; zero removes a level, also one that is not there.
     pub(crate) fn set(&mut self, bids: &[Level], asks: &[Level]) {
-        bids.iter().for_each(|&Level(price, qty)| self.bids.set(price, qty));
-        asks.iter().for_each(|&Level(price, qty)| self.asks.set(Reverse(price), qty));
+        bids.iter().for_each(|&Level(price, qty)| self.bids.set(Bid::of(price), qty));
+        asks.iter().for_each(|&Level(price, qty)| self.asks.set(Ask::of(price), qty));
     }
 
     /// Whether the levels that are shown are all there are above the worst of them.
@@ -78,26 +105,26 @@ impl Sides {
     /// Whether the best bid is not below the best ask.
     pub(crate) fn is_crossed(&self) -> bool {
         match (self.bids.levels.best(), self.asks.levels.best()) {
-            (Some(bid), Some(Reverse(ask))) => bid >= ask,
+            (Some(bid), Some(ask)) => bid.price >= ask.price(),
             _ => false,
         }
     }
 
     /// Whether it might be crossed once these levels are set; when not, it surely is not.
     pub(crate) fn may_cross(&self, bids: &[Level], asks: &[Level]) -> bool {
-        let bid = staying(bids).chain(self.bids.levels.best()).max();
-        let ask = staying(asks).chain(self.asks.levels.best().map(|Reverse(ask)| ask)).min();
+        let bid = staying(bids).chain(self.bids.levels.best().map(|bid| bid.price)).max();
+        let ask = staying(asks).chain(self.asks.levels.best().map(Ask::price)).min();
         bid.zip(ask).is_some_and(|(bid, ask)| bid >= ask)
     }
 
     /// The best bids, highest first.
     pub(crate) fn best_bids(&self) -> Vec<Level> {
-        self.bids.levels.iter().take(SHOWN_LEVELS).map(|(price, qty)| Level(price, qty)).collect()
+        self.bids.levels.iter().take(SHOWN_LEVELS).map(|(bid, qty)| Level(bid.price, qty)).collect()
     }
 
     /// The best asks, lowest first.
     pub(crate) fn best_asks(&self) -> Vec<Level> {
-        self.asks.levels.iter().take(SHOWN_LEVELS).map(|(Reverse(price), qty)| Level(price, qty)).collect()
+        self.asks.levels.iter().take(SHOWN_LEVELS).map(|(ask, qty)| Level(ask.price(), qty)).collect()
     }
 }
 

@@ -4,9 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use akis_testkit::{Process, wait_until};
+use akis_testkit::{Process, raw, wait_until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
 use crate::follower::{Follower, finish_all, wait_for_all};
@@ -139,13 +138,8 @@ async fn behind_haproxy_an_address_has_its_own_limit() {
         (2, "X-Forwarded-For: 198.51.100.1\r\n", "429"),
         (4, "X-Forwarded-For: 127.0.0.2\r\n", "101"),
     ] {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind((Ipv4Addr::new(127, 0, 0, host), 0).into()).unwrap();
-        let mut stream = socket.connect(listen).await.unwrap();
-        let request = format!(
-            "GET /live HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAuthorization: Bearer {token}\r\n{said}\r\n"
-        );
+        let mut stream = raw::connect_from(host, listen).await.unwrap();
+        let request = raw::upgrade(&format!("{}Authorization: Bearer {token}\r\n{said}", raw::HANDSHAKE));
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = [0; 12];
         timeout(SOON, stream.read_exact(&mut answer)).await.unwrap().unwrap();

@@ -158,9 +158,13 @@ impl Store for RedisStore {
 
     async fn publish(&self, partition: Partition, claim: &Claim, writes: &[Write]) -> Result<(), StoreError> {
         let mut call = self.writing_call_on(partition);
+        // At most; the bytes are a guess. Growing step by step costs as much as all the rest.
+        let (mut events, count) = (Texts::default(), writes.len());
+        events.reserve(6 * count, 32 * count);
+        call.keys.reserve(2 * count, 64 * count);
+        call.args.reserve(8 + 10 * count, 128 + 64 * count);
         let mut numbers: HashMap<&Channel, usize, RandomState> = HashMap::default();
         let mut channels = Vec::new();
-        let mut events = Texts::default();
         for write in writes {
             let next = numbers.len() + 1;
             let number = *numbers.entry(&write.channel).or_insert_with(|| {

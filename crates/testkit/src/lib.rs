@@ -10,6 +10,7 @@ mod inflating;
 mod live;
 mod process;
 mod proxy;
+pub mod raw;
 mod redis;
 mod wait;
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use akis_testkit::raw::{HANDSHAKE, upgrade};
 use akis_testkit::{ConnectError, LiveClient, wait_until};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use reqwest::header::HeaderMap;
@@ -11,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::bench::{Bench, SECRET, SOON, now_ms, token};
-use crate::raw::{GOOD, connect_from, good_upgrade, upgrade};
+use crate::raw::{connect_from, good_upgrade};
 
 /// Sends a raw request and reads until the answer's body ends or the socket does.
 async fn raw(bench: &Bench, request: &str) -> String {
@@ -38,14 +39,14 @@ async fn requests_that_are_no_upgrade_are_told_so() {
     let other_host = "Origin: https://evil.example\r\n";
     for (request, status, contains) in [
         ("GET /live HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), "426", "upgrade: websocket"),
-        (upgrade(&GOOD.replace("13", "8")), "426", "sec-websocket-version: 13"),
-        (upgrade(&GOOD.replace("dGhlIHNhbXBsZSBub25jZQ==", "abc")), "400", "Sec-WebSocket-Key"),
+        (upgrade(&HANDSHAKE.replace("13", "8")), "426", "sec-websocket-version: 13"),
+        (upgrade(&HANDSHAKE.replace("dGhlIHNhbXBsZSBub25jZQ==", "abc")), "400", "Sec-WebSocket-Key"),
         (upgrade("Sec-WebSocket-Version: 13\r\n"), "400", "Sec-WebSocket-Key"),
-        (upgrade(GOOD), "401", "TOKEN_INVALID"),
-        (upgrade(GOOD), "401", "www-authenticate: Bearer"),
-        (upgrade(&format!("{GOOD}{bearer}{other_host}")), "403", "origin"),
-        (upgrade(&format!("{GOOD}{bearer}Origin: null\r\n")), "403", "origin"),
-        (upgrade(&format!("{GOOD}{bearer}Origin: http://localhost\r\n")), "101", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+        (upgrade(HANDSHAKE), "401", "TOKEN_INVALID"),
+        (upgrade(HANDSHAKE), "401", "www-authenticate: Bearer"),
+        (upgrade(&format!("{HANDSHAKE}{bearer}{other_host}")), "403", "origin"),
+        (upgrade(&format!("{HANDSHAKE}{bearer}Origin: null\r\n")), "403", "origin"),
+        (upgrade(&format!("{HANDSHAKE}{bearer}Origin: http://localhost\r\n")), "101", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
         ("GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), "404", "application/problem+json"),
         ("DELETE /live HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), "405", "application/problem+json"),
     ] {
@@ -84,7 +85,7 @@ fn head(answer: &[u8]) -> Vec<String> {
 async fn a_used_connection_becomes_a_websocket_like_a_new_one() {
     let bench = Bench::start().await;
     let offers = "Sec-WebSocket-Protocol: akis.v1\r\nSec-WebSocket-Extensions: permessage-deflate\r\n";
-    let request = upgrade(&format!("{GOOD}{offers}Authorization: Bearer {}\r\n", token(json!({}))));
+    let request = upgrade(&format!("{HANDSHAKE}{offers}Authorization: Bearer {}\r\n", token(json!({}))));
     let mut heads = Vec::new();
     for is_used in [false, true] {
         let mut stream = TcpStream::connect(bench.address).await.unwrap();
@@ -156,10 +157,10 @@ async fn tokens_come_by_header_subprotocol_or_query() {
     let limits = json!({ "channels": 200, "messagesPerSecond": 20, "burst": 100, "messageBytes": 65536, "queuePerChannel": 128 });
     assert_eq!(welcome.data()["limits"], limits);
 
-    let by_header = format!("{GOOD}Authorization: Bearer {}\r\n", token(json!({})));
+    let by_header = format!("{HANDSHAKE}Authorization: Bearer {}\r\n", token(json!({})));
     let answer = raw(&bench, &upgrade(&by_header)).await;
     assert!(answer.starts_with("HTTP/1.1 101") && !answer.contains("sec-websocket-protocol"), "not offered: {answer}");
-    let offered = format!("{GOOD}Sec-WebSocket-Protocol: akis.v1, bearer.{}\r\n", token(json!({})));
+    let offered = format!("{HANDSHAKE}Sec-WebSocket-Protocol: akis.v1, bearer.{}\r\n", token(json!({})));
     let answer = raw(&bench, &upgrade(&offered)).await;
     assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
     assert!(answer.contains("sec-websocket-protocol: akis.v1\r\n"), "{answer}");
@@ -181,7 +182,7 @@ async fn connections_are_limited_and_places_given_back() {
     let carol = LiveClient::connect(&bench.url(), Some(&token(json!({ "sub": "carol" })))).await;
     assert!(carol.err().is_some_and(refused(503)), "three in all");
     for (sub, status, code) in [("alice", "503", "RATE_LIMITED"), ("dave", "503", "RATE_LIMITED")] {
-        let offer = format!("{GOOD}Authorization: Bearer {}\r\n", token(json!({ "sub": sub })));
+        let offer = format!("{HANDSHAKE}Authorization: Bearer {}\r\n", token(json!({ "sub": sub })));
         let answer = raw(&bench, &upgrade(&offer)).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(code), "{answer}");
         assert!(answer.contains("retry-after: ") && answer.contains("application/problem+json"), "{answer}");
@@ -198,12 +199,12 @@ async fn connections_are_limited_and_places_given_back() {
 async fn addresses_and_handshakes_are_limited() {
     let bench = Bench::with(|config| config.limits.connections_per_address = 1).await;
     let _first = bench.client().await;
-    let answer = raw(&bench, &upgrade(GOOD)).await;
+    let answer = raw(&bench, &upgrade(HANDSHAKE)).await;
     assert!(answer.starts_with("HTTP/1.1 429") && answer.contains("retry-after: "), "{answer}");
 
     let bench = Bench::with(|config| config.limits.handshakes_per_second = 1).await;
     let _first = bench.client().await;
-    let answer = raw(&bench, &upgrade(GOOD)).await;
+    let answer = raw(&bench, &upgrade(HANDSHAKE)).await;
     assert!(answer.starts_with("HTTP/1.1 429") && answer.contains("RATE_LIMITED"), "{answer}");
 }
 

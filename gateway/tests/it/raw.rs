@@ -1,28 +1,19 @@
 //! A client that says what no library would, and reads frames by hand.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use akis_gateway::ws::deflate::Inflater;
+use akis_testkit::raw::{self, HANDSHAKE, upgrade};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::bench::{SOON, token};
 
-/// Headers of a good handshake.
-pub(crate) const GOOD: &str = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-
-/// A request for `/live` with an upgrade and these headers.
-pub(crate) fn upgrade(headers: &str) -> String {
-    format!(
-        "GET /live HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n{headers}\r\n"
-    )
-}
-
 /// A request that is let in.
 pub(crate) fn good_upgrade(headers: &str) -> String {
-    upgrade(&format!("{GOOD}Authorization: Bearer {}\r\n{headers}", token(json!({}))))
+    upgrade(&format!("{HANDSHAKE}Authorization: Bearer {}\r\n{headers}", token(json!({}))))
 }
 
 /// A client's frame. A mask of zeros leaves the payload as it is.
@@ -40,11 +31,9 @@ pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Opens a connection from an address of this machine.
+/// Opens a connection from 127.0.0.`host`.
 pub(crate) async fn connect_from(host: u8, to: SocketAddr) -> TcpStream {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind((Ipv4Addr::new(127, 0, 0, host), 0).into()).unwrap();
-    timeout(SOON, socket.connect(to)).await.unwrap().unwrap()
+    timeout(SOON, raw::connect_from(host, to)).await.unwrap().unwrap()
 }
 
 /// Everything that was answered until the other side ended the connection.

@@ -47,6 +47,12 @@ impl Call {
 }
 
 impl Texts {
+    /// Makes room for so many, of so many bytes together.
+    pub(super) fn reserve(&mut self, count: usize, bytes: usize) {
+        self.pieces.reserve(count);
+        self.text.reserve(bytes);
+    }
+
     /// Adds a text, or a number in digits.
     pub(super) fn push(&mut self, value: impl Display) {
         // A string takes everything.
