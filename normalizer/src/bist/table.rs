@@ -2,8 +2,8 @@
 //!
 //! A day has hundreds of thousands of orders at a time, which no cache of a core holds, so what a message costs is the lines of
 //! memory that it waits for. Here a line holds some values with their keys, and a value lies in the line that the hash of its key
-//! says, or, where that one is full, in the next that is not. Lines are never fuller than five eighths of all. What is removed
-//! leaves no mark: those that were put behind a full line for want of room move up.
+//! says, or, where that one is full, in the next that is not. A table is never more than half full, so few lines are. What is
+//! removed leaves no mark: those that were put behind a full line for want of room move up.
 
 use std::hash::{BuildHasher, Hash};
 
@@ -78,7 +78,7 @@ impl<K: Copy + Eq + Hash + Default, V: Copy + Default, const N: usize> Table<K, 
     /// Adds a value; `false` when there is one of its key, which stays.
     #[inline]
     pub(super) fn insert(&mut self, key: K, value: V) -> bool {
-        if (self.length + 1) * 8 > self.lines.len() * N * 4 {
+        if (self.length + 1) * 2 > self.lines.len() * N {
             self.grow();
         }
         let Err(line) = self.look_for(key) else { return false };
@@ -165,12 +165,12 @@ impl<K: Copy + Eq + Hash + Default, V: Copy + Default, const N: usize> Table<K, 
     #[inline]
     fn look_for(&self, key: K) -> Result<Place, usize> {
         let mut line = self.home(key);
-        while let Some(Line { keys, count, .. }) = self.lines.get(line) {
-            let count = usize::from(*count).min(N);
-            if let Some(at) = keys[..count].iter().position(|one| *one == key) {
+        while let Some(this) = self.lines.get(line) {
+            let keys = &this.keys[..this.count()];
+            if let Some(at) = keys.iter().position(|one| *one == key) {
                 return Ok(Place { line, at });
             }
-            if count < N {
+            if keys.len() < N {
                 break;
             }
             line = self.behind(line);

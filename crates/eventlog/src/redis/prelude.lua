@@ -54,6 +54,7 @@ local function identify(term, feed, seen, publisher)
     n = tonumber(stored[4]) or 0,
     fence = stored[5],
   }
+  log.began = log.n
   if stored[1] ~= log.identity then
     log.since = math.max(clock(), log.top + 2, seen + 2)
     redis.call('HSET', term, 'identity', log.identity, 'since', text(log.since))
@@ -155,10 +156,13 @@ local function keep_candle(candles, length, open_ms, body)
   end
 end
 
--- Stores what the batch has changed, and trims the feed by the time of its newest entry.
+-- After how many entries a feed is trimmed again. Trimming by `~` takes whole nodes of some dozen entries anyway.
+local TRIM_EVERY = 64
+
+-- Stores what the batch has changed, and now and then trims the feed by the time of its newest entry.
 local function finish(log, feed_age_ms)
   redis.call('HSET', log.term, 'n', text(log.n), 'top', text(log.top))
-  if log.written then
+  if math.floor(log.n / TRIM_EVERY) > math.floor(log.began / TRIM_EVERY) then
     local oldest = tonumber(string.match(log.written, '^%d+')) - tonumber(feed_age_ms)
     redis.call('XTRIM', log.feed, 'MINID', '~', text(oldest))
   end

@@ -14,7 +14,7 @@ use crate::mapper::{Output, Reason, Resync};
 /// How many books a day may have; the exchange has some thousands.
 const MAX_BOOKS: usize = 65_536;
 
-/// How many orders are kept, over all books: some 200 MB. A day has about a tenth of it at a time.
+/// How many orders are kept, over all books: some 300 MB. A day has about a tenth of it at a time.
 const MAX_ORDERS: usize = 4 << 20;
 
 /// The products of the equity market, by their numbers in `R`.
