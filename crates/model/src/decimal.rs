@@ -16,7 +16,7 @@ const SCALE_BITS: u32 = 6;
 const MAX_MANTISSA: u128 = (1 << (127 - SCALE_BITS)) - 1;
 
 /// Digits behind the point that a rank has: as many as the prices of venues.
-const RANK_DIGITS: usize = 8;
+const RANK_DIGITS: u8 = 8;
 
 /// The powers of ten that 64 bits hold.
 const POWERS: [u64; 20] = {
@@ -81,17 +81,14 @@ impl Decimal {
     ///
     /// [`DecimalError::Range`] when it has more digits than can be held.
     pub fn checked_add(self, other: Self) -> Result<Self, DecimalError> {
-        if self.scale() == other.scale() {
-            // Two mantissas together take less than 128 bits.
-            return Self::from_parts(self.mantissa() + other.mantissa(), self.scale());
-        }
         let scale = self.scale().max(other.scale());
-        let at = |d: Self| {
+        let wide_at = |d: Self| {
             10i128
                 .checked_pow(u32::from(scale - d.scale()))
                 .and_then(|f| d.mantissa().checked_mul(f))
                 .ok_or(DecimalError::Range)
         };
+        let at = |d: Self| d.small_at(scale).map_or_else(|| wide_at(d), Ok);
         let sum = at(self)?.checked_add(at(other)?).ok_or(DecimalError::Range)?;
         Self::from_parts(sum, scale)
     }
@@ -171,16 +168,16 @@ impl Decimal {
     /// are compared much faster than numbers, which differ in their scales.
     #[inline]
     pub fn rank(self) -> i64 {
-        let (mantissa, scale) = (self.mantissa(), usize::from(self.scale()));
-        let rank = match (i64::try_from(mantissa), RANK_DIGITS.checked_sub(scale)) {
-            (Ok(small), Some(missing)) => small.checked_mul(POWERS[missing] as i64),
-            (_, Some(_)) => None,
-            (_, None) => i64::try_from(mantissa.div_euclid(10i128.pow((scale - RANK_DIGITS) as u32))).ok(),
+        let rank = match self.scale().checked_sub(RANK_DIGITS) {
+            None | Some(0) => self.small_at(RANK_DIGITS),
+            Some(digits) => Some(self.mantissa().div_euclid(10i128.pow(digits.into()))),
         };
-        rank.unwrap_or(if mantissa < 0 { i64::MIN } else { i64::MAX })
+        let beyond = if self.is_negative() { i64::MIN } else { i64::MAX };
+        rank.and_then(|rank| i64::try_from(rank).ok()).unwrap_or(beyond)
     }
 
     /// The mantissa at another scale, which is not below its own; `None` beyond what 64 bits hold.
+    #[inline]
     fn small_at(self, scale: u8) -> Option<i128> {
         let small = i64::try_from(self.mantissa()).ok()?;
         let factor = POWERS.get(usize::from(scale - self.scale()))?;
