@@ -143,19 +143,18 @@ impl<K: Copy + Eq + Hash + Default, V: Copy + Default, const N: usize> Table<K, 
         let mut line = free;
         loop {
             line = self.behind(line);
-            let was_full = self.lines[line].count() == N;
-            let Line { keys, values, .. } = self.lines[line];
+            let this = self.lines[line];
             // It may not move to before where it is looked for first.
             let may_move = |key: &K| {
                 let from_home = line.wrapping_sub(self.home(*key)) & self.mask();
                 from_home >= line.wrapping_sub(free) & self.mask()
             };
-            if let Some(at) = keys[..self.lines[line].count()].iter().position(may_move) {
-                self.lines[free].push(keys[at], values[at]);
+            if let Some(at) = this.keys[..this.count()].iter().position(may_move) {
+                self.lines[free].push(this.keys[at], this.values[at]);
                 self.lines[line].remove(at);
                 free = line;
             }
-            if !was_full {
+            if this.count() < N {
                 return;
             }
         }
@@ -183,11 +182,9 @@ impl<K: Copy + Eq + Hash + Default, V: Copy + Default, const N: usize> Table<K, 
         let before = std::mem::replace(&mut self.lines, vec![Line::empty(); count].into());
         for line in before {
             for (key, value) in line.keys.into_iter().zip(line.values).take(line.count()) {
-                let mut at = self.home(key);
-                while self.lines[at].count() == N {
-                    at = self.behind(at);
+                if let Err(at) = self.look_for(key) {
+                    self.lines[at].push(key, value);
                 }
-                self.lines[at].push(key, value);
             }
         }
     }
