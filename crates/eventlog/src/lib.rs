@@ -29,3 +29,6 @@ pub use store::{
     TERM_JUMP, Unavailable, Write,
 };
 pub use tail::links;
+
+/// By channel: looked up for every event, so with a hash that is cheap for short names.
+pub(crate) type ByChannel<T> = std::collections::HashMap<akis_model::Channel, T, foldhash::fast::RandomState>;

@@ -21,8 +21,8 @@ use std::time::Duration;
 use akis_model::{Channel, Kind, Seq};
 use async_trait::async_trait;
 use foldhash::fast::RandomState;
+use fred::types::Resp3Frame;
 use fred::types::config::Config;
-use fred::types::{Resp3Frame, Value};
 
 use self::call::{Call, Texts};
 pub use self::error::ConnectError;
@@ -74,7 +74,7 @@ impl RedisStore {
         Call::on([self.keys.term(partition), self.keys.index(partition), self.keys.feed(partition)])
     }
 
-    /// A call of the publisher `publisher` for itself: its lease.
+    /// A call about the lease of a publisher.
     fn lease_call(&self, publisher: &str, action: &str, owner: &str) -> Call {
         let mut call = Call::on([self.keys.lease(publisher), self.keys.lease_term(publisher)]);
         call.args.push(action);
@@ -322,7 +322,7 @@ impl Store for RedisStore {
     }
 
     async fn announce_replica(&self, replica: &str, ttl: Duration, grace: Duration) -> Result<(), StoreError> {
-        let args = vec![self.keys.replica(replica).into(), 1.into(), "PX".into(), of_duration(ttl)];
+        let args = vec![self.keys.replica(replica).into(), 1.into(), "PX".into(), ttl.as_millis().to_string().into()];
         self.link.call("SET", At::Argument(0), args).await?;
         for partition in Partition::all(self.partitions) {
             groups::sweep(&self.link, &self.keys, partition, grace).await?;
@@ -391,9 +391,4 @@ fn push_channel(channel: &Channel, args: &mut Texts) {
 /// How far above its lower bound a term begins.
 fn random() -> u64 {
     fastrand::u64(..TERM_JUMP)
-}
-
-/// Whole milliseconds, for a command that is no script.
-fn of_duration(duration: Duration) -> Value {
-    duration.as_millis().to_string().into()
 }

@@ -10,12 +10,10 @@ use std::time::Duration;
 use akis_model::{Body, Channel, Seq};
 use tokio::time::Instant;
 
+use crate::ByChannel;
 use crate::replica::{LogEvent, Notice, ReplicaConfig, Traced};
 use crate::ring::Ring;
 use crate::store::{ChannelEnd, Entry, FeedEnd, FeedEntry, Identity};
-
-/// By channel: looked up for every entry of the feed, so with a hash that is cheap for short names.
-type ByChannel<T> = HashMap<Channel, T, foldhash::fast::RandomState>;
 
 /// Whether an entry at `seq` that carries `previous` follows `position` with nothing between them.
 ///

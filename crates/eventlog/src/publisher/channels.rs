@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use akis_model::{Channel, Seq};
 use bytes::Bytes;
-use foldhash::fast::RandomState;
 
 use super::Event;
+use crate::ByChannel;
 use crate::store::{ChannelEnd, Marker, TERM_JUMP, Write};
 
 /// Longest step by which the memory's clock advances between two acknowledgements: while the log is away it stands.
@@ -22,7 +22,7 @@ const MEMORY_BYTES: usize = 16 << 20;
 /// The channels that one reign has opened.
 #[derive(Debug, Default)]
 pub(super) struct Channels {
-    owned: HashMap<Channel, Owned, RandomState>,
+    owned: ByChannel<Owned>,
     /// What was published lately, in flight included, the oldest first.
     memory: VecDeque<Remembered>,
     memory_bytes: usize,

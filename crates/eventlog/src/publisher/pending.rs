@@ -1,6 +1,6 @@
 //! What waits to be published in one partition.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 
 use akis_model::{Body, Channel};
 use foldhash::fast::RandomState;
@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::Event;
 use super::warm::Warm;
+use crate::ByChannel;
 use crate::listing::StoredCandle;
 use crate::store::Entry;
 
@@ -24,7 +25,7 @@ const MAX_FILLS: usize = 1024;
 /// A bounded queue for each channel, which loses its oldest: newest-wins kinds without a word, the others leave a hole.
 pub(super) struct Pending {
     queue_per_channel: usize,
-    queues: HashMap<Channel, Queue, RandomState>,
+    queues: ByChannel<Queue>,
     /// Channels with something waiting, the longest waiting first.
     order: VecDeque<Channel>,
     /// Every channel ever offered or declared.
@@ -46,7 +47,7 @@ impl Pending {
     pub(super) fn new(queue_per_channel: usize) -> Self {
         Self {
             queue_per_channel,
-            queues: HashMap::default(),
+            queues: ByChannel::default(),
             order: VecDeque::new(),
             known: HashSet::default(),
             declared: Vec::new(),

@@ -38,8 +38,8 @@ impl Call {
 
     /// What a client sends behind the script: how many keys there are, the keys and the arguments.
     pub(super) fn into_values(self, script: Bytes) -> Vec<Value> {
-        let mut values = Vec::with_capacity(2 + self.keys.pieces.len() + self.args.pieces.len());
-        values.extend([Value::from(script), Value::from(self.keys.pieces.len() as i64)]);
+        let mut values = Vec::with_capacity(2 + self.keys.len() + self.args.len());
+        values.extend([Value::from(script), Value::from(self.keys.len() as i64)]);
         values.extend(self.keys.into_values());
         values.extend(self.args.into_values());
         values

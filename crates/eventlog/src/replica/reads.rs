@@ -1,6 +1,5 @@
 //! Reads of history for joins: few at a time, in the order in which they were asked for, and one for all who ask the same.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -9,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::{From, LogEvent, ReplicaCounts};
+use crate::ByChannel;
 use crate::store::{Range, Select, Store, StoreError};
 
 /// Most entries of history that one read gives: somewhat more than any kind keeps, because trimming is approximate.
@@ -89,7 +89,7 @@ struct Flight {
 }
 
 /// The flights of each channel: at most one of each scope.
-type Flights = HashMap<Channel, Vec<Arc<Flight>>, foldhash::fast::RandomState>;
+type Flights = ByChannel<Vec<Arc<Flight>>>;
 
 /// See the module's documentation.
 pub(super) struct Reads {
