@@ -6,19 +6,15 @@ use std::net::TcpStream;
 use akis_gateway::ws::deflate::{ACCEPTED, Inflater};
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, SOON, subscribe, token};
+use crate::bench::{Bench, SOON, subscribe};
+use crate::raw::{frame, good_upgrade};
 
 /// Connects, subscribes to `a:b:book` and gives the socket behind the head of the answer, and that head.
 fn connect(address: &str, query: &str, offer: &str) -> (TcpStream, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(SOON)).unwrap();
-    let token = token(json!({}));
-    write!(
-        stream,
-        "GET /live{query} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAuthorization: Bearer {token}\r\nSec-WebSocket-Extensions: {offer}\r\n\r\n"
-    )
-    .unwrap();
+    let request = good_upgrade(&format!("Sec-WebSocket-Extensions: {offer}\r\n"));
+    stream.write_all(request.replacen("/live", &format!("/live{query}"), 1).as_bytes()).unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -26,10 +22,7 @@ fn connect(address: &str, query: &str, offer: &str) -> (TcpStream, String) {
         head.push(byte[0]);
     }
     let request = json!({ "type": "subscribe", "channels": ["a:b:book"] }).to_string();
-    // A mask of zeros leaves the payload as it is.
-    let mut frame = vec![0x81, 0x80 | request.len() as u8, 0, 0, 0, 0];
-    frame.extend_from_slice(request.as_bytes());
-    stream.write_all(&frame).unwrap();
+    stream.write_all(&frame(0x81, request.as_bytes())).unwrap();
     (stream, String::from_utf8(head).unwrap())
 }
 
