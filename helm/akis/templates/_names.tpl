@@ -51,8 +51,8 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 name: {{ include "akis.name" . }}-auth
 key: secret
 {{- else if .Values.auth.secret.name -}}
-name: {{ .Values.auth.secret.name }}
-key: {{ .Values.auth.secret.key }}
+name: {{ .Values.auth.secret.name | quote }}
+key: {{ .Values.auth.secret.key | quote }}
 {{- end -}}
 {{- end -}}
 
@@ -67,8 +67,8 @@ Takes a list: the root, gateway or normalizer.
 name: {{ include "akis.name" $root }}-redis
 key: url
 {{- else if $secret.name -}}
-name: {{ $secret.name }}
-key: {{ ternary (default $secret.key $secret.normalizerKey) $secret.key (eq (index . 1) "normalizer") }}
+name: {{ $secret.name | quote }}
+key: {{ ternary (default $secret.key $secret.normalizerKey) $secret.key (eq (index . 1) "normalizer") | quote }}
 {{- end -}}
 {{- end -}}
 

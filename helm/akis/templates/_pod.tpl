@@ -9,7 +9,7 @@ imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with $root.Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with $root.Values.nodeSelector }}
 nodeSelector:
@@ -85,8 +85,8 @@ capabilities:
 - name: {{ index $ 0 }}
   valueFrom:
     secretKeyRef:
-      name: {{ .name }}
-      key: {{ .key }}
+      name: {{ .name | quote }}
+      key: {{ .key | quote }}
 {{- end }}
 {{- end }}
 {{- end -}}
@@ -113,11 +113,11 @@ capabilities:
 {{- if $ca.secretName }}
 - name: redis-ca
   secret:
-    secretName: {{ $ca.secretName }}
+    secretName: {{ $ca.secretName | quote }}
 {{- else if $ca.configMapName }}
 - name: redis-ca
   configMap:
-    name: {{ $ca.configMapName }}
+    name: {{ $ca.configMapName | quote }}
 {{- end }}
 {{- end -}}
 
