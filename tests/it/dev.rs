@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use akis_testkit::{LiveClient, check_channel};
+use akis_testkit::{LiveClient, Process, check_channel, tls_fixture, wait_until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -141,6 +141,41 @@ fn what_is_published_is_tailed() {
     let event: Value = serde_json::from_str(stdout.trim_end()).unwrap();
     assert_eq!((code, event["seq"].to_string()), (0, seq.trim_end().to_owned()));
     assert_eq!(event["data"]["progress"], 7);
+}
+
+#[tokio::test]
+async fn behind_tls_tail_trusts_the_authorities_of_the_system() {
+    let dev = Dev::start();
+    dev.wait_until_healthy();
+    let front = free_address();
+    let file = |name: &str, content: String| {
+        let path = dev.dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let [certificate, key] =
+        ["known.pem", "known.key.pem"].map(|name| std::fs::read_to_string(tls_fixture(name)).unwrap());
+    let certificate = file("front.pem", certificate + &key);
+    let back = dev.url.trim_start_matches("http://");
+    let config = format!(
+        "defaults\n  mode http\n  timeout connect 5s\n  timeout client 1m\n  timeout server 1m\n\
+         listen front\n  bind {front} ssl crt {certificate}\n  server back {back}\n"
+    );
+    let mut haproxy = Command::new("haproxy");
+    let _haproxy = Process::start(haproxy.args(["-f", &file("haproxy.cfg", config)])).unwrap();
+    let is_there = async || tokio::net::TcpStream::connect(&front).await.is_ok();
+    wait_until(Duration::from_secs(20), "HAProxy listens", is_there).await.unwrap();
+
+    let tail = || {
+        let mut command = akis(dev.dir.path());
+        command.args(["tail", "binance:BTCUSDT:trades", "--count", "1", "--url", &format!("https://{front}")]);
+        command.env("AKIS_TOKEN", &dev.token);
+        command
+    };
+    let (code, stdout, stderr) = run(tail().env("SSL_CERT_FILE", tls_fixture("known-ca.pem")));
+    assert_eq!((code, stdout.lines().count()), (0, 1), "{stderr}");
+    let mut stranger = Process::start(&mut tail()).unwrap();
+    stranger.wait_for_line("invalid peer certificate", Duration::from_secs(20)).await.unwrap();
 }
 
 #[test]
