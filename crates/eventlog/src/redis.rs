@@ -8,6 +8,7 @@ mod check;
 mod error;
 mod feed;
 mod groups;
+mod joined;
 mod keys;
 mod link;
 mod listing;
@@ -29,6 +30,7 @@ pub use self::error::ConnectError;
 use self::error::broken;
 use self::feed::{FeedReader, Source};
 use self::groups::Group;
+use self::joined::Joined;
 use self::keys::Keys;
 use self::link::{At, Link};
 use self::reply::{array, entry, feed_id, number, optional, position, seq, text, tuple};
@@ -46,6 +48,7 @@ pub struct RedisStore {
     partitions: u16,
     link: Link,
     scripts: Scripts,
+    joined: Joined,
 }
 
 impl RedisStore {
@@ -61,7 +64,7 @@ impl RedisStore {
         let link = Link::open_shared(&config).await?;
         check::check(&link, &keys, partitions).await?;
         let scripts = Scripts::load(&link).await?;
-        Ok(Arc::new(Self { config, keys, partitions, link, scripts }))
+        Ok(Arc::new(Self { config, keys, partitions, link, scripts, joined: Joined::default() }))
     }
 
     /// A call that looks at a partition, or at the ends of its channels.
@@ -92,7 +95,7 @@ impl RedisStore {
         let mut call = self.lease_call(publisher, action, owner);
         call.args.push(ttl.as_millis());
         call.args.push(HANDOVER.as_millis());
-        let reply = self.scripts.lease.run(&self.link, call).await?;
+        let reply = self.scripts.lease.run(&self.link, &call).await?;
         match &reply {
             Resp3Frame::Array { .. } => {
                 let [lease, continues] = tuple(&reply)?;
@@ -125,7 +128,7 @@ impl Store for RedisStore {
             call.args.push(channel);
             call.args.push(random());
         }
-        let reply = self.scripts.ends.run(&self.link, call).await?;
+        let reply = self.scripts.ends.run(&self.link, &call).await?;
         let reply = array(&reply)?;
         let Some(([identity, since, top, id, n, fence], ends)) = reply.split_first_chunk() else {
             return Err(broken("the ends of a partition are too short"));
@@ -153,7 +156,7 @@ impl Store for RedisStore {
         call.args.push(publisher);
         call.args.push_some(expected);
         call.args.push(fence);
-        done(&self.scripts.fence.run(&self.link, call).await?)
+        done(&self.scripts.fence.run(&self.link, &call).await?)
     }
 
     async fn publish(&self, partition: Partition, claim: &Claim, writes: &[Write]) -> Result<(), StoreError> {
@@ -191,8 +194,8 @@ impl Store for RedisStore {
                 call.args.push(0);
             }
         }
-        call.args.append(events);
-        done(&self.scripts.publish.run(&self.link, call).await?)
+        call.args.extend(&events);
+        self.joined.publish(&self.link, &self.scripts.publish, call, count).await
     }
 
     async fn mark(&self, partition: Partition, claim: &Claim, markers: &[Marker]) -> Result<(), StoreError> {
@@ -204,7 +207,7 @@ impl Store for RedisStore {
             call.args.push(marker.seq);
             call.args.push_some(marker.previous);
         }
-        done(&self.scripts.mark.run(&self.link, call).await?)
+        done(&self.scripts.mark.run(&self.link, &call).await?)
     }
 
     async fn append(&self, partition: Partition, events: &[Append], seen: Seq) -> Result<Vec<Seq>, StoreError> {
@@ -229,7 +232,7 @@ impl Store for RedisStore {
             call.keys.push(id_key.as_ref().unwrap_or(&history));
             call.keys.push(candles.as_ref().unwrap_or(&history));
         }
-        let reply = self.scripts.append.run(&self.link, call).await?;
+        let reply = self.scripts.append.run(&self.link, &call).await?;
         array(&reply)?.iter().map(seq).collect()
     }
 
@@ -248,7 +251,7 @@ impl Store for RedisStore {
             call.args.push(candle.open_ms);
             call.args.push_body(candle.body.clone());
         }
-        done(&self.scripts.candles.run(&self.link, call).await?)
+        done(&self.scripts.candles.run(&self.link, &call).await?)
     }
 
     async fn range(&self, channel: &Channel, select: Select) -> Result<Range, StoreError> {
@@ -263,7 +266,7 @@ impl Store for RedisStore {
         call.args.push(command);
         ends.iter().for_each(|end| call.args.push(end));
         call.args.push(limit);
-        let reply = self.scripts.range.run(&self.link, call).await?;
+        let reply = self.scripts.range.run(&self.link, &call).await?;
         let [entries, first, last, proven, since] = tuple(&reply)?;
         let mut entries = array(entries)?.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
         if matches!(select, Select::Newest { .. }) {
@@ -300,7 +303,7 @@ impl Store for RedisStore {
     }
 
     async fn release_lease(&self, publisher: &str, owner: &str) -> Result<(), StoreError> {
-        self.scripts.lease.run(&self.link, self.lease_call(publisher, "release", owner)).await?;
+        self.scripts.lease.run(&self.link, &self.lease_call(publisher, "release", owner)).await?;
         Ok(())
     }
 

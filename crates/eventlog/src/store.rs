@@ -447,3 +447,10 @@ pub struct Unavailable {
     /// What was said.
     pub message: String,
 }
+
+impl Unavailable {
+    /// Whether the server said so, and was not silent.
+    pub(crate) fn is_reply(&self) -> bool {
+        !matches!(self.kind, "io" | "timeout")
+    }
+}

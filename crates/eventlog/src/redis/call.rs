@@ -1,6 +1,7 @@
 //! The keys and arguments of one call of a script.
 
 use std::fmt::{Display, Write};
+use std::mem;
 
 use bytes::Bytes;
 use fred::types::Value;
@@ -8,13 +9,12 @@ use fred::types::Value;
 /// What a script is run with.
 #[derive(Debug, Default)]
 pub(super) struct Call {
-    /// These share a slot.
+    /// In a cluster these share a slot.
     pub(super) keys: Texts,
     pub(super) args: Texts,
 }
 
-/// Texts one behind the other in one piece of memory, with bodies between them that stay where they are: a call has dozens, and
-/// is cloned before it is sent.
+/// Texts one behind the other in one piece of memory, with bodies between them that stay where they are: a call has hundreds.
 #[derive(Debug, Default)]
 pub(super) struct Texts {
     text: String,
@@ -36,12 +36,21 @@ impl Call {
         call
     }
 
-    /// What a client sends behind the script: how many keys there are, the keys and the arguments.
-    pub(super) fn into_values(self, script: Bytes) -> Vec<Value> {
+    /// Adds another call's keys and arguments, with the numbers of them in front of the arguments: that of the keys, and that of
+    /// the arguments with these two.
+    pub(super) fn join(&mut self, other: &Self) {
+        self.keys.extend(&other.keys);
+        self.args.push(other.keys.len());
+        self.args.push(2 + other.args.len());
+        self.args.extend(&other.args);
+    }
+
+    /// What a client sends behind the command: the script, how many keys there are, the keys and the arguments.
+    pub(super) fn values(&self, script: Bytes) -> Vec<Value> {
         let mut values = Vec::with_capacity(2 + self.keys.len() + self.args.len());
         values.extend([Value::from(script), Value::from(self.keys.len() as i64)]);
-        values.extend(self.keys.into_values());
-        values.extend(self.args.into_values());
+        values.extend(self.keys.values());
+        values.extend(self.args.values());
         values
     }
 }
@@ -79,20 +88,20 @@ impl Texts {
     }
 
     /// Adds others behind these.
-    pub(super) fn append(&mut self, others: Self) {
+    pub(super) fn extend(&mut self, others: &Self) {
         let begin = self.text.len();
         self.text.push_str(&others.text);
-        self.pieces.extend(others.pieces.into_iter().map(|piece| match piece {
+        self.pieces.extend(others.pieces.iter().map(|piece| match piece {
             Piece::Until(end) => Piece::Until(begin + end),
-            body @ Piece::Body(_) => body,
+            Piece::Body(body) => Piece::Body(body.clone()),
         }));
     }
 
-    fn into_values(self) -> impl Iterator<Item = Value> {
-        let (text, mut begin) = (Bytes::from(self.text), 0);
-        self.pieces.into_iter().map(move |piece| match piece {
-            Piece::Until(end) => Value::from(text.slice(std::mem::replace(&mut begin, end)..end)),
-            Piece::Body(body) => Value::from(body),
+    fn values(&self) -> impl Iterator<Item = Value> {
+        let (text, mut begin) = (Bytes::copy_from_slice(self.text.as_bytes()), 0);
+        self.pieces.iter().map(move |piece| match piece {
+            Piece::Until(end) => Value::from(text.slice(mem::replace(&mut begin, *end)..*end)),
+            Piece::Body(body) => Value::from(body.clone()),
         })
     }
 }
@@ -110,10 +119,23 @@ mod tests {
         behind.push_body(Bytes::from_static(b"{}"));
         behind.push_some(Some("ab"));
         behind.push("c");
-        call.args.append(behind);
+        call.args.extend(&behind);
         assert_eq!((call.keys.len(), call.args.len()), (2, 5));
-        let values = call.into_values(Bytes::from_static(b"hash"));
+        let values = call.values(Bytes::from_static(b"hash"));
         let bytes: Vec<Bytes> = values.into_iter().map(|value| value.convert().unwrap()).collect();
         assert_eq!(bytes, ["hash", "2", "key", "other", "17", "", "{}", "ab", "c"]);
+    }
+
+    #[test]
+    fn joined_calls_say_where_the_next_one_begins() {
+        let mut call = Call::default();
+        for (key, arg) in [("a", "1"), ("b", "2")] {
+            let mut other = Call::on([key, "common"]);
+            other.args.push(arg);
+            call.join(&other);
+        }
+        let values = call.values(Bytes::from_static(b"hash"));
+        let bytes: Vec<Bytes> = values.into_iter().map(|value| value.convert().unwrap()).collect();
+        assert_eq!(bytes, ["hash", "4", "a", "common", "b", "common", "2", "3", "1", "2", "3", "2"]);
     }
 }

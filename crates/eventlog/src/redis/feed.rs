@@ -184,7 +184,7 @@ async fn read_entries(link: &Link, feed: &str, cursor: &Cursor, wait: Duration) 
 }
 
 async fn look(link: &Link, source: &Source) -> Result<(Identity, FeedEnd), StoreError> {
-    let reply = source.look.run(link, Call::on([&source.term, &source.feed])).await?;
+    let reply = source.look.run(link, &Call::on([&source.term, &source.feed])).await?;
     let [identity, id, n] = tuple(&reply)?;
     Ok((Identity(text(identity)?.into()), FeedEnd { id: feed_id(id)?, number: number(n)? }))
 }

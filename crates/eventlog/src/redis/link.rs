@@ -87,6 +87,11 @@ impl Link {
         Ok(Self { client, task })
     }
 
+    /// Whether partitions may lie on different nodes.
+    pub(super) fn is_clustered(&self) -> bool {
+        self.client.is_clustered()
+    }
+
     /// Sends one command.
     pub(super) async fn call(&self, command: &'static str, at: At, args: Vec<Value>) -> Reply {
         let hash = match at {

@@ -60,7 +60,7 @@ impl RedisStore {
         call.args.push(cursor);
         call.args.push(PART);
         call.args.push(HEAD_BYTES);
-        let reply = self.scripts.channels.run(&self.link, call).await?;
+        let reply = self.scripts.channels.run(&self.link, &call).await?;
         let mut parts = array(&reply)?.iter();
         let next = parts.next().map(text).transpose()?.unwrap_or("0").to_owned();
         for part in parts {

@@ -6,7 +6,7 @@ local refused = refusal(log, ARGV[2], ARGV[3])
 if refused then
   return refused
 end
-lengths_of(2)
+lengths_of(2, #KEYS)
 for i = 6, #ARGV, 3 do
   if tonumber(ARGV[i + 1]) + 1 < log.since then
     return 'LOW'

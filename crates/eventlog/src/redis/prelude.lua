@@ -12,12 +12,17 @@ local function clock()
   return tonumber(time[1]) * 1000000 + tonumber(time[2])
 end
 
--- The identity of this server's data, read at every call: connections survive a promotion.
+local known_replid
+
+-- The identity of this server's data, read once in every call: connections survive a promotion.
 local function replid()
-  local info = redis.call('INFO', 'replication')
-  -- A plain search: a pattern is tried at every byte before it.
-  local _, before = string.find(info, 'master_replid:', 1, true)
-  return string.sub(info, before + 1, before + 40)
+  if not known_replid then
+    local info = redis.call('INFO', 'replication')
+    -- A plain search: a pattern is tried at every byte before it.
+    local _, before = string.find(info, 'master_replid:', 1, true)
+    known_replid = string.sub(info, before + 1, before + 40)
+  end
+  return known_replid
 end
 
 -- The id of the newest entry ever written to a stream.
@@ -92,10 +97,10 @@ local function begin(log, last, jump, random)
   return first + random
 end
 
--- How many entries each key has from `first` on. Raises an error for one of another type, before the first write of a batch.
-local function lengths_of(first)
+-- How many entries each key has from `first` to `last`. Raises an error for one of another type, before the first write of a batch.
+local function lengths_of(first, last)
   local lengths = {}
-  for i = first, #KEYS do
+  for i = first, last do
     lengths[i] = redis.call('XLEN', KEYS[i])
   end
   return lengths

@@ -59,13 +59,11 @@ impl Script {
 
     /// Runs the script. A server that does not know it is told its body: it has then done nothing yet, so this writes nothing
     /// twice.
-    pub(super) async fn run(&self, link: &Link, call: Call) -> Reply {
+    pub(super) async fn run(&self, link: &Link, call: &Call) -> Reply {
         let (by_hash, by_body) = if self.is_read_only { ("EVALSHA_RO", "EVAL_RO") } else { ("EVALSHA", "EVAL") };
-        let mut values = call.into_values(self.hash.clone());
-        match link.call(by_hash, At::Argument(2), values.clone()).await {
+        match link.call(by_hash, At::Argument(2), call.values(self.hash.clone())).await {
             Err(unavailable) if unavailable.message.starts_with("NOSCRIPT") => {
-                values[0] = self.body.clone().into();
-                link.call(by_body, At::Argument(2), values).await
+                link.call(by_body, At::Argument(2), call.values(self.body.clone())).await
             }
             reply => reply,
         }

@@ -5,6 +5,7 @@
 mod contract;
 mod differential;
 mod follow;
+mod joined;
 mod log;
 mod model;
 mod redis_faults;
