@@ -22,6 +22,7 @@ const ENOUGH: usize = 32;
 /// See the module's documentation.
 #[derive(Default)]
 pub(super) struct Joined {
+    /// Of each lane one at most.
     waiting: parking_lot::Mutex<Vec<Waiting>>,
 }
 
