@@ -8,6 +8,7 @@ use fred::types::config::{
     Config, ConnectionConfig, PerformanceConfig, ReconnectError, ReconnectPolicy, TcpConfig, UnresponsiveConfig,
 };
 use fred::types::{Builder, ClusterHash, ConnectHandle, CustomCommand, Resp3Frame, RespVersion, Value};
+use fred::util::redis_keyslot;
 
 use super::error::{ConnectError, from_client, from_reply};
 use crate::store::Unavailable;
@@ -94,10 +95,14 @@ impl Link {
 
     /// Sends one command.
     pub(super) async fn call(&self, command: &'static str, at: At, args: Vec<Value>) -> Reply {
+        // The client goes by no other hash of a custom command than this one.
         let hash = match at {
-            At::Argument(index) => ClusterHash::Offset(index),
+            At::Argument(index) if self.is_clustered() => {
+                let key = args.get(index).and_then(Value::as_bytes).unwrap_or_default();
+                ClusterHash::Custom(redis_keyslot(key))
+            }
             At::Slot(slot) => ClusterHash::Custom(slot),
-            At::Anywhere => ClusterHash::Random,
+            At::Argument(_) | At::Anywhere => ClusterHash::Random,
         };
         let command = CustomCommand::new_static(command, hash, false);
         match self.client.custom_raw(command, args).await {

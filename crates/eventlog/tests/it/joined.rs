@@ -8,7 +8,7 @@ use akis_eventlog::{Claim, Fence, Partition, RedisStore, Select, Store, StoreErr
 use akis_model::Seq;
 use akis_testkit::RedisServer;
 
-use crate::log::{channel, fence, writes};
+use crate::log::{channel, cluster, fence, writes};
 
 const PARTITIONS: u16 = 8;
 
@@ -22,7 +22,12 @@ struct Bench {
 impl Bench {
     async fn start() -> Self {
         let server = RedisServer::start().await.unwrap();
-        let store = RedisStore::connect(&server.url(), "akis", PARTITIONS).await.unwrap();
+        let url = server.url();
+        Self::on(server, &url).await
+    }
+
+    async fn on(server: RedisServer, url: &str) -> Self {
+        let store = RedisStore::connect(url, "akis", PARTITIONS).await.unwrap();
         let mut batches = Vec::new();
         for partition in Partition::all(PARTITIONS) {
             let names = (0..).map(|n| format!("v:{n}:trades"));
@@ -69,6 +74,20 @@ async fn what_comes_at_once_goes_in_one_call() {
     assert_eq!(bench.calls().await, before + 1);
     for partition in 0..PARTITIONS.into() {
         assert_eq!(bench.written(partition).await, 3);
+    }
+}
+
+#[tokio::test]
+async fn in_a_cluster_each_partition_is_written_where_it_lies() {
+    let [server, others @ ..] = cluster::<3>().await;
+    let url = format!("redis-cluster://{}", server.address());
+    let bench = Bench::on(server, &url).await;
+    assert_eq!(bench.publish().await, vec![Ok(()); PARTITIONS.into()]);
+    for partition in 0..PARTITIONS.into() {
+        assert_eq!(bench.written(partition).await, 3);
+    }
+    for other in &others {
+        assert_ne!(other.command(&["DBSIZE"]).await.unwrap(), "0", "it has some of them");
     }
 }
 

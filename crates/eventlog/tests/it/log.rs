@@ -8,7 +8,7 @@ use akis_eventlog::{
     Select, Store, Write,
 };
 use akis_model::{Channel, Origin, Seq};
-use akis_testkit::RedisServer;
+use akis_testkit::{RedisOptions, RedisServer, wait_until};
 
 /// The one partition of the logs under test.
 pub(crate) const P: Partition = Partition(0);
@@ -29,6 +29,33 @@ impl Log {
         let store = RedisStore::connect(&server.url(), "akis", 1).await.unwrap();
         Self { store, server: Some(server) }
     }
+}
+
+/// A cluster of servers, each with its part of the slots.
+pub(crate) async fn cluster<const N: usize>() -> [RedisServer; N] {
+    let (mut servers, mut meet) = (Vec::new(), Vec::new());
+    for n in 0..N {
+        let bus = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+        let args = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-announce-ip", "127.0.0.1"];
+        let args = args.map(str::to_owned).to_vec();
+        let server = RedisServer::start_with(RedisOptions { args, ..RedisOptions::default() }).await.unwrap();
+        let (first, last) = (16_384 * n / N, 16_384 * (n + 1) / N - 1);
+        server.command(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]).await.unwrap();
+        server.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(n + 1).to_string()]).await.unwrap();
+        meet.push((server.address().port().to_string(), bus));
+        servers.push(server);
+    }
+    for (port, bus) in &meet[1..] {
+        servers[0].command(&["CLUSTER", "MEET", "127.0.0.1", port, bus]).await.unwrap();
+    }
+    for server in &servers {
+        let is_whole = async || {
+            let info = server.command(&["CLUSTER", "INFO"]).await.unwrap();
+            info.contains("cluster_state:ok") && info.contains(&format!("cluster_known_nodes:{N}"))
+        };
+        wait_until(Duration::from_secs(20), "the cluster is complete", is_whole).await.unwrap();
+    }
+    servers.try_into().unwrap_or_else(|_| unreachable!("as many as were started"))
 }
 
 pub(crate) fn channel(name: &str) -> Channel {

@@ -6,7 +6,7 @@ use akis_eventlog::{ConnectError, FeedId, FeedStart, RedisStore, Select, Store, 
 use akis_model::Seq;
 use akis_testkit::{Direction, Proxy, RedisOptions, RedisServer, wait_until};
 
-use crate::log::{Log, P, append, channel, claim, feed, history, marker, positions, term, writes};
+use crate::log::{Log, P, append, channel, claim, cluster, feed, history, marker, positions, term, writes};
 
 const SECONDS: Duration = Duration::from_secs(10);
 const NAME: &str = "v:a:trades";
@@ -326,16 +326,7 @@ async fn what_is_kept_of_channels_goes_with_their_history() {
 
 #[tokio::test]
 async fn a_cluster_holds_a_log() {
-    let bus = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
-    let args = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-announce-ip", "127.0.0.1"];
-    let args = args.map(str::to_owned).to_vec();
-    let server = RedisServer::start_with(RedisOptions { args, ..RedisOptions::default() }).await.unwrap();
-    server.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await.unwrap();
-    wait_until(SECONDS, "the cluster is complete", async || {
-        server.command(&["CLUSTER", "INFO"]).await.unwrap().contains("cluster_state:ok")
-    })
-    .await
-    .unwrap();
+    let [server] = cluster().await;
     let url = format!("redis-cluster://{}", server.address());
     let store = RedisStore::connect(&url, "akis", 1).await.unwrap();
     let claim = claim(&*store, "venue").await;
