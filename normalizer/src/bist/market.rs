@@ -18,6 +18,9 @@ use super::table::Table;
 use super::wanted::Wanted;
 use crate::mapper::{Output, Reason, Resync};
 
+/// So many messages are looked ahead: more do not fit into a packet.
+const FORESEEN: usize = 64;
+
 /// So long after its end a candle is closed by this machine's clock, when no message tells the time.
 const GRACE_MS: i64 = 1_000;
 
@@ -110,11 +113,16 @@ impl Market {
 
     /// Reads the places in memory that these messages will need: together, where otherwise each would be waited for alone.
     pub(super) fn foresee<'a>(&self, messages: impl Iterator<Item = &'a [u8]>) {
-        let touch = |order: OrderKey| {
+        let line_of = |order: OrderKey| {
             let at = self.books.get(order.book).flatten()?;
-            Some(self.instruments[usize::from(at)].orders.touch(order.side, order.id))
+            self.instruments[usize::from(at)].orders.line_of(order.side, order.id)
         };
-        let touched = messages.filter_map(order_of).filter_map(touch).fold(0, u8::wrapping_add);
+        // First where they are, and then all of them in a few instructions: a core waits for many at once only when they are close.
+        let mut lines = [None; FORESEEN];
+        for (place, line) in lines.iter_mut().zip(messages.filter_map(order_of).map(line_of)) {
+            *place = line;
+        }
+        let touched = lines.iter().flatten().map(|line| line.touch()).fold(0, u8::wrapping_add);
         std::hint::black_box(touched);
     }
 

@@ -5,13 +5,16 @@
 
 use akis_connectors::bist::itch::{Price, Side};
 
-use super::table::Table;
+use super::table::{Line, Table};
 use crate::book::SHOWN_LEVELS;
 use crate::ladder::Ladder;
 
 /// A message that does not fit the book: an order that is not there, or is there already, or has less than was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Misfit;
+
+/// A line of memory with orders.
+pub(super) type OrderLine = Line<u64, Order, 3>;
 
 /// Whether the levels that are shown have changed.
 pub(super) type IsSeen = bool;
@@ -32,7 +35,7 @@ struct OneSide {
 /// What is known of an order. Packed, so that three of them with their ids fit into a line of the table.
 #[derive(Debug, Default, Clone, Copy)]
 #[repr(Rust, packed(4))]
-struct Order {
+pub(super) struct Order {
     quantity: u64,
     price: Price,
 }
@@ -75,12 +78,12 @@ impl Orders {
         this.levels.take(side, price, quantity)
     }
 
-    /// See [`Table::touch`].
+    /// See [`Table::line_of`].
     #[inline]
-    pub(super) fn touch(&self, side: Side, id: u64) -> u8 {
+    pub(super) fn line_of(&self, side: Side, id: u64) -> Option<&OrderLine> {
         match side {
-            Side::Buy => self.bids.by_id.touch(id),
-            Side::Sell => self.asks.by_id.touch(id),
+            Side::Buy => self.bids.by_id.line_of(id),
+            Side::Sell => self.asks.by_id.line_of(id),
         }
     }
 

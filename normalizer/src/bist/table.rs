@@ -24,7 +24,7 @@ pub(super) struct Table<K, V, const N: usize> {
 /// The first `count` are values with their keys, the others nothing.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
-struct Line<K, V, const N: usize> {
+pub(super) struct Line<K, V, const N: usize> {
     keys: [K; N],
     values: [V; N],
     count: u8,
@@ -35,6 +35,14 @@ struct Line<K, V, const N: usize> {
 pub(super) struct Place {
     line: usize,
     at: usize,
+}
+
+impl<K, V, const N: usize> Line<K, V, N> {
+    /// Reads the line, so that it is at hand when it is needed; what that gives means nothing.
+    #[inline]
+    pub(super) fn touch(&self) -> u8 {
+        self.count
+    }
 }
 
 impl<K: Copy + Default, V: Copy + Default, const N: usize> Line<K, V, N> {
@@ -110,11 +118,10 @@ impl<K: Copy + Eq + Hash + Default, V: Copy + Default, const N: usize> Table<K, 
         self.find(key).map(|place| self.value(place))
     }
 
-    /// Reads the line where the value of this key is looked for first, so that it is at hand when it is; what that gives means
-    /// nothing.
+    /// The line where the value of this key is looked for first, for [`Line::touch`].
     #[inline]
-    pub(super) fn touch(&self, key: K) -> u8 {
-        self.lines.get(self.home(key)).map_or(0, |line| line.count)
+    pub(super) fn line_of(&self, key: K) -> Option<&Line<K, V, N>> {
+        self.lines.get(self.home(key))
     }
 
     #[inline]
