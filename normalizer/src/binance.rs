@@ -19,7 +19,7 @@ mod tape;
 mod ticker;
 mod wire;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use akis_connectors::{Content, RawFrame, Request, is_symbol};
 use akis_model::{Channel, Kind};
@@ -43,6 +43,12 @@ const PAST_CANDLES: u32 = 500;
 /// more than a clock can drift.
 const MOST_CLOCK_OFFSET_MS: i64 = 3_600_000;
 
+/// So many replies that told the venue's time count.
+const CLOCK_OFFSETS: usize = 8;
+
+/// No reply takes longer: a venue's clock that seems to have gone back by more is another one, or this machine's was set.
+const MOST_REPLY_MS: i64 = 10_000;
+
 /// The mapper of one of Binance's markets.
 pub(crate) struct Binance {
     market: Market,
@@ -60,8 +66,10 @@ pub(crate) struct Binance {
     /// Common forms that `exchangeInfo` told.
     common: HashMap<String, String>,
     declared: Vec<Channel>,
-    /// How far the venue's clock is ahead of the one that stamps frames, by what it told last.
+    /// How far the venue's clock is ahead of the one that stamps frames.
     clock_offset_ms: i64,
+    /// By each of the last replies that told its time.
+    clock_offsets_ms: VecDeque<i64>,
 }
 
 impl Mapper for Binance {
@@ -163,6 +171,7 @@ impl Binance {
             common: HashMap::new(),
             declared: Vec::new(),
             clock_offset_ms: 0,
+            clock_offsets_ms: VecDeque::new(),
         }
     }
 
@@ -179,11 +188,11 @@ impl Binance {
     fn on_event(&mut self, event: Event<'_>, origin: Origin, out: &mut Output) -> Result<(), Reason> {
         match event {
             Event::Trade(trade, tape) => self.on_trade(&trade, tape, origin, out),
-            Event::BookTicker(ticker) => {
-                let clock_offset_ms = self.clock_offset_ms;
-                self.instrument(&ticker.symbol)?.on_book_ticker(&ticker, origin, clock_offset_ms, out)
+            Event::BookTicker(ticker) => self.instrument(&ticker.symbol)?.on_book_ticker(&ticker, origin, out),
+            Event::Ticker(ticker) => {
+                let believed_ahead_ms = self.believed_ahead_ms();
+                self.instrument(&ticker.symbol)?.on_ticker(&ticker, origin, believed_ahead_ms, out)
             }
-            Event::Ticker(ticker) => self.instrument(&ticker.symbol)?.on_ticker(&ticker, origin, out),
             Event::Depth(update) => self.on_depth(update, origin, out),
             Event::Kline(event) => {
                 let believed_ahead_ms = self.believed_ahead_ms();
@@ -235,8 +244,8 @@ impl Binance {
                 let symbol = asked_symbol(target).ok_or(Reason::UnknownSymbol)?;
                 let reply: wire::DepthReply = wire::parse(body)?;
                 let (bids, asks) = (reply.bids.0?, reply.asks.0?);
-                // Where it is not known how many were asked for, there may be more.
-                let most = names::asked_number(target, "limit").map_or(0, |most| usize::try_from(most).unwrap_or(0));
+                let most = asked_number(target, "limit").unwrap_or(self.market.depth_limit);
+                let most = usize::try_from(most).unwrap_or(0);
                 let snapshot = Snapshot { last_id: reply.last_update_id, received_at, bids, asks, most };
                 self.instrument(&symbol)?.on_snapshot(&snapshot, out)
             }
@@ -255,23 +264,35 @@ impl Binance {
             }
             "/exchangeInfo" => {
                 let info: wire::ExchangeInfo<'_> = wire::parse(body)?;
-                self.on_info(info, target.contains("symbols="), received_at, out);
+                self.on_info(info, names::asks_for_some(target), received_at, out);
                 Ok(())
             }
             "/time" => {
                 let reply: wire::TimeReply = wire::parse(body)?;
-                // The way back is not taken off: it is short against what is believed.
                 let offset = reply.server_time.saturating_sub(received_at);
                 if offset.saturating_abs() > MOST_CLOCK_OFFSET_MS {
                     return Err(Reason::BadTime);
                 }
-                self.clock_offset_ms = offset;
+                self.on_clock_offset(offset);
                 Ok(())
             }
             // The session selects symbols by it.
             "/ticker/24hr" => Ok(()),
             _ => Err(Reason::UnknownEvent),
         }
+    }
+
+    /// Takes how far the venue's clock seemed to be ahead. The way back makes that less, so the most is the nearest to the truth.
+    fn on_clock_offset(&mut self, offset_ms: i64) {
+        if self.clock_offset_ms.saturating_sub(offset_ms) > MOST_REPLY_MS {
+            self.clock_offsets_ms.clear();
+        } else if self.clock_offsets_ms.len() == CLOCK_OFFSETS {
+            self.clock_offsets_ms.pop_front();
+        }
+        self.clock_offsets_ms.push_back(offset_ms);
+        self.clock_offset_ms = self.clock_offsets_ms.iter().copied().max().unwrap_or_default();
+        let clock_offset_ms = self.clock_offset_ms;
+        self.instruments.iter_mut().for_each(|instrument| instrument.clock_offset_ms = clock_offset_ms);
     }
 
     /// Takes what the symbols are made of, and whether they are traded. `partly`: only some of them were asked for.
@@ -305,6 +326,7 @@ impl Binance {
         // Of a recording, what comes is wanted.
         instrument.asks_for_books = self.kinds.is_empty() || self.kinds.contains(&Kind::Book);
         instrument.wants_candles = self.kinds.contains(&Kind::Candles);
+        instrument.clock_offset_ms = self.clock_offset_ms;
         self.instruments.push(instrument);
         self.by_symbol.insert(symbol.to_owned(), self.instruments.len() - 1);
         Some(self.instruments.len() - 1)

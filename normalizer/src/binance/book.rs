@@ -3,7 +3,7 @@
 //! When few of the levels are left that its snapshot knew, another book is built beside it from a fresh snapshot and takes its
 //! place, so that it does not stand still meanwhile.
 
-use akis_model::{Book, Channel, ChannelState, Kind, Provenance, TimeSource};
+use akis_model::{Book, Channel, ChannelState, Kind};
 
 use super::depth::{DepthBook, Diff, Sequence, Snapshot, Stamp, Watcher};
 use super::instrument::Teller;
@@ -60,7 +60,7 @@ impl BookEvents {
         if self.depth.is_waiting() {
             self.next = None;
         } else if self.depth.sides().runs_low() && self.next.is_none() {
-            self.next = Some(DepthBook::new(self.depth.sequence()));
+            self.next = Some(self.depth.successor());
         }
         out.note(done)
     }
@@ -162,16 +162,13 @@ impl States {
 
     fn tell(&mut self, sides: &Sides, teller: Teller<'_>, out: &mut Output) {
         let Some(stamp) = self.waits.take() else { return };
-        let (ts, ts_source) = match stamp.event_time {
-            Some(time) => (time, TimeSource::Venue),
-            None => (stamp.received_at, TimeSource::Received),
-        };
+        let (ts, provenance) = teller.placed(stamp.event_time, stamp.received_at);
         let book = Book {
             symbol: teller.common.to_owned(),
             bids: sides.best_bids(),
             asks: sides.best_asks(),
             venue_seq: stamp.id.to_string(),
-            provenance: Provenance { ts_source, received_at: stamp.received_at },
+            provenance,
         };
         out.updates.push(Update::new(&self.channel, ts, Payload::Book(book)));
     }

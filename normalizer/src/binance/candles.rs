@@ -1,5 +1,6 @@
 //! The candles of one symbol: the venue's own. They can be repeated where connections change over, but never go back, and what a
-//! cut connection has missed is asked for.
+//! cut connection has missed is asked for. One that was told while it was open is told closed as soon as that is known, and what has
+//! begun since is told again behind it.
 
 use akis_connectors::Request;
 use akis_model::{Candle, Channel, Provenance, TimeSource};
@@ -13,8 +14,11 @@ use crate::update::{Payload, Update, is_believable};
 /// The most candles that are asked for at once.
 const MOST_CANDLES: u32 = 500;
 
-/// The clocks of the venue and of this machine may differ by so much.
+/// So long after its end a candle is closed, though the reply was made before it came.
 const CLOSED_FOR_SURE_MS: i64 = 5_000;
+
+/// So many candles of a series may be known as open while others have begun; the oldest give way.
+const MOST_UNCLOSED: usize = 8;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -30,6 +34,10 @@ struct Series {
     end: SeriesEnd,
     /// The open time of the newest one, and whether it is known how it closed.
     reached: Option<(i64, bool)>,
+    /// The open times of those that were told open, and behind which others were told before they were told closed.
+    unclosed: Vec<i64>,
+    /// The one that was told last, while there are such.
+    running: Option<Update>,
 }
 
 /// How far a series has come on the present connections.
@@ -51,7 +59,8 @@ impl Candles {
         let series = Interval::ALL.map(|interval| {
             // That order is the one of the variants.
             let channel = channels[interval as usize].clone();
-            Series { interval, channel, end: SeriesEnd::default(), reached: None }
+            let (end, reached, unclosed) = (SeriesEnd::default(), None, Vec::new());
+            Series { interval, channel, end, reached, unclosed, running: None }
         });
         Self { series }
     }
@@ -90,19 +99,33 @@ impl Candles {
             closed: kline.closed,
             provenance: origin.venue(),
         };
+        if candle.low > candle.high {
+            return Err(Reason::OutOfRange);
+        }
         out.data = true;
+        let update = Update::new(&series.channel, event.event_time, Payload::Candle(candle));
         if !series.end.advance(kline.open_time, kline.closed, event.event_time) {
-            return Err(Reason::Stale);
+            let is_last_word = kline.closed && series.closes(kline.open_time);
+            if !is_last_word {
+                return Err(Reason::Stale);
+            }
+            series.tell_late([update], out);
+            return Ok(());
         }
         let missed = series.missed(kline.open_time, kline.closed);
         if let (Some(symbol), Some(count)) = (symbol, missed) {
             out.requests.push(request(symbol, series.interval, count));
         }
-        out.updates.push(Update::new(&series.channel, event.event_time, Payload::Candle(candle)));
+        if kline.closed {
+            series.closes(kline.open_time);
+        }
+        series.running = (!series.unclosed.is_empty()).then(|| update.clone());
+        out.updates.push(update);
         Ok(())
     }
 
-    /// Takes the reply to a call for candles. The running one, which comes last, is left out.
+    /// Takes the reply to a call for candles. The running one, which comes last, is left out. They are kept for charts, and those that were
+    /// told open are told closed.
     pub(super) fn on_past(
         &mut self,
         interval: Interval,
@@ -129,15 +152,24 @@ impl Candles {
                 provenance,
             })
         };
+        let venue_ms = received_at.saturating_add(teller.clock_offset_ms);
         let closed = match rows.split_last() {
-            Some((last, before)) if last.6.saturating_add(CLOSED_FOR_SURE_MS) >= received_at => before,
+            Some((last, before)) if last.6.saturating_add(CLOSED_FOR_SURE_MS) >= venue_ms => before,
             _ => rows,
         };
         let candles = closed.iter().map(candle).collect::<Result<Vec<_>, Reason>>()?;
-        if !candles.is_empty() {
-            let channel = self.series[interval as usize].channel.clone();
-            out.history.push(History { channel, candles });
+        if candles.is_empty() {
+            return Ok(());
         }
+        let series = &mut self.series[interval as usize];
+        let channel = series.channel.clone();
+        let late: Vec<Update> = candles
+            .iter()
+            .filter(|candle| series.closes(candle.open_time))
+            .map(|candle| Update::past(channel.clone(), candle.clone()))
+            .collect();
+        series.tell_late(late, out);
+        out.history.push(History { channel, candles });
         Ok(())
     }
 
@@ -159,10 +191,36 @@ impl Series {
     fn missed(&mut self, open_time: i64, closed: bool) -> Option<u32> {
         let before = self.reached.replace((open_time, closed));
         let (last, was_closed) = before.filter(|(last, _)| *last < open_time)?;
+        if !was_closed {
+            if self.unclosed.len() == MOST_UNCLOSED {
+                self.unclosed.remove(0);
+            }
+            self.unclosed.push(last);
+        }
         let passed = (open_time - last) / self.interval.length_ms();
         // One more than are missing, for meanwhile another may begin.
         let count = u32::try_from(passed + 2).unwrap_or(MOST_CANDLES).min(MOST_CANDLES);
         (passed > 1 || !was_closed).then_some(count)
+    }
+}
+
+impl Series {
+    /// Whether the candle that opened then still has to be told closed. Says so once.
+    fn closes(&mut self, open_time: i64) -> bool {
+        let at = self.unclosed.iter().position(|&unclosed| unclosed == open_time);
+        at.map(|at| self.unclosed.remove(at)).is_some()
+    }
+
+    /// Tells how candles closed that others have followed, and the newest one again, so that it stays the newest.
+    fn tell_late(&mut self, closed: impl IntoIterator<Item = Update>, out: &mut Output) {
+        let before = out.updates.len();
+        out.updates.extend(closed);
+        if out.updates.len() > before {
+            out.updates.extend(self.running.clone());
+        }
+        if self.unclosed.is_empty() {
+            self.running = None;
+        }
     }
 }
 

@@ -155,7 +155,7 @@ pub(super) struct DepthBook {
     sides: Sides,
     /// The id of the last state shown.
     shown: u64,
-    /// The newest connection that a diff came from.
+    /// The newest connection that a diff came from; 0 before the first one.
     connection: u32,
     /// When to ask for a snapshot next, and whether one has been asked for.
     ask_at: Option<i64>,
@@ -181,6 +181,11 @@ impl DepthBook {
         }
     }
 
+    /// One that is to take the place of this one, and never shows what is older.
+    pub(super) fn successor(&self) -> Self {
+        Self { shown: self.shown, ..Self::new(self.sequence) }
+    }
+
     /// Since when, and why, a book that was live has not been.
     pub(super) fn lost(&self) -> Option<(i64, Resync)> {
         self.lost
@@ -195,11 +200,6 @@ impl DepthBook {
             self.asked = true;
         }
         due
-    }
-
-    /// How its diffs follow each other.
-    pub(super) fn sequence(&self) -> Sequence {
-        self.sequence
     }
 
     /// Whether a snapshot is needed, so that none of its states is proven.
@@ -277,9 +277,10 @@ impl DepthBook {
         Ok(())
     }
 
-    /// The connection ended: diffs may be missing from now on, and on a quiet symbol nothing would tell.
+    /// A connection ended: when it may have been the one of this book, diffs may be missing from now on, and on a quiet symbol
+    /// nothing would tell.
     pub(super) fn on_closed(&mut self, connection: u32, now_ms: i64, watcher: &mut impl Watcher) -> Result<(), Hitch> {
-        if self.connection != connection {
+        if self.connection != connection && self.connection != 0 {
             return Ok(());
         }
         match self.phase {

@@ -36,6 +36,21 @@ pub(super) struct Teller<'a> {
     pub(super) common: &'a str,
     /// The moment by which a throttle behind would judge; `None` without one.
     pub(super) paced_ms: Option<i64>,
+    /// How far the venue's clock is ahead of the one that stamps frames.
+    pub(super) clock_offset_ms: i64,
+}
+
+impl Teller<'_> {
+    /// When something happened that came at `received_at`: by the venue's clock, whether or not the venue tells it.
+    pub(super) fn placed(self, event_time: Option<i64>, received_at: i64) -> (i64, Provenance) {
+        match event_time {
+            Some(time) => (time, Provenance { ts_source: TimeSource::Venue, received_at }),
+            None => {
+                let provenance = Provenance { ts_source: TimeSource::Received, received_at };
+                (received_at.saturating_add(self.clock_offset_ms), provenance)
+            }
+        }
+    }
 }
 
 /// One symbol.
@@ -47,6 +62,8 @@ pub(super) struct Instrument {
     pub(super) symbol: String,
     /// A throttle stands behind.
     pub(super) is_paced: bool,
+    /// How far the venue's clock is ahead of the one that stamps frames.
+    pub(super) clock_offset_ms: i64,
     /// Whether its book is wanted.
     pub(super) asks_for_books: bool,
     /// Whether its candles are wanted.
@@ -76,6 +93,7 @@ impl Instrument {
             has_past: false,
             trading: Trading::default(),
             is_paced,
+            clock_offset_ms: 0,
             ticker: Ticker::new(channels.ticker.clone()),
             tape: None,
             trades: Trades::default(),
@@ -98,21 +116,21 @@ impl Instrument {
         &mut self,
         ticker: &wire::BookTicker<'_>,
         origin: Origin,
-        clock_offset_ms: i64,
         out: &mut Output,
     ) -> Result<(), Reason> {
-        let teller = teller(&self.common, self.is_paced, origin.received_at);
-        self.ticker.on_quote(ticker, origin, clock_offset_ms, teller, out)
+        let teller = teller(&self.common, self.is_paced, self.clock_offset_ms, origin.received_at);
+        self.ticker.on_quote(ticker, origin, teller, out)
     }
 
     pub(super) fn on_ticker(
         &mut self,
         ticker: &wire::Ticker<'_>,
         origin: Origin,
+        believed_ahead_ms: i64,
         out: &mut Output,
     ) -> Result<(), Reason> {
-        let teller = teller(&self.common, self.is_paced, origin.received_at);
-        self.ticker.on_statistics(ticker, origin, teller, out)
+        let teller = teller(&self.common, self.is_paced, self.clock_offset_ms, origin.received_at);
+        self.ticker.on_statistics(ticker, origin, believed_ahead_ms, teller, out)
     }
 
     /// Takes the state that the venue's list has of it, `None` when it is not there.
@@ -132,17 +150,21 @@ impl Instrument {
         origin: Origin,
         out: &mut Output,
     ) -> Result<(), Reason> {
-        let (price, qty) = (trade.price.positive()?, trade.qty.positive()?);
         if *self.tape.get_or_insert(tape) != tape {
             return Err(Reason::UnknownEvent);
         }
-        out.data = true;
-        let side = if trade.buyer_is_maker { Side::Sell } else { Side::Buy };
-        let (symbol, provenance) = (self.common.clone(), origin.venue());
-        let payload = Payload::Trade(Trade { symbol, id: id.to_string(), price, qty, side: Some(side), provenance });
         // Liquidations by the insurance fund and the like were never in the book. Their ids count all the same.
         let is_of_book = trade.origin.as_deref().is_none_or(|origin| origin == "MARKET");
-        let update = is_of_book.then(|| Update::new(&self.channels.trades, trade.time, payload));
+        let update = if is_of_book {
+            let (price, qty) = (trade.price.positive()?, trade.qty.positive()?);
+            let side = if trade.buyer_is_maker { Side::Sell } else { Side::Buy };
+            let (symbol, provenance) = (self.common.clone(), origin.venue());
+            let trade_told = Trade { symbol, id: id.to_string(), price, qty, side: Some(side), provenance };
+            Some(Update::new(&self.channels.trades, trade.time, Payload::Trade(trade_told)))
+        } else {
+            None
+        };
+        out.data = true;
         let taken = self.trades.take(id, update, origin.received_at, &mut self.told);
         self.tell_trades(out);
         taken?;
@@ -190,7 +212,7 @@ impl Instrument {
         believed_ahead_ms: i64,
         out: &mut Output,
     ) -> Result<(), Reason> {
-        let teller = teller(&self.common, self.is_paced, origin.received_at);
+        let teller = teller(&self.common, self.is_paced, self.clock_offset_ms, origin.received_at);
         let symbol = self.wants_candles.then_some(self.symbol.as_str());
         self.candles.on_kline(event, origin, believed_ahead_ms, teller, symbol, out)
     }
@@ -203,25 +225,25 @@ impl Instrument {
         received_at: i64,
         out: &mut Output,
     ) -> Result<(), Reason> {
-        let teller = teller(&self.common, self.is_paced, received_at);
+        let teller = teller(&self.common, self.is_paced, self.clock_offset_ms, received_at);
         self.candles.on_past(interval, rows, received_at, teller, out)
     }
 
     pub(super) fn on_diff(&mut self, diff: Diff, origin: Origin, out: &mut Output) -> Result<(), Reason> {
         out.data = true;
-        let teller = teller(&self.common, self.is_paced, origin.received_at);
+        let teller = teller(&self.common, self.is_paced, self.clock_offset_ms, origin.received_at);
         self.book.on_diff(diff, origin.connection, teller, out)
     }
 
     pub(super) fn on_snapshot(&mut self, snapshot: &Snapshot, out: &mut Output) -> Result<(), Reason> {
-        let teller = teller(&self.common, self.is_paced, snapshot.received_at);
+        let teller = teller(&self.common, self.is_paced, self.clock_offset_ms, snapshot.received_at);
         self.book.on_snapshot(snapshot, teller, out)
     }
 
     pub(super) fn on_closed(&mut self, connection: u32, now_ms: i64, out: &mut Output) {
-        self.ticker.on_closed();
+        self.ticker.on_closed(connection);
         self.candles.on_closed();
-        let teller = teller(&self.common, self.is_paced, now_ms);
+        let teller = teller(&self.common, self.is_paced, self.clock_offset_ms, now_ms);
         self.book.on_closed(connection, now_ms, teller, out);
     }
 
@@ -229,14 +251,14 @@ impl Instrument {
     pub(super) fn on_tick(&mut self, now_ms: i64, out: &mut Output) -> bool {
         self.trades.on_tick(now_ms, &mut self.told);
         self.tell_trades(out);
-        let teller = teller(&self.common, self.is_paced, now_ms);
+        let teller = teller(&self.common, self.is_paced, self.clock_offset_ms, now_ms);
         self.ticker.on_tick(teller, out);
         self.book.on_tick(now_ms, teller, out);
         self.asks_for_books && !self.trading.is_delisted() && self.book.asks(now_ms)
     }
 
     fn tell_waiting(&mut self, out: &mut Output) {
-        let teller = Teller { common: &self.common, paced_ms: None };
+        let teller = Teller { common: &self.common, paced_ms: None, clock_offset_ms: self.clock_offset_ms };
         self.ticker.tell_waiting(teller, out);
         self.book.tell_waiting(teller, out);
     }
@@ -249,6 +271,6 @@ impl Instrument {
     }
 }
 
-fn teller(common: &str, is_paced: bool, now_ms: i64) -> Teller<'_> {
-    Teller { common, paced_ms: is_paced.then_some(now_ms) }
+fn teller(common: &str, is_paced: bool, clock_offset_ms: i64, now_ms: i64) -> Teller<'_> {
+    Teller { common, paced_ms: is_paced.then_some(now_ms), clock_offset_ms }
 }

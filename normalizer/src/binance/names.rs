@@ -53,6 +53,11 @@ pub(super) fn asked_interval(target: &str) -> Option<Interval> {
     Interval::ALL.into_iter().find(|interval| interval.as_str() == name)
 }
 
+/// Whether a call for `exchangeInfo` asked for some of the symbols only.
+pub(super) fn asks_for_some(target: &str) -> bool {
+    ["symbol", "symbols", "permissions", "symbolStatus"].iter().any(|name| asked(target, name).is_some())
+}
+
 fn asked<'a>(target: &'a str, name: &str) -> Option<&'a str> {
     let (_, query) = target.split_once('?')?;
     query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))

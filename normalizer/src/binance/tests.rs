@@ -1,4 +1,5 @@
 mod books;
+mod connections;
 
 use akis_model::{ChannelState, Level, Side, TimeSource};
 use proptest::prelude::*;
@@ -145,6 +146,38 @@ fn a_tape_of_single_trades_is_taken_too() {
 }
 
 #[test]
+fn a_trade_that_was_never_in_the_book_counts_whatever_it_says() {
+    let mut harness = Harness::new();
+    let trade = |id: u64, price: &str, origin: &str| json!({"e":"trade","E":5,"T":4,"s":"BTCUSDT","t":id,"p":price,"q":"1","X":origin,"m":false});
+    harness.stream("trade", &trade(11, "1", "MARKET"));
+    assert_eq!(harness.stream("trade", &trade(12, "0", "NA")).skipped, [Reason::OffBook]);
+    let out = harness.stream("trade", &trade(13, "1", "MARKET"));
+    assert_eq!((out.updates.len(), out.updates[0].missing_before), (1, 0), "at once, and nothing is missing");
+}
+
+#[test]
+fn a_snapshot_whose_call_names_no_limit_has_as_many_levels_as_the_market_gives() {
+    let snapshot = |market: Market, path: &str| {
+        let mut mapper = Binance::new(market);
+        mapper.admit(Some(&["BTCUSDT".to_owned()]), &[Kind::Book]);
+        let body = json!({"lastUpdateId":100,"bids":levels(81..=100, "1"),"asks":levels(101..=120, "1")});
+        let target = format!("{path}/depth?symbol=BTCUSDT");
+        let mut out = Output::default();
+        let content = Content::Reply { target, status: 200, body: body.to_string() };
+        mapper.on_frame(&RawFrame { received_at: 1_000, content }, &mut out);
+        assert_eq!(seqs(&out), ["100"]);
+        let data = json!({"e":"depthUpdate","E":900,"s":"BTCUSDT","U":101,"u":101,"pu":100,"b":[["100","0"]],"a":[]});
+        let text = json!({"stream":"btcusdt@depth@100ms","data":data}).to_string();
+        out = Output::default();
+        mapper.on_frame(&RawFrame { received_at: 1_000, content: Content::Text { connection: 1, text } }, &mut out);
+        (seqs(&out).len(), out.resyncs)
+    };
+    // Fewer than it may have, so there are no others.
+    assert_eq!(snapshot(Market::USDM, "/fapi/v1"), (1, vec![]));
+    assert_eq!(snapshot(Market::SPOT, "/api/v3"), (1, vec![]));
+}
+
+#[test]
 fn a_price_tick_merges_quote_and_statistics() {
     let mut harness = Harness::new();
     let quote = |u: u64, bid: &str| json!({"u":u,"s":"BTCUSDT","b":bid,"B":"1.0","a":"11.0","A":"2"});
@@ -257,6 +290,7 @@ fn a_time_from_the_future_or_from_1970_is_marked_by_the_clock_that_was_measured(
     assert_eq!(take(clock(now - 300_000)).2, [], "or early");
     assert_eq!(take(at(6, now - 300_000)), believed(now - 300_000));
     assert_eq!(take(at(7, now)), marked(), "five minutes ahead for the venue");
+    assert_eq!(take(clock(now - 304_000)).2, [], "a reply that took four seconds");
     let quote = framed("bookTicker", json!({"u":1,"s":"BTCUSDT","b":"10","B":"1","a":"11","A":"2"}));
     let received = (Some(now - 300_000), Some("received".to_owned()), vec![]);
     assert_eq!(take(quote), received, "what has no time is placed by the same clock");
@@ -326,6 +360,13 @@ fn a_symbol_that_is_delisted_is_told_and_not_asked_for() {
     let target = "/api/v3/exchangeInfo".to_owned();
     let out = harness.content(Content::Reply { target, status: 200, body: body.to_string() });
     assert_eq!(states(&out), [ChannelState::Down; 9], "three channels, and six of candles");
+    let mut harness = Harness::live();
+    for query in ["symbol=ETHUSDT", "symbols=%5B%22ETHUSDT%22%5D", "permissions=SPOT", "symbolStatus=TRADING"] {
+        let target = format!("/api/v3/exchangeInfo?{query}");
+        let out = harness.content(Content::Reply { target, status: 200, body: body.to_string() });
+        assert_eq!(states(&out), [], "some were asked for: {query}");
+    }
+    harness.content(Content::Reply { target: "/api/v3/exchangeInfo".into(), status: 200, body: body.to_string() });
     harness.depth(101, 101, json!([]), json!([]));
     harness.content(Content::Closed { connection: 1, code: 1006 });
     harness.tick(10_000);

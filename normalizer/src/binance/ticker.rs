@@ -1,12 +1,12 @@
 //! The best prices and the rolling 24 hours of one symbol: the latest of `bookTicker` and of `24hrTicker` in one state.
 
-use akis_model::{Channel, Decimal, Kind, PriceTick, Provenance, TimeSource};
+use akis_model::{Channel, Decimal, Kind, PriceTick, Provenance};
 
 use super::instrument::{Origin, Teller};
 use super::wire;
 use crate::mapper::{Output, Reason};
 use crate::throttle::Pace;
-use crate::update::{Payload, Update};
+use crate::update::{Payload, Update, is_believable};
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub(super) struct Ticker {
 /// The latest of `bookTicker`.
 #[derive(Debug, Default)]
 struct Quote {
+    /// The newest connection that one came from.
+    connection: u32,
     update_id: u64,
     bid: Option<(Decimal, Decimal)>,
     ask: Option<(Decimal, Decimal)>,
@@ -30,6 +32,9 @@ struct Quote {
 /// The latest of `24hrTicker`.
 #[derive(Debug, Default)]
 struct Statistics {
+    /// The newest connection that one came from.
+    connection: u32,
+    event_time: i64,
     last: Option<Decimal>,
     open: Option<Decimal>,
     high: Option<Decimal>,
@@ -49,7 +54,6 @@ impl Ticker {
         &mut self,
         ticker: &wire::BookTicker<'_>,
         origin: Origin,
-        clock_offset_ms: i64,
         teller: Teller<'_>,
         out: &mut Output,
     ) -> Result<(), Reason> {
@@ -66,18 +70,15 @@ impl Ticker {
         {
             return Err(Reason::Crossed);
         }
+        let connection = self.quote.connection.max(origin.connection);
+        self.quote.connection = connection;
         if ticker.update_id < self.quote.update_id {
             return Err(Reason::Stale);
         }
-        self.quote = Quote { update_id: ticker.update_id, bid, ask };
-        match ticker.event_time {
-            Some(time) => self.changed(time, origin.venue(), teller, out),
-            // The stream of spot tells no time. It is placed by the venue's clock, as what else the channel tells.
-            None => {
-                let provenance = Provenance { ts_source: TimeSource::Received, received_at: origin.received_at };
-                self.changed(origin.received_at.saturating_add(clock_offset_ms), provenance, teller, out);
-            }
-        }
+        self.quote = Quote { connection, update_id: ticker.update_id, bid, ask };
+        // The stream of spot tells no time.
+        let (ts, provenance) = teller.placed(ticker.event_time, origin.received_at);
+        self.changed(ts, provenance, teller, out);
         Ok(())
     }
 
@@ -85,10 +86,21 @@ impl Ticker {
         &mut self,
         ticker: &wire::Ticker<'_>,
         origin: Origin,
+        believed_ahead_ms: i64,
         teller: Teller<'_>,
         out: &mut Output,
     ) -> Result<(), Reason> {
+        let connection = self.statistics.connection.max(origin.connection);
+        self.statistics.connection = connection;
+        // A time that lies far ahead would hold up all that follow.
+        let is_believable = is_believable(ticker.event_time, origin.received_at, believed_ahead_ms);
+        let event_time = if is_believable { ticker.event_time } else { self.statistics.event_time };
+        if event_time < self.statistics.event_time {
+            return Err(Reason::Stale);
+        }
         self.statistics = Statistics {
+            connection,
+            event_time,
             last: Some(ticker.last.unsigned()?),
             open: Some(ticker.open.unsigned()?),
             high: Some(ticker.high.unsigned()?),
@@ -102,9 +114,16 @@ impl Ticker {
         Ok(())
     }
 
-    /// The venue's numbers are compared within what is connected now.
-    pub(super) fn on_closed(&mut self) {
-        self.quote.update_id = 0;
+    /// A connection ended: what no other one brings up to date is not known any more. The venue's numbers and times are compared
+    /// within what is connected now.
+    pub(super) fn on_closed(&mut self, connection: u32) {
+        if self.quote.connection == connection {
+            self.quote = Quote::default();
+        }
+        if self.statistics.connection == connection {
+            self.statistics = Statistics::default();
+        }
+        (self.quote.update_id, self.statistics.event_time) = (0, 0);
     }
 
     /// Tells what is due.
