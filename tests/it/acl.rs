@@ -33,7 +33,7 @@ const REFUSED: [(&str, &[&str]); 14] = [
     ("akis-gateway", &["CONFIG", "GET", "*"]),
     ("akis-gateway", &["GET", "another:application"]),
     ("akis-gateway", &["XDEL", "akis:{p00}:ch:job:1", "1-0"]),
-    ("akis-normalizer", &["SET", "akis:{p00}:idem:job:1:x", "1"]),
+    ("akis-normalizer", &["SET", "akis:{p00}:idem:job:1/x", "1"]),
     ("akis-normalizer", &["SET", "akis:replica:a", "1"]),
     ("akis-normalizer", &["XGROUP", "CREATE", "akis:{p00}:feed", "g", "$"]),
     ("akis-normalizer", &["XREADGROUP", "GROUP", "g", "c", "STREAMS", "akis:{p00}:feed", ">"]),

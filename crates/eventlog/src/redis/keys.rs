@@ -46,9 +46,9 @@ impl Keys {
         format!("{}:{{{partition}}}:ch:", self.prefix)
     }
 
-    /// String: the position that an idempotency id was given.
+    /// String: the position that an idempotency id was given. No channel has a `/`, so no two pairs share a name.
     pub(super) fn idempotency(&self, partition: Partition, channel: &Channel, id: &str) -> String {
-        format!("{}:{{{partition}}}:idem:{channel}:{id}", self.prefix)
+        format!("{}:{{{partition}}}:idem:{channel}/{id}", self.prefix)
     }
 
     /// String: who publishes now.
@@ -91,7 +91,7 @@ mod tests {
         assert_eq!(keys.index(partition), "akis:{p07}:channels");
         assert_eq!(keys.candles(partition, &channel), "akis:{p07}:candles:job:1");
         assert_eq!(keys.history(partition, &channel), "akis:{p07}:ch:job:1");
-        assert_eq!(keys.idempotency(partition, &channel, "x"), "akis:{p07}:idem:job:1:x");
+        assert_eq!(keys.idempotency(partition, &channel, "x"), "akis:{p07}:idem:job:1/x");
         let (lease, companion) = (keys.lease("binance"), keys.lease_term("binance"));
         assert_eq!(fred::util::redis_keyslot(lease.as_bytes()), fred::util::redis_keyslot(companion.as_bytes()));
     }

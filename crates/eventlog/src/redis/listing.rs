@@ -22,6 +22,10 @@ impl RedisStore {
         before_ms: Option<u64>,
         limit: usize,
     ) -> Result<Vec<StoredCandle>, StoreError> {
+        if before_ms == Some(0) {
+            // No range of Redis ends before its first id.
+            return Ok(Vec::new());
+        }
         let key = self.keys.candles(Partition::of(channel, self.partitions), channel);
         let end = before_ms.map_or_else(|| "+".to_owned(), |before| format!("({before}-0"));
         let args = vec![key.into(), end.into(), "-".into(), "COUNT".into(), limit.to_string().into()];

@@ -39,6 +39,7 @@ on_both_stores! {
     a_term_begins_above_everything_known
     markers_prove_only_what_they_know
     appended_events_are_counted_on_and_not_repeated
+    ids_of_two_channels_never_meet
     a_position_seen_elsewhere_makes_ends_unproven
     ranges_are_what_was_asked_for
     history_keeps_what_its_kind_asks_for
@@ -198,6 +199,15 @@ async fn appended_events_are_counted_on_and_not_repeated(log: Log) {
     assert_eq!(traces, [None, Some(trace), None], "one for each event that was added");
 }
 
+async fn ids_of_two_channels_never_meet(log: Log) {
+    let store = &*log.store;
+    let pairs = [("job:1", "2:x"), ("job:1:2", "x"), ("job:1", "2/x"), ("job:1:2", ":x"), ("job:1", "2::x")];
+    let batch = pairs.map(|(name, id)| append(name, Some(id), "one"));
+    store.append(P, &batch, Seq::ZERO).await.unwrap();
+    assert_eq!(history(store, "job:1").await.entries.len(), 3);
+    assert_eq!(history(store, "job:1:2").await.entries.len(), 2);
+}
+
 async fn a_position_seen_elsewhere_makes_ends_unproven(log: Log) {
     let store = &*log.store;
     let claim = claim(store, "venue").await;
@@ -275,6 +285,7 @@ async fn closed_candles_are_kept_once_and_in_order(log: Log) {
     assert_eq!(opens(Some(180), 10).await, vec![60, 120]);
     assert_eq!(opens(Some(181), 1).await, vec![180]);
     assert_eq!(opens(Some(60), 10).await, Vec::<u64>::new());
+    assert_eq!(opens(Some(0), 10).await, Vec::<u64>::new());
     assert_eq!(store.candles(&channel("v:a:1m"), None, 1).await.unwrap()[0].body, batch[5].body);
     assert!(store.candles(&channel("v:a:trades"), None, 10).await.unwrap().is_empty());
     assert_eq!(history(store, "v:a:1m").await.entries.len(), states.len(), "history has all of it as before");
