@@ -28,6 +28,13 @@ impl TokenBucket {
         Self { interval, depth: interval * burst.max(1), full_at: now }
     }
 
+    /// Lets another rate and burst pass from now on. It is full when it would have been, or sooner where that is more than an empty one takes.
+    fn change(&mut self, rate: u32, burst: u32, now: Instant) {
+        let full_in = self.full_at.saturating_duration_since(now);
+        *self = Self::new(rate, burst, now);
+        self.full_at += full_in.min(self.depth);
+    }
+
     /// Takes `units` when they are there; otherwise takes nothing and says how long to wait for them.
     pub(crate) fn take(&mut self, units: u32, now: Instant) -> Result<(), Duration> {
         let full_at = self.full_at.max(now) + self.interval * units;
@@ -72,6 +79,12 @@ impl MessageGate {
     /// A gate for `rate` messages a second, `burst` at once.
     pub(crate) fn new(rate: u32, burst: u32, now: Instant) -> Self {
         Self { bucket: TokenBucket::new(rate, burst, now), burst: burst.max(1), refused: 0, last_refusal: None }
+    }
+
+    /// Lets another rate and burst pass from now on. It is the same connection, with what it has used and what was refused.
+    pub(crate) fn change(&mut self, rate: u32, burst: u32, now: Instant) {
+        self.bucket.change(rate, burst, now);
+        self.burst = burst.max(1);
     }
 
     /// Decides about one message.
@@ -168,6 +181,30 @@ mod tests {
         let later = start + Duration::from_secs(1);
         assert!(!flood(&mut gate, later, 1 + 2), "the pause began the count anew");
         assert!(flood(&mut gate, later + Duration::from_millis(500), 1), "the third without a pause");
+    }
+
+    #[test]
+    fn a_gate_that_is_changed_gives_nothing_back() {
+        let start = Instant::now();
+        let mut gate = MessageGate::new(10, 20, start);
+        for _ in 0..15 {
+            assert_eq!(gate.admit(start), Admission::Accepted);
+        }
+        gate.change(1, 2, start);
+        assert!(
+            matches!(gate.admit(start), Admission::Refused { .. }),
+            "an empty one takes two seconds, and half of that is not there"
+        );
+        gate.change(10, 20, start);
+        let accepted = (0..20).take_while(|_| gate.admit(start) == Admission::Accepted).count();
+        assert_eq!(accepted, 5, "fifteen of twenty stay taken");
+        gate.change(1, 2, start);
+        assert!(matches!(gate.admit(start), Admission::Refused { is_last: true, .. }), "the second without a pause");
+        assert_eq!(
+            gate.admit(start + Duration::from_secs(1)),
+            Admission::Accepted,
+            "no more than the new burst is owed"
+        );
     }
 
     #[test]

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use super::Session;
 use crate::auth::AuthError;
 use crate::clock::Now;
-use crate::limits::MessageGate;
 use crate::request::Refusal;
 use crate::wire::{self, RequestId};
 
@@ -167,9 +166,7 @@ impl Session {
             }
             Err(error) => return self.bad_request(id, &Refusal::new(error.code(), error.to_string()), now),
         };
-        if grant.limits != self.grant.limits {
-            self.gate = MessageGate::new(grant.limits.messages_per_second, grant.limits.burst, now.instant);
-        }
+        self.gate.change(grant.limits.messages_per_second, grant.limits.burst, now.instant);
         self.token = TokenWatch::new(grant.expires_at_ms, now.unix_ms);
         self.grant = grant;
         let ended =
