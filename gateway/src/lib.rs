@@ -37,3 +37,4 @@ pub mod ws;
 
 pub use auth::check_keys;
 pub use gateway::{Gateway, GatewayError};
+pub use server::turn_away;

@@ -4,6 +4,7 @@ mod admission;
 mod direct;
 mod entry;
 mod proxies;
+mod unready;
 mod upgrade;
 
 use std::convert::Infallible;
@@ -41,6 +42,7 @@ use crate::{cors, sse};
 
 pub(crate) use self::admission::Seat;
 pub(crate) use self::entry::{admit, admit_to_stay};
+pub use self::unready::turn_away;
 pub(crate) use self::upgrade::authorize_request;
 
 /// Head of a request, at most.
@@ -132,7 +134,7 @@ impl Server {
             .layer(DefaultBodyLimit::disable())
             .fallback(not_found);
         if let Some(page) = page {
-            router = router.route("/", get(move || async move { Html(page) }));
+            router = router.route("/", get(move || async move { Html(page) }).fallback(method_not_allowed));
         }
         Self { router: router.with_state(Arc::clone(&app)), app, plain: TaskTracker::new() }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use akis_gateway::Gateway;
+use akis_gateway::{Gateway, turn_away};
 use akis_service::admin::Readiness;
 use akis_service::config::Config;
 use anyhow::Context;
@@ -12,6 +12,9 @@ use crate::cli::{AdminFlag, ConfigFile, ListenFlag, RedisFlag};
 use crate::failure::Failure;
 use crate::net;
 use crate::role::{self, Role};
+
+/// What is said at the start, until Redis has been reached.
+const UNREACHED: &str = "the log has not been reached yet";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct GatewayArgs {
@@ -33,9 +36,13 @@ pub(crate) async fn run(args: GatewayArgs) -> Result<(), Failure> {
     let stop = role.stop.clone();
     let telemetry = role.telemetry.clone();
     let running: Arc<OnceLock<Arc<Gateway>>> = Arc::default();
-    let readiness = readiness(&running, "the log has not been reached yet");
+    let readiness = readiness(&running, UNREACHED);
     let work = Box::pin(async {
-        let Some(store) = role::connect(&config, &stop).await? else { return Ok(()) };
+        let connected = tokio::select! {
+            connected = role::connect(&config, &stop) => connected?,
+            never = turn_away(&listener, UNREACHED) => match never {},
+        };
+        let Some(store) = connected else { return Ok(()) };
         let gateway = Gateway::new(store, config.gateway.clone(), &config.auth, &telemetry, None)?;
         let gateway = Arc::new(gateway);
         let gateway = running.get_or_init(|| gateway);

@@ -1,5 +1,6 @@
 //! When a gateway says that it is ready: not before it can follow the log, and not while it cannot.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -101,18 +102,27 @@ async fn a_gateway_that_falls_behind_the_log_is_not_ready_until_it_has_caught_up
 async fn a_gateway_waits_for_a_redis_that_is_not_there_yet() {
     let mut system = System::start(alone(0)).await;
     system.redis.kill();
-    let args = ["gateway", "--listen", "127.0.0.1:0"];
-    let (mut waiting, mut leaving) = (system.start_role(&args, &[]).await, system.start_role(&args, &[]).await);
+    // Their addresses are told when they serve, which is too late here.
+    let addresses: [SocketAddr; 2] = [1, 2].map(|host| (Ipv4Addr::new(127, 0, 77, host), 8080).into());
+    let start =
+        async |address: &SocketAddr| system.start_role(&["gateway", "--listen", &address.to_string()], &[]).await;
+    let (mut waiting, mut leaving) = (start(&addresses[0]).await, start(&addresses[1]).await);
+    let door = system.door(addresses[0]);
+    let event = json!({ "channel": "job:1", "event": "e", "data": {} });
+    let publish = async || door.publish(&token("worker", &["*"], &["*"]), &event).await.unwrap();
     for role in [&mut waiting, &mut leaving] {
         role.process.wait_for_line("trying again", SOON).await.unwrap();
         assert_eq!(role.ask("/livez").await.0, 200);
         let (status, why) = role.ask("/readyz").await;
         assert_eq!((status, why.trim()), (503, "the log has not been reached yet"));
     }
+    let (status, problem) = publish().await;
+    assert_eq!((status, &problem["errorCode"]), (503, &json!("UPSTREAM_UNAVAILABLE")));
     leaving.process.terminate().unwrap();
     assert_eq!(leaving.process.wait(SOON).await.unwrap().code(), Some(0), "whoever waits can be asked to stop");
     system.redis.restart().await.unwrap();
     waiting.wait_ready().await;
+    assert_eq!(publish().await.0, 200);
     waiting.process.interrupt().unwrap();
     assert_eq!(waiting.process.wait(SOON).await.unwrap().code(), Some(0));
 }
