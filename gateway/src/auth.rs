@@ -219,10 +219,19 @@ impl Authenticator {
         let channels = channels.map_or(server.channels, |of_roles| of_roles.min(server.channels));
         let rate = roles.iter().filter_map(|role| role.limits.messages_per_second).max();
         let rate = rate.map_or(server.messages_per_second, |of_roles| of_roles.min(server.messages_per_second));
-        let rate = claimed.messages_per_second.map_or(rate, |claimed| claimed.min(rate)).max(1);
+        let rate = claimed
+            .messages_per_second
+            .and_then(|claimed| u32::try_from(claimed).ok())
+            .unwrap_or(rate)
+            .min(rate)
+            .max(1);
         let burst = u64::from(server.burst) * u64::from(rate) / u64::from(server.messages_per_second.max(1));
         GrantLimits {
-            channels: claimed.channels.map_or(channels, |claimed| channels.min(claimed as usize)),
+            channels: claimed
+                .channels
+                .and_then(|claimed| usize::try_from(claimed).ok())
+                .unwrap_or(channels)
+                .min(channels),
             messages_per_second: rate,
             burst: u32::try_from(burst).unwrap_or(u32::MAX).max(1),
         }

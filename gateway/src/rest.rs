@@ -10,6 +10,7 @@ mod source;
 use std::sync::Arc;
 
 use akis_model::{CandleView, Channel, ErrorCode, MAX_CHANNEL_BYTES, MAX_SEQ, Seq};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -41,6 +42,9 @@ const RECENT: usize = 8;
 /// Channels that one request looks up at a time.
 const LOOKUPS: usize = 16;
 
+/// The channel in the path, if it is text.
+type Name = Result<Path<String>, PathRejection>;
+
 /// Answers `GET /v1/snapshot`.
 pub(crate) async fn snapshot(State(app): State<Arc<App>>, head: Parts) -> Response {
     answer(&app, &head, async |grant, query| {
@@ -58,10 +62,9 @@ pub(crate) async fn snapshot(State(app): State<Arc<App>>, head: Parts) -> Respon
 }
 
 /// Answers `GET /v1/history/{channel}`.
-pub(crate) async fn history(State(app): State<Arc<App>>, Path(name): Path<String>, head: Parts) -> Response {
+pub(crate) async fn history(State(app): State<Arc<App>>, name: Name, head: Parts) -> Response {
     answer(&app, &head, async |grant, query| {
-        let channel = query::channel(&name)?;
-        check(grant, &channel)?;
+        let channel = named(grant, &name)?;
         let start = match (query.number("after", 0..=MAX_SEQ)?, query.number("since", 0..=MAX_SEQ)?) {
             (None, None) => Start::Newest,
             (Some(after), None) => Start::After(Seq::new(after).unwrap_or_default()),
@@ -80,10 +83,9 @@ pub(crate) async fn history(State(app): State<Arc<App>>, Path(name): Path<String
 }
 
 /// Answers `GET /v1/candles/{channel}`.
-pub(crate) async fn candles(State(app): State<Arc<App>>, Path(name): Path<String>, head: Parts) -> Response {
+pub(crate) async fn candles(State(app): State<Arc<App>>, name: Name, head: Parts) -> Response {
     answer(&app, &head, async |grant, query| {
-        let channel = query::channel(&name)?;
-        check(grant, &channel)?;
+        let channel = named(grant, &name)?;
         let limit = query.number("limit", 1..=MAX_CANDLES)?.unwrap_or(CANDLES) as usize;
         let before_ms = query.number("before", 0..=MAX_SEQ)?;
         // First the open one: if it is closed meanwhile it is among the others.
@@ -141,6 +143,16 @@ async fn answer(
             problem.into_response()
         }
     }
+}
+
+/// The channel in the path, when the token allows it.
+fn named(grant: &Grant, name: &Name) -> Result<Channel, Problem> {
+    let Ok(Path(name)) = name else {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, ErrorCode::BadChannel, "the channel is not UTF-8"));
+    };
+    let channel = query::channel(name)?;
+    check(grant, &channel)?;
+    Ok(channel)
 }
 
 fn check(grant: &Grant, channel: &Channel) -> Result<(), Problem> {

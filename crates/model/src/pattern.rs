@@ -51,7 +51,9 @@ impl Pattern {
 
     /// Whether `channel` is covered for a token whose subject is `subject`.
     pub fn matches(&self, channel: &Channel, subject: &str) -> bool {
-        if channel.source() == RESERVED_SOURCE && self.segments.contains(&Segment::Any) {
+        if channel.source() == RESERVED_SOURCE
+            && !self.segments.iter().all(|segment| matches!(segment, Segment::Exact(_)))
+        {
             return false;
         }
         let mut names = channel.segments();
@@ -134,6 +136,7 @@ mod tests {
             ("*", "akis:control:revoke", false),
             ("akis:*", "akis:control:revoke", false),
             ("akis:control:revoke", "akis:control:revoke", true),
+            ("akis:control:{sub}", "akis:control:alice", false),
         ] {
             let channel = Channel::parse(channel).unwrap();
             assert_eq!(Pattern::parse(pattern).unwrap().matches(&channel, "alice"), expected, "{pattern} {channel}");

@@ -40,12 +40,12 @@ impl Audience {
     }
 }
 
-/// `limits`.
+/// `limits`. One that no limit of a server can reach lowers nothing.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ClaimedLimits {
-    pub(super) channels: Option<u32>,
-    pub(super) messages_per_second: Option<u32>,
+    pub(super) channels: Option<u64>,
+    pub(super) messages_per_second: Option<u64>,
 }
 
 /// A NumericDate (RFC 7519 section 2: seconds, perhaps with a fraction) in milliseconds.

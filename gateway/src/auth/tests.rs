@@ -416,6 +416,7 @@ fn roles_add_patterns_and_a_token_lowers_limits() {
     assert_eq!(lowered, GrantLimits { channels: 3, messages_per_second: 2, burst: 10 });
     let raised = grant(json!({ "channels": 300, "messagesPerSecond": 2000 })).limits;
     assert_eq!(raised, allowed.limits, "a token cannot raise what the server allows");
+    assert_eq!(grant(json!({ "channels": 1_u64 << 40, "messagesPerSecond": u64::MAX })).limits, allowed.limits);
 }
 
 #[test]

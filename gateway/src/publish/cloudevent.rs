@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::event::{MAX_NAME_BYTES, Refused, Sent, text_field};
+use super::event::{MAX_NAME_BYTES, Refused, Sent, object, text_field};
 
 /// Longest `source`, in bytes.
 const MAX_SOURCE_BYTES: usize = 256;
@@ -46,7 +46,7 @@ pub(super) fn is_json(media_type: &str) -> bool {
 
 /// Reads an event of the JSON format.
 pub(super) fn structured(item: &RawValue) -> Result<Sent<'_>, Refused> {
-    let attributes: Attributes<'_> = serde_json::from_str(item.get())
+    let attributes: Attributes<'_> = object(item)
         .map_err(|error| Refused::malformed(text_field(item, "subject"), format!("not a CloudEvent: {error}")))?;
     attributes.sent()
 }

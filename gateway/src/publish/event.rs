@@ -65,7 +65,7 @@ impl Refused {
 impl<'a> Sent<'a> {
     /// Reads an event in this protocol's own form.
     pub(super) fn read(item: &'a RawValue) -> Result<Self, Refused> {
-        let sent: Self = serde_json::from_str(item.get())
+        let sent: Self = object(item)
             .map_err(|error| Refused::malformed(text_field(item, "channel"), format!("not an event: {error}")))?;
         if sent.id.as_ref().is_some_and(|id| id.is_empty() || id.len() > MAX_NAME_BYTES) {
             return Err(Refused::bad(&sent.channel, "id is a string of up to 128 bytes"));
@@ -106,6 +106,14 @@ impl<'a> Sent<'a> {
         }
         Ok(Append { channel, id: self.id, body: body.text().clone(), trace: None })
     }
+}
+
+/// Reads an object. serde would take an array for one too, with the fields in their order.
+pub(super) fn object<'a, T: Deserialize<'a>>(item: &'a RawValue) -> Result<T, String> {
+    if !item.get().starts_with('{') {
+        return Err("not an object".to_owned());
+    }
+    serde_json::from_str(item.get()).map_err(|error| error.to_string())
 }
 
 /// A field of an object that could not be read as a whole, to name what is refused.

@@ -54,6 +54,7 @@ async fn many_events_have_a_result_each() {
         { "channel": "job:1", "event": "x", "data": {}, "ts": -1 },
         { "channel": "job:1", "event": "", "data": {} },
         7,
+        ["job:1", "e", {}, 5, "k"],
         item("akis:control:other"),
         item("akis:control:revoke"),
         { "channel": "job:1", "event": "x", "data": { "big": "x".repeat(64 << 10) } },
@@ -72,6 +73,7 @@ async fn many_events_have_a_result_each() {
         "BAD_REQUEST",
         "BAD_REQUEST",
         "BAD_REQUEST",
+        "BAD_REQUEST",
         "CHANNEL_FORBIDDEN",
         "",
         "BAD_REQUEST",
@@ -79,7 +81,7 @@ async fn many_events_have_a_result_each() {
     ];
     assert_eq!(codes, expected, "{answer}");
     let seq = |i: usize| answer["results"][i]["seq"].as_u64().unwrap();
-    assert_eq!(seq(11), seq(0) + 1);
+    assert_eq!(seq(12), seq(0) + 1);
     assert_eq!(answer["results"][1]["channel"], "binance:BTCUSDT:ticker");
 }
 
@@ -166,7 +168,8 @@ async fn cloud_events_come_in_three_forms() {
     assert_eq!(again, first, "id and source make it idempotent");
 
     let batch = json!([event("1", json!("job:1")), event("2", json!("job:1")), event("3", json!(null)),
-        event("4", json!("binance:BTCUSDT:ticker")), { "specversion": "1.0" }, 7]);
+        event("4", json!("binance:BTCUSDT:ticker")), { "specversion": "1.0" }, 7,
+        ["1.0", "8", "/desk/7", "x", "job:1", null, null, {}, null]]);
     let batched = "application/cloudevents-batch+json";
     let (status, answer) = post_text(&bench, &all, batched, batch.to_string()).await;
     assert_eq!(status, 200);
@@ -174,7 +177,7 @@ async fn cloud_events_come_in_three_forms() {
     assert_eq!(results[0], first);
     assert_eq!(results[1]["seq"].as_u64(), first["seq"].as_u64().map(|seq| seq + 1));
     let codes: Vec<_> = results[2..].iter().map(|result| result["errorCode"].as_str().unwrap()).collect();
-    assert_eq!(codes, ["BAD_REQUEST", "CHANNEL_FORBIDDEN", "BAD_REQUEST", "BAD_REQUEST"]);
+    assert_eq!(codes, ["BAD_REQUEST", "CHANNEL_FORBIDDEN", "BAD_REQUEST", "BAD_REQUEST", "BAD_REQUEST"]);
     assert_eq!(results[3]["channel"], "binance:BTCUSDT:ticker");
     assert_eq!(post_text(&bench, &all, batched, "{}".to_owned()).await.0, 400);
 

@@ -151,6 +151,8 @@ async fn refusals_are_problem_documents() {
         ("/v1/snapshot?channels=a:b,a:c", 403, "CHANNEL_FORBIDDEN"),
         ("/v1/history/a:c", 403, "CHANNEL_FORBIDDEN"),
         ("/v1/history/a", 400, "BAD_CHANNEL"),
+        ("/v1/history/%ff", 400, "BAD_CHANNEL"),
+        ("/v1/candles/%ff", 400, "BAD_CHANNEL"),
         ("/v1/history/a:b?after=-1", 400, "BAD_REQUEST"),
         ("/v1/history/a:b?after=9007199254740992", 400, "BAD_REQUEST"),
         ("/v1/history/a:b?after=1&since=1", 400, "BAD_REQUEST"),
