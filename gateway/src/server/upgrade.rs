@@ -6,7 +6,7 @@ use akis_model::ErrorCode;
 use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::header::{
-    AUTHORIZATION, CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
+    ALLOW, AUTHORIZATION, CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use axum::http::request::Parts;
@@ -131,7 +131,9 @@ pub(super) fn accept(app: &App, head: &Parts) -> Result<Accepted, Problem> {
 /// Checks what RFC 6455 section 4.2.1 asks for. Gives the value of `Sec-WebSocket-Accept`.
 fn check_handshake(method: &Method, headers: &HeaderMap) -> Result<String, Problem> {
     if method != Method::GET {
-        return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::BadRequest, "a WebSocket begins with GET"));
+        let problem =
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::BadRequest, "a WebSocket begins with GET");
+        return Err(problem.with_header(ALLOW, HeaderValue::from_static("GET")));
     }
     if !has_token(headers, &CONNECTION, "upgrade") || !has_token(headers, &UPGRADE, "websocket") {
         return Err(upgrade_required("this is a WebSocket: connect with an upgrade"));

@@ -40,6 +40,7 @@ async fn requests_that_are_no_upgrade_are_told_so() {
     for (request, status, contains) in [
         ("GET /live HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), "426", "upgrade: websocket"),
         (upgrade(&HANDSHAKE.replace("13", "8")), "426", "sec-websocket-version: 13"),
+        (upgrade(&HANDSHAKE.replace("13", "8")), "426", "upgrade: websocket"),
         (upgrade(&HANDSHAKE.replace("dGhlIHNhbXBsZSBub25jZQ==", "abc")), "400", "Sec-WebSocket-Key"),
         (upgrade("Sec-WebSocket-Version: 13\r\n"), "400", "Sec-WebSocket-Key"),
         (upgrade(HANDSHAKE), "401", "TOKEN_INVALID"),
@@ -49,12 +50,13 @@ async fn requests_that_are_no_upgrade_are_told_so() {
         (upgrade(&format!("{HANDSHAKE}{bearer}Origin: http://localhost\r\n")), "101", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
         ("GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), "404", "application/problem+json"),
         ("DELETE /live HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), "405", "application/problem+json"),
+        ("DELETE /live HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), "405", "allow: GET"),
     ] {
         let answer = raw(&bench, &request).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request}\n{answer}");
         assert!(answer.contains(contains), "{contains} in {answer}");
     }
-    assert_eq!((bench.refusals("handshake"), bench.refusals("token"), bench.refusals("origin")), (5.0, 2.0, 2.0));
+    assert_eq!((bench.refusals("handshake"), bench.refusals("token"), bench.refusals("origin")), (7.0, 2.0, 2.0));
 }
 
 /// Reads until the bytes have this in them.
