@@ -137,10 +137,11 @@ impl Instrument {
     /// Takes the name of a state.
     pub(super) fn on_state(&mut self, name: String, moment: Moment) {
         self.state = meaning(&name, self.state);
-        self.venue_state = name;
-        if !is_auction(self.state) {
+        if self.venue_state != name {
+            // It was that of the state before.
             self.auction = None;
         }
+        self.venue_state = name;
         self.note(self.news.sequence, moment);
         (self.news.book, self.news.quote) = (true, true);
     }
@@ -163,10 +164,12 @@ impl Instrument {
         }
     }
 
-    /// Takes where an auction would meet.
+    /// Takes where an auction would meet. Where none is on, that says nothing.
     pub(super) fn on_equilibrium(&mut self, auction: Equilibrium) {
-        self.auction = Some(auction);
-        self.news.quote = true;
+        if is_auction(self.state) {
+            self.auction = Some(auction);
+            self.news.quote = true;
+        }
     }
 
     /// Takes note of a message of this instrument.
@@ -177,6 +180,11 @@ impl Instrument {
     /// The levels that are shown have changed.
     pub(super) fn book_changed(&mut self) {
         (self.news.book, self.news.quote) = (true, true);
+        // Whether an auction is on in a state that is not known, only the book tells: the newer of the two holds, and orders
+        // that cross are those of an auction.
+        if self.auction.is_some() && self.state.is_none() && !self.orders.is_crossed() {
+            self.auction = None;
+        }
     }
 
     /// Whether the book is what the venue's is.
@@ -215,6 +223,12 @@ impl Instrument {
                 out.updates.push(Update::status(channel, ChannelState::Resyncing, *since, why.as_str(), now_ms));
             }
         }
+    }
+
+    /// Messages are missing: trades may be lost, and the auction may be over.
+    pub(super) fn lose_messages(&mut self) {
+        self.lose_trade();
+        self.auction = None;
     }
 
     /// Trades may be lost, or are.

@@ -192,7 +192,7 @@ impl Market {
         self.gave_up_candles = true;
         for at in 0..self.instruments.len() {
             self.distrust(at, Resync::Gap, received_at, out);
-            self.instruments[at].lose_trade();
+            self.instruments[at].lose_messages();
             self.instruments[at].give_up_candles(received_at, &self.wanted, out);
         }
         (self.needs_snapshot, self.is_whole) = (false, false);

@@ -27,7 +27,8 @@ pub(super) fn meaning(name: &str, before: Option<MarketState>) -> Option<MarketS
     })
 }
 
-/// Whether orders are collected, so that the book may be crossed and an equilibrium price is told.
+/// Whether orders are collected, so that the book may be crossed and an equilibrium price is told. In a state that is not
+/// known they may be.
 pub(super) fn is_auction(state: Option<MarketState>) -> bool {
     match state {
         None

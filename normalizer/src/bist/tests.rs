@@ -1,5 +1,6 @@
 //! The mapper on the constructed day and on what can go wrong, one thing at a time.
 
+mod auctions;
 mod feed;
 mod sessions;
 
