@@ -2,7 +2,7 @@
 
 mod telling;
 
-use akis_connectors::bist::itch::{Directory, Equilibrium, Price, Side, TickSize};
+use akis_connectors::bist::itch::{Equilibrium, Price, Side, TickSize};
 use akis_model::{Channel, ChannelState, Decimal, Level, MarketState, MarketStatus, Trade};
 
 use self::telling::{Quote, Teller};
@@ -29,6 +29,8 @@ const MAX_TICKS: usize = 64;
 pub(super) struct Instrument {
     /// As channels show it.
     pub(super) symbol: String,
+    /// Of its book today. The market finds it by that.
+    pub(super) number: Option<u32>,
     pub(super) orders: Orders,
     pub(super) candles: Candles,
     /// By interval: whether its candles were given up, and no other has been told since.
@@ -85,6 +87,7 @@ impl Instrument {
         Some(Self {
             channels: Channels::new(SOURCE, &segment(&symbol))?,
             symbol,
+            number: None,
             orders: Orders::default(),
             candles: Candles::new(hours),
             gave_up: [false; Interval::ALL.len()],
@@ -112,10 +115,16 @@ impl Instrument {
     }
 
     /// Takes the reference data of the day.
-    pub(super) fn on_directory(&mut self, directory: &Directory<'_>) -> Result<(), Reason> {
-        self.scale = Scale::new(directory.price_decimals).ok_or(Reason::BadNumber)?;
+    pub(super) fn on_directory(&mut self, scale: Scale) {
+        self.scale = scale;
         self.ticks.clear();
-        Ok(())
+    }
+
+    /// The book has become another's, or is another one: it is empty, and proven if it was.
+    pub(super) fn vacate(&mut self) {
+        self.orders.clear();
+        self.auction = None;
+        (self.news.book, self.news.quote) = (self.told_book, true);
     }
 
     /// Takes an entry of the table of tick sizes.
@@ -307,6 +316,7 @@ impl Instrument {
     /// The day is over, or another one begins: what it told is over too.
     pub(super) fn begin_day(&mut self, received_at: i64) {
         self.orders.clear();
+        self.number = None;
         (self.state, self.auction, self.last, self.has_begun) = (None, None, None, false);
         self.venue_state.clear();
         self.told_state.clear();

@@ -58,7 +58,7 @@ pub(super) struct Market {
     clock: Clock,
     instruments: Vec<Instrument>,
     by_symbol: BTreeMap<String, u16>,
-    /// The books of the day. `None`: of an instrument that nobody asked for.
+    /// The books of the day. `None`: of an instrument that nobody asked for, or that has another book by now.
     books: Table<u32, Option<u16>, 7>,
     /// Orders in all books.
     orders: usize,

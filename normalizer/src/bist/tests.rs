@@ -2,6 +2,7 @@
 
 mod auctions;
 mod feed;
+mod numbers;
 mod sessions;
 
 use akis_connectors::bist::itch::{BookState, Executed, Message, Price, Seconds, Side, SystemEvent, Text};

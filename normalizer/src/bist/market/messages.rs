@@ -5,9 +5,11 @@ use std::sync::Arc;
 use akis_connectors::bist::itch::{DecodeError, Directory, ExecutedAtPrice, Message, OrderKey, Price, Side};
 
 use super::super::calendar::Hours;
+use super::super::clock::Moment;
 use super::super::instrument::Instrument;
 use super::super::names;
 use super::super::orders::{IsSeen, Misfit, Orders};
+use super::super::scale::Scale;
 use super::{Entry, Market, Telling};
 use crate::mapper::{Output, Reason, Resync};
 
@@ -254,11 +256,16 @@ impl Market {
         if self.books.len() >= MAX_BOOKS && self.books.get(directory.book).is_none() {
             return Err(Reason::OutOfRange);
         }
+        let moment = self.clock.at(directory.ns, entry.received_at);
         if !self.any && !self.admitted.contains(&symbol) {
-            self.books.replace(directory.book, None);
+            self.assign(directory.book, None, entry.sequence, moment);
             return Ok(());
         }
-        let moment = self.clock.at(directory.ns, entry.received_at);
+        let Some(scale) = Scale::new(directory.price_decimals) else {
+            // Without decimals its prices mean nothing.
+            self.assign(directory.book, None, entry.sequence, moment);
+            return Err(Reason::BadNumber);
+        };
         let known = self.by_symbol.get(&symbol).copied();
         let is_new = known.is_none();
         let at = match known {
@@ -279,17 +286,10 @@ impl Market {
                 at
             }
         };
-        if let Some(Some(old)) = self.books.replace(directory.book, Some(at))
-            && old != at
-        {
-            // The number belongs to another instrument now.
-            let orders = &mut self.instruments[usize::from(old)].orders;
-            self.orders -= orders.len();
-            orders.clear();
-        }
+        self.assign(directory.book, Some(at), entry.sequence, moment);
         let instrument = &mut self.instruments[usize::from(at)];
         instrument.note(entry.sequence, moment);
-        let known = instrument.on_directory(directory);
+        instrument.on_directory(scale);
         if self.is_whole {
             instrument.begin_candles(moment.ts);
         } else if is_new {
@@ -297,11 +297,34 @@ impl Market {
             instrument.candles.forget();
             self.gave_up_candles = true;
         }
-        if known.is_err() {
-            // Without decimals its prices mean nothing.
-            self.books.replace(directory.book, None);
+        Ok(())
+    }
+
+    /// The number of a book belongs to this instrument from now on; `None`: to one of which nothing is told. Neither the one
+    /// that had the number nor the one that had another has anything left of the book before.
+    fn assign(&mut self, book: u32, to: Option<u16>, sequence: u64, moment: Moment) {
+        let before = self.books.replace(book, to).flatten();
+        if before == to {
+            return;
         }
-        known
+        if let Some(at) = before {
+            self.instruments[usize::from(at)].number = None;
+            self.vacate(at.into(), sequence, moment);
+        }
+        if let Some(at) = to
+            && let Some(other) = self.instruments[usize::from(at)].number.replace(book)
+        {
+            self.books.replace(other, None);
+            self.vacate(at.into(), sequence, moment);
+        }
+    }
+
+    fn vacate(&mut self, at: usize, sequence: u64, moment: Moment) {
+        let instrument = &mut self.instruments[at];
+        self.orders -= instrument.orders.len();
+        instrument.note(sequence, moment);
+        instrument.vacate();
+        self.mark(at);
     }
 }
 
