@@ -34,7 +34,7 @@ const MOST_PENDING: usize = 32 << 20;
 const PENDING_OVERHEAD: usize = 64;
 
 /// A sequence so far ahead is believed when so many packets in a row agree on it: a single one may be damaged.
-const FAR_PACKETS: u32 = 3;
+const FAR_PACKETS: usize = 3;
 
 /// Another session is believed when the one before has ended, or has been silent for so long: three heartbeats.
 const SESSION_SILENCE: Duration = Duration::from_secs(3);
@@ -88,11 +88,12 @@ struct Gap {
     tries: u32,
 }
 
-/// Packets that are too far ahead to be believed yet.
+/// Packets that are too far ahead to be believed yet, fewer than [`FAR_PACKETS`].
 #[derive(Debug)]
 struct Far {
+    /// Of the first of them.
     sequence: u64,
-    packets: u32,
+    packets: Vec<Vec<u8>>,
 }
 
 impl Arbiter {
@@ -180,17 +181,14 @@ impl Running {
         has_rewinder: bool,
         steps: &mut VecDeque<Step>,
     ) {
-        if !self.is_believable(packet) {
-            return;
+        let Some(confirmed) = self.believe(packet, bytes) else { return };
+        for bytes in confirmed {
+            // It was a packet when it was kept.
+            if let Ok(packet) = Packet::parse(&bytes) {
+                self.put(&packet, &bytes, steps);
+            }
         }
-        self.top = self.top.max(packet.next_sequence());
-        match packet.kind {
-            Kind::Messages(_) if packet.sequence <= self.next => self.hand_on(packet, bytes, steps),
-            Kind::Messages(_) => self.keep(packet, bytes),
-            Kind::Heartbeat if packet.sequence == self.next => steps.push_back(Step::Packet(bytes.to_vec())),
-            Kind::Heartbeat => {}
-            Kind::End => self.ended = true,
-        }
+        self.put(packet, bytes, steps);
         self.drain(steps);
         if self.pending_bytes > MOST_PENDING {
             self.give_up(steps);
@@ -201,17 +199,34 @@ impl Running {
         }
     }
 
-    /// Whether the sequence can be true: not far ahead of everything known, or confirmed by other packets.
-    fn is_believable(&mut self, packet: &Packet<'_>) -> bool {
+    /// Whether the sequence can be true: not far ahead of everything known, or confirmed by packets before it. Those are
+    /// given, because what is joined late begins with them. `None`: the packet is kept until others confirm it.
+    fn believe(&mut self, packet: &Packet<'_>, bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+        let far = self.far.take();
         if packet.sequence <= self.top.saturating_add(MOST_MISSING) {
-            self.far = None;
-            return true;
+            return Some(Vec::new());
         }
-        match &mut self.far {
-            Some(far) if packet.sequence.abs_diff(far.sequence) <= MOST_MISSING => far.packets += 1,
-            far => *far = Some(Far { sequence: packet.sequence, packets: 1 }),
+        let mut far = far
+            .filter(|far| packet.sequence.abs_diff(far.sequence) <= MOST_MISSING)
+            .unwrap_or(Far { sequence: packet.sequence, packets: Vec::new() });
+        if far.packets.len() + 1 >= FAR_PACKETS {
+            return Some(far.packets);
         }
-        self.far.as_ref().is_some_and(|far| far.packets >= FAR_PACKETS)
+        far.packets.push(bytes.to_vec());
+        self.far = Some(far);
+        None
+    }
+
+    /// Takes a packet whose sequence is believed.
+    fn put(&mut self, packet: &Packet<'_>, bytes: &[u8], steps: &mut VecDeque<Step>) {
+        self.top = self.top.max(packet.next_sequence());
+        match packet.kind {
+            Kind::Messages(_) if packet.sequence <= self.next => self.hand_on(packet, bytes, steps),
+            Kind::Messages(_) => self.keep(packet, bytes),
+            Kind::Heartbeat if packet.sequence == self.next => steps.push_back(Step::Packet(bytes.to_vec())),
+            Kind::Heartbeat => {}
+            Kind::End => self.ended = true,
+        }
     }
 
     /// Hands on what is new of a packet that begins at or below the next number.

@@ -169,6 +169,33 @@ fn a_recording_that_begins_late_is_joined_with_a_snapshot() {
 }
 
 #[test]
+fn a_recording_that_begins_millions_of_messages_late_is_joined_too() {
+    let (day, before) = (day(), 5_000_000);
+    let mut snapshot = soup(b'A', b"GLIMPSE                      1");
+    for at in [0, 2, 20, 21, 22, 23] {
+        snapshot.extend(soup(b'S', &day[at]));
+    }
+    // It ends right before the first packet.
+    snapshot.extend(soup(b'S', format!("G{:<20}", before + 25).as_bytes()));
+    for live_before in [0, 1, 2, 4] {
+        let notes = json!({"9": {"transport": "glimpse"}});
+        let mut recording = Recording::new(&json!({"transport": "moldudp64", "conns": notes}));
+        for at in 24..day.len() {
+            if at == 24 + live_before {
+                recording.frame(at, 9, &snapshot);
+            }
+            recording.frame(at, 1, &packet(before + at + 1, &day[at..=at]));
+        }
+        let (events, summary) = recording.play();
+        assert_eq!((summary.skipped, summary.resyncs), ([].into(), [].into()), "{live_before}");
+        let ids: Vec<&Value> = of(&events, "bist:TESTA:trades").iter().map(|trade| &trade["id"]).collect();
+        assert_eq!(ids, ["9002", "9003", "9004", "9005"], "{live_before}");
+        let book = of(&events, "bist:TESTA:book").pop().unwrap();
+        assert_eq!((&book["bids"], &book["asks"]), (&json!([["100.5", "500"]]), &json!([["101", "700"]])));
+    }
+}
+
+#[test]
 fn a_snapshot_alone_shows_the_books() {
     let day = day();
     let mut recording = Recording::new(&json!({"transport": "glimpse"}));

@@ -126,11 +126,27 @@ fn what_nobody_has_is_told_as_lost() {
 #[test]
 fn a_late_beginning_is_a_loss_that_nobody_asks_for() {
     let mut bed = Bed::new(true);
-    for first in [5_000_000, 5_000_001, 5_000_002, 5_000_003] {
+    // The second packet was overtaken, and comes once more on the other line.
+    for first in [5_000_001, 5_000_000, 5_000_000, 5_000_002] {
+        assert_eq!(
+            bed.heard.numbers.len(),
+            if first == 5_000_002 { 2 } else { 0 },
+            "believed when three packets agree"
+        );
         bed.hear(&packet(SESSION, first, 1));
     }
-    assert_eq!(bed.heard.numbers, [5_000_002, 5_000_003], "believed when three packets agree");
-    assert_eq!((bed.heard.lost, bed.heard.asked.len()), (5_000_001, 0));
+    assert_eq!(bed.heard.numbers, [5_000_000, 5_000_001, 5_000_002], "what was not believed at first is handed on too");
+    assert_eq!((bed.heard.lost, bed.heard.asked.len()), (4_999_999, 0));
+}
+
+#[test]
+fn a_first_packet_with_a_wrong_number_changes_nothing() {
+    let mut bed = Bed::new(true);
+    bed.hear(&packet(SESSION, 1 << 40, 2));
+    for first in [5_000_000, 5_000_002, 5_000_004] {
+        bed.hear(&packet(SESSION, first, 2));
+    }
+    assert_eq!(bed.heard.numbers, (5_000_000..5_000_006).collect::<Vec<_>>());
 }
 
 #[test]
