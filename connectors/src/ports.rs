@@ -67,6 +67,8 @@ pub struct Stats {
     pub refused: Count,
     /// Packets of a binary transport that are none.
     pub malformed: Count,
+    /// Packets of another session than the one that is followed.
+    pub other_session: Count,
 }
 
 /// A difference between clocks, as it was last measured.

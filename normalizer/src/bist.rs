@@ -85,6 +85,7 @@ impl Mapper for Bist {
             Some(recorded) => {
                 let mut given = Vec::new();
                 recorded.on_frame(frame, &mut given);
+                out.skipped.extend(std::iter::repeat_n(Reason::OtherSession, recorded.take_passed_over()));
                 given.iter().for_each(|frame| self.take(frame, out));
             }
             None => self.take(frame, out),

@@ -133,13 +133,15 @@ pub enum Reason {
     BadTime,
     /// A snapshot that nobody waits for, or that is too old to be joined.
     UnusedSnapshot,
+    /// A packet of another session than the one that is followed.
+    OtherSession,
     /// The venue refused a request.
     Refused,
 }
 
 impl Reason {
     /// Every reason, for tables and metrics.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::BadLine,
         Self::NotText,
         Self::NotBinary,
@@ -156,6 +158,7 @@ impl Reason {
         Self::Stale,
         Self::BadTime,
         Self::UnusedSnapshot,
+        Self::OtherSession,
         Self::Refused,
     ];
 
@@ -178,6 +181,7 @@ impl Reason {
             Self::Stale => "stale",
             Self::BadTime => "bad_time",
             Self::UnusedSnapshot => "unused_snapshot",
+            Self::OtherSession => "other_session",
             Self::Refused => "refused",
         }
     }

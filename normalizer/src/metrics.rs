@@ -236,6 +236,7 @@ impl VenueMetrics {
             ("requests", &stats.requests),
             ("requests_refused", &stats.refused),
             ("malformed", &stats.malformed),
+            ("other_session", &stats.other_session),
         ] {
             raise(&self.all.session.with_label_values(&[self.venue, what]), n.get());
         }

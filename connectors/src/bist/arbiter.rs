@@ -42,6 +42,17 @@ const SESSION_SILENCE: Duration = Duration::from_secs(3);
 /// How many sessions that are over are remembered, so that a late packet of theirs does not bring them back.
 const PAST_SESSIONS: usize = 8;
 
+/// Why a datagram is of no use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unused {
+    /// It is no packet.
+    #[error(transparent)]
+    NoPacket(#[from] MoldError),
+    /// It belongs to another session, while the one that is followed goes on: to another channel, most likely.
+    #[error("a packet of the session {0}, while another one goes on")]
+    OtherSession(SessionId),
+}
+
 /// What the arbiter says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -116,10 +127,10 @@ impl Arbiter {
         self.session.as_ref().map_or(1, |running| running.next)
     }
 
-    /// Takes a datagram of any line or of the rewinder.
-    pub(crate) fn on_datagram(&mut self, bytes: &[u8], now: Instant) -> Result<(), MoldError> {
+    /// Takes a datagram of any line or of the rewinder. One that is late of a session that is over is passed over.
+    pub(crate) fn on_datagram(&mut self, bytes: &[u8], now: Instant) -> Result<(), Unused> {
         let packet = Packet::parse(bytes)?;
-        if self.follow(packet.session, now)
+        if self.follow(packet.session, now)?
             && let Some(running) = &mut self.session
         {
             running.take(&packet, bytes, now, self.has_rewinder, &mut self.steps);
@@ -134,16 +145,17 @@ impl Arbiter {
         }
     }
 
-    /// Whether a packet belongs to the session that is followed, which may have become so by this packet.
-    fn follow(&mut self, id: SessionId, now: Instant) -> bool {
+    /// Whether a packet belongs to the session that is followed, which may have become so by this packet, or to one that is
+    /// over.
+    fn follow(&mut self, id: SessionId, now: Instant) -> Result<bool, Unused> {
         if self.past.contains(&id) {
-            return false;
+            return Ok(false);
         }
         let is_over = match &self.session {
             None => true,
             Some(running) if running.id == id => false,
             Some(running) if running.ended || now.duration_since(running.heard_at) >= SESSION_SILENCE => true,
-            Some(_) => return false,
+            Some(_) => return Err(Unused::OtherSession(id)),
         };
         if is_over && let Some(old) = self.session.replace(Running::new(id, now)) {
             if self.past.len() == PAST_SESSIONS {
@@ -154,7 +166,7 @@ impl Arbiter {
         if let Some(running) = &mut self.session {
             running.heard_at = now;
         }
-        true
+        Ok(true)
     }
 }
 

@@ -139,7 +139,7 @@ pub enum Transport {
     Soup(String),
 }
 
-/// Where the datagrams of MoldUDP64 come in.
+/// Where the datagrams of MoldUDP64 come in: those of one channel. The exchange has several, each a series of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lines {
     /// Line A: a multicast group, which is joined, or an address of this machine.

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::arbiter::{Arbiter, Step};
+use super::arbiter::{Arbiter, Step, Unused};
 use super::config::Lines;
 use super::mold::Request;
 use super::session::Wanted;
@@ -125,6 +125,7 @@ impl Sockets {
             a: watch("A"),
             b: watch("B"),
             connection: None,
+            told_other: false,
             outlet,
             wanted,
         };
@@ -241,6 +242,8 @@ struct Feed<'a> {
     b: Watch,
     /// While the feed speaks.
     connection: Option<u32>,
+    /// Whether it was told that another session is on the lines too.
+    told_other: bool,
     outlet: &'a Outlet,
     wanted: &'a Wanted,
 }
@@ -257,15 +260,23 @@ impl Feed<'_> {
     fn take(&mut self, from: From, bytes: &[u8]) {
         let now = Instant::now();
         match self.arbiter.on_datagram(bytes, now.into_std()) {
-            Err(error) => {
+            Ok(()) => {}
+            Err(Unused::NoPacket(error)) => {
                 self.outlet.stats().malformed.add(1);
                 debug!(venue = "bist", %error, ?from, "a datagram is no packet");
+                return;
             }
-            Ok(()) => match from {
-                From::A => self.a.heard(now),
-                From::B => self.b.heard(now),
-                From::Rewinder => {}
-            },
+            Err(Unused::OtherSession(session)) => {
+                self.outlet.stats().other_session.add(1);
+                if !std::mem::replace(&mut self.told_other, true) {
+                    warn!(venue = "bist", %session, ?from, "another session beside the one that is followed is passed over");
+                }
+            }
+        }
+        match from {
+            From::A => self.a.heard(now),
+            From::B => self.b.heard(now),
+            From::Rewinder => {}
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::arbiter::{Arbiter, Step};
+use super::arbiter::{Arbiter, Step, Unused};
 use super::mold::{self, Builder, SessionId};
 use super::soup::{FromServer, Splitter};
 use crate::recording::{FeedLine, Header, Transport};
@@ -30,6 +30,8 @@ pub struct Recorded {
     streams: BTreeMap<u32, SoupStream>,
     /// How many messages came without a number.
     unnumbered: u64,
+    /// Packets of other sessions that were passed over and not asked for yet.
+    passed_over: usize,
     /// A moment of the arbiter's clock, and the same one in the recording.
     began: Option<(Instant, i64)>,
 }
@@ -100,6 +102,11 @@ impl Recorded {
         self.take_packets(now_ms, out);
     }
 
+    /// How many packets of another session than the one that is followed were passed over since this was asked last.
+    pub fn take_passed_over(&mut self) -> usize {
+        std::mem::take(&mut self.passed_over)
+    }
+
     fn on_time(&mut self, now_ms: i64, out: &mut Vec<RawFrame>) -> Instant {
         let (began, at) = *self.began.get_or_insert_with(|| (Instant::now(), now_ms));
         let now = began + Duration::from_millis(now_ms.saturating_sub(at).try_into().unwrap_or(0));
@@ -128,7 +135,14 @@ impl Recorded {
 
     /// `false` when the packet is none.
     fn arbitrate(&mut self, packet: &[u8], now: Instant) -> bool {
-        self.arbiter.as_mut().is_some_and(|arbiter| arbiter.on_datagram(packet, now).is_ok())
+        match self.arbiter.as_mut().map(|arbiter| arbiter.on_datagram(packet, now)) {
+            Some(Ok(())) => true,
+            Some(Err(Unused::OtherSession(_))) => {
+                self.passed_over += 1;
+                true
+            }
+            Some(Err(Unused::NoPacket(_))) | None => false,
+        }
     }
 
     fn take_packets(&mut self, received_at: i64, out: &mut Vec<RawFrame>) {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 
 use akis_connectors::bist::mold::{Builder, SessionId, end_of_session};
-use akis_normalizer::{Summary, replay};
+use akis_normalizer::{Reason, Summary, replay};
 use serde_json::{Value, json};
 
 /// When the first frame was read.
@@ -117,6 +117,21 @@ fn lines_with_losses_and_a_rewinder_are_the_same_day() {
     let (events, summary) = recording.play();
     assert_eq!(told(&events), told(&plain().0));
     assert_eq!((summary.skipped, summary.resyncs), ([].into(), [].into()));
+}
+
+#[test]
+fn packets_of_another_channel_are_counted() {
+    let mut recording = Recording::new(&json!({"transport": "moldudp64"}));
+    let day = day();
+    for at in 0..day.len() {
+        recording.frame(at, 1, &packet(at + 1, &day[at..=at]));
+        let mut other = Builder::new(SessionId::new("TR29620651"), at as u64 + 1, usize::MAX);
+        assert!(other.push(&day[at]));
+        recording.frame(at, 2, &other.finish());
+    }
+    let (events, summary) = recording.play();
+    assert_eq!(told(&events), told(&plain().0), "they do not disturb");
+    assert_eq!(summary.skipped, [(Reason::OtherSession, day.len() as u64)].into());
 }
 
 #[test]

@@ -167,7 +167,8 @@ fn another_session_takes_over_when_the_first_one_is_over() {
     let next = SessionId(*b"TR26112501");
     let mut bed = Bed::new(true);
     bed.hear(&packet(SESSION, 1, 2));
-    bed.hear(&packet(next, 1, 1));
+    let other = bed.arbiter.on_datagram(&packet(next, 1, 1), bed.now);
+    assert_eq!(other, Err(Unused::OtherSession(next)));
     bed.hear(&packet(SESSION, 3, 1));
     assert_eq!(bed.heard.numbers, [1, 2, 3], "the running session goes on beside it");
     bed.hear(&mold::end_of_session(SESSION, 4));

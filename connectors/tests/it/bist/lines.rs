@@ -30,6 +30,7 @@ async fn a_whole_day_comes_once_and_in_order_whatever_happens_to_the_lines() {
     assert!(session.heard.first_day() == all, "each message once and in order: {}", session.heard.summary());
     assert!(session.stats.requests.get() > 0, "the rewinder was asked");
     assert!(session.stats.malformed.get() > 0, "halves of packets are counted");
+    assert!(session.stats.other_session.get() > 0, "packets of other sessions are counted");
     assert!(session.heard.snapshots.is_empty(), "nothing was lost, so no snapshot is needed");
 }
 
