@@ -248,7 +248,7 @@ impl Instrument {
         }
     }
 
-    /// Takes a trade. `taker` is the side that took, where it is known.
+    /// Takes a trade. `taker` is the side that took, where it is known. [`Reason::BadNumber`]: its price is not.
     pub(super) fn on_trade(
         &mut self,
         match_id: u64,

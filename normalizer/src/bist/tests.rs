@@ -5,7 +5,9 @@ mod feed;
 mod numbers;
 mod sessions;
 
-use akis_connectors::bist::itch::{BookState, Executed, Message, Price, Seconds, Side, SystemEvent, Text};
+use akis_connectors::bist::itch::{
+    BookState, Executed, ExecutedAtPrice, Message, OrderKey, Price, Seconds, Side, SystemEvent, Text, Trade,
+};
 use akis_model::{ChannelState, MarketState, TimeSource};
 
 use self::feed::{Feed, THYAO, add, books, delete, directory, executed, flush, prices, state, statuses, trades};
@@ -355,6 +357,43 @@ fn fractions_are_exact_and_a_trade_without_a_price_is_lost() {
     assert!(matches!(key, Message::Executed(Executed { .. })));
     assert_eq!(trades(&feed.packet(&[key])).len(), 0);
     assert_eq!(Price::NONE.get(), None);
+}
+
+#[test]
+fn a_trade_whose_message_has_no_price_is_lost() {
+    let without_price = [
+        Message::Trade(Trade {
+            ns: 0,
+            match_id: 71,
+            combo_group: 0,
+            side: None,
+            quantity: 2,
+            book: THYAO,
+            price: Price::NONE,
+            printable: true,
+            at_cross: false,
+        }),
+        Message::ExecutedAtPrice(ExecutedAtPrice {
+            ns: 0,
+            order: OrderKey { id: 1, book: THYAO, side: Side::Sell },
+            quantity: 2,
+            match_id: 71,
+            combo_group: 0,
+            price: Price::NONE,
+            at_cross: false,
+            printable: true,
+        }),
+    ];
+    for trade in without_price {
+        let mut feed = Feed::open();
+        feed.packet(&[add(1, Side::Sell, 110, 5, 0), executed(1, Side::Sell, 1, 70)]);
+        let out = feed.packet(&[trade]);
+        assert_eq!((trades(&out).len(), &out.skipped[..]), (0, &[Reason::BadNumber][..]));
+        assert_eq!(states_of(&out, "bist:THYAO:1m"), [ChannelState::Resyncing], "its candle is given up");
+        let out = feed.packet(&[executed(1, Side::Sell, 1, 72)]);
+        assert_eq!((trades(&out).len(), out.lost_trades), (1, 1));
+        assert_eq!(out.updates[0].missing_before, 1);
+    }
 }
 
 fn states_of(out: &Output, channel: &str) -> Vec<ChannelState> {

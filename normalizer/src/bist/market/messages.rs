@@ -172,12 +172,7 @@ impl Market {
             }
             // Its price was the order's, and the order is not known.
             Ok(_) | Err(_) => {
-                if entry.telling == Telling::News {
-                    let instrument = &mut self.instruments[at];
-                    instrument.lose_trade();
-                    instrument.give_up_candles(entry.received_at, &self.wanted, out);
-                    self.gave_up_candles = true;
-                }
+                self.lose_trade(at, entry, out);
                 price.map(|_| ())
             }
         }
@@ -209,11 +204,24 @@ impl Market {
             return Ok(());
         }
         let done = self.instruments[at].on_trade(match_id, price, quantity, taker, &self.wanted, out);
+        if done == Err(Reason::BadNumber) {
+            self.lose_trade(at, entry, out);
+        }
         if let Some(end) = self.instruments[at].candles.next_end() {
             self.next_end = self.next_end.min(end);
         }
         self.mark(at);
         done
+    }
+
+    /// A trade happened, and nobody can tell at which price.
+    fn lose_trade(&mut self, at: usize, entry: Entry<'_>, out: &mut Output) {
+        if entry.telling == Telling::News {
+            let instrument = &mut self.instruments[at];
+            instrument.lose_trade();
+            instrument.give_up_candles(entry.received_at, &self.wanted, out);
+            self.gave_up_candles = true;
+        }
     }
 
     fn on_second(&mut self, second: u32, entry: Entry<'_>, out: &mut Output) {
