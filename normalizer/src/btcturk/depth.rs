@@ -7,7 +7,8 @@
 //! 432 before 431  of no use
 //! ```
 //!
-//! `CS` is counted within a subscription: another connection counts elsewhere, so the book belongs to a connection.
+//! `CS` is counted within a subscription: another connection counts elsewhere, so the book belongs to a connection. Over one
+//! connection a `431` begins a subscription anew, also with a lower `CS`; that of a newer connection takes over.
 //! The venue tells of the best 100 levels of a side. One that enters pushes another one out, which comes as `CP` 3.
 
 use crate::book::Sides;
@@ -22,9 +23,6 @@ const ASK_AT_MOST_EVERY_MS: i64 = 300_000;
 
 /// Two questions for the same book are never closer than this, however often it breaks.
 const ASK_PAUSE_MS: i64 = 1_000;
-
-/// A whole book from so far behind is no repetition: its subscription counts anew.
-const MOST_BEHIND: i64 = 100;
 
 /// After so many frames in a row from behind the book it is the book's number that is wrong.
 const MAX_REPEATED: u32 = 16;
@@ -86,30 +84,40 @@ impl PairBook {
         &self.sides
     }
 
-    /// Takes a `431`.
+    /// Takes a `431`: what came over its connection before is over with it, whatever its number is.
     pub(super) fn on_whole(&mut self, frame: &BookFrame) -> Result<(), Hitch> {
+        let mut sides = Sides::new(&frame.bids, &frame.asks);
+        sides.keep_best(WINDOW);
         if let Phase::Live { change_set, connection } = self.phase {
-            // Of a connection that is being left, or a frame that came twice: going back is never right.
-            let behind = change_set.saturating_sub(frame.change_set);
-            let is_repeated = frame.connection == connection && (0..=MOST_BEHIND).contains(&behind);
-            let is_behind = frame.connection < connection || is_repeated;
-            if is_behind {
+            // The numbers of two connections cannot be compared, but the older one is being left.
+            let is_old = frame.connection < connection;
+            let is_same = frame.connection == connection && frame.change_set == change_set && sides == self.sides;
+            if is_old || is_same {
                 return Err(Hitch::Skipped(Reason::UnusedSnapshot));
             }
         }
-        let sides = Sides::new(&frame.bids, &frame.asks);
         if sides.is_crossed() {
-            // With a book from before there is no hurry; without one, another one has to be asked for.
-            if self.phase == Phase::Waiting {
-                self.ask_soon(frame.received_at);
-            }
-            return Err(Hitch::Skipped(Reason::Crossed));
+            return Err(self.on_crossed(frame));
         }
         self.sides = sides;
-        self.sides.keep_best(WINDOW);
         self.phase = Phase::Live { change_set: frame.change_set, connection: frame.connection };
         (self.repeated, self.ask_at, self.ask_wait_ms, self.lost) = (0, None, ASK_AFTER_MS, None);
         Ok(())
+    }
+
+    /// A `431` is crossed.
+    fn on_crossed(&mut self, frame: &BookFrame) -> Hitch {
+        match self.phase {
+            Phase::Live { connection, .. } if connection == frame.connection => {
+                self.start_over(Resync::Crossed, frame.received_at)
+            }
+            // The book of the connection before goes on.
+            Phase::Live { .. } => Hitch::Skipped(Reason::Crossed),
+            Phase::Waiting => {
+                self.ask_soon(frame.received_at);
+                Hitch::Skipped(Reason::Crossed)
+            }
+        }
     }
 
     /// Takes a `432`.
@@ -141,7 +149,7 @@ impl PairBook {
         Ok(())
     }
 
-    /// A `432` of this connection could not be read, so that the book after it is not known.
+    /// A `431` or `432` of this connection could not be read, so that the book after it is not known.
     pub(super) fn on_unreadable(&mut self, connection: u32, now_ms: i64) -> Result<(), Hitch> {
         match self.phase {
             Phase::Live { connection: live, .. } if live == connection => Err(self.start_over(Resync::Gap, now_ms)),

@@ -2,10 +2,11 @@
 
 use akis_model::{Book, Candle, Channel, ChannelState, Kind, PriceTick, Provenance, Side, TimeSource, Trade};
 
+use super::SOURCE;
 use super::candles::Candles;
 use super::depth::{BookFrame, PairBook};
 use super::tape::{Key, Tape};
-use super::{SOURCE, wire};
+use super::wire::{self, Levels};
 use crate::candles::{self, Bar, Interval, Shown};
 use crate::channels::Channels;
 use crate::mapper::{History, Output, RESYNC_TOLD_MS, Reason};
@@ -274,7 +275,7 @@ impl Instrument {
     /// Takes a `431`.
     pub(super) fn on_whole(&mut self, book: &wire::Book<'_>, at: Origin, out: &mut Output) -> Result<(), Reason> {
         self.flows(out);
-        let (bids, asks) = book.whole()?;
+        let (bids, asks) = self.levels(book.whole(), at, out)?;
         let lost = self.book.lost();
         let frame = BookFrame {
             change_set: book.change_set,
@@ -283,7 +284,11 @@ impl Instrument {
             bids,
             asks,
         };
+        let resyncs = out.resyncs.len();
         out.note(self.book.on_whole(&frame))?;
+        if out.resyncs.len() > resyncs {
+            return Ok(());
+        }
         if let (true, Some((_, why))) = (std::mem::take(&mut self.resync_told), lost) {
             let (channel, now) = (self.channels.book.clone(), at.received_at);
             out.updates.push(Update::status(channel, ChannelState::Up, now, why.as_str(), now));
@@ -295,13 +300,7 @@ impl Instrument {
     /// Takes a `432`.
     pub(super) fn on_change(&mut self, book: &wire::Book<'_>, at: Origin, out: &mut Output) -> Result<(), Reason> {
         self.flows(out);
-        let (bids, asks) = match book.changes() {
-            Ok(sides) => sides,
-            Err(reason) => {
-                out.note(self.book.on_unreadable(at.connection, at.received_at))?;
-                return Err(reason);
-            }
-        };
+        let (bids, asks) = self.levels(book.changes(), at, out)?;
         let frame = BookFrame {
             change_set: book.change_set,
             connection: at.connection,
@@ -315,6 +314,14 @@ impl Instrument {
             self.show(&frame, out);
         }
         Ok(())
+    }
+
+    /// The levels of a frame; after one that cannot be read the book is not known.
+    fn levels(&mut self, read: Result<Levels, Reason>, at: Origin, out: &mut Output) -> Result<Levels, Reason> {
+        if read.is_err() {
+            out.note(self.book.on_unreadable(at.connection, at.received_at))?;
+        }
+        read
     }
 
     fn show(&self, frame: &BookFrame, out: &mut Output) {

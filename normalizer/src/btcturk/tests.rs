@@ -233,13 +233,38 @@ fn a_book_that_falls_behind_for_good_is_asked_for_again() {
 }
 
 #[test]
-fn a_repeated_book_is_passed_over_and_one_that_counts_anew_is_taken() {
+fn a_whole_book_begins_its_connections_series_anew() {
     let mut harness = Harness::live();
-    harness.book(432, 101, json!([change(0, "10", "5")]), json!([]));
-    let book = || (json!([level("10", "1")]), json!([level("11", "1")]));
-    assert_eq!(harness.book(431, 100, book().0, book().1).skipped, [Reason::UnusedSnapshot]);
-    assert_eq!(seqs(&harness.book(431, -9_000, book().0, book().1)), ["-9000"]);
-    assert_eq!(seqs(&harness.book(432, -8_999, json!([]), json!([]))), ["-8999"]);
+    let book = |harness: &mut Harness, change_set: i64| {
+        harness.book(431, change_set, json!([level("10.2", "7")]), json!([level("10.8", "7")]))
+    };
+    assert_eq!(seqs(&book(&mut harness, 98)), ["98"], "a lower number is that of another subscription");
+    assert_eq!(book(&mut harness, 98).skipped, [Reason::UnusedSnapshot], "a repetition changes nothing");
+    assert_eq!(seqs(&harness.book(432, 99, json!([change(3, "10.2", "0")]), json!([]))), ["99"]);
+    assert_eq!(seqs(&harness.book(432, 100, json!([change(1, "10.1", "5")]), json!([]))), ["100"]);
+    let out = harness.book(432, 101, json!([change(1, "10.15", "6")]), json!([]));
+    let texts = |levels: &[(&str, &str)]| levels.iter().map(|l| (l.0.to_owned(), l.1.to_owned())).collect::<Vec<_>>();
+    let expected = (texts(&[("10.15", "6"), ("10.1", "5")]), texts(&[("10.8", "7")]));
+    assert_eq!(published(&out), Some(expected), "nothing of the book before is left");
+    assert_eq!(seqs(&book(&mut harness, -9_000)), ["-9000"]);
+    assert_eq!(seqs(&book(&mut harness, 4_000)), ["4000"]);
+    assert_eq!(seqs(&harness.book(432, 4_001, json!([]), json!([]))), ["4001"]);
+}
+
+#[test]
+fn a_whole_book_that_is_of_no_use_ends_the_one_before_on_its_connection() {
+    let (same, worse) = (json!([level("12", "1")]), json!([level("12", "x")]));
+    for (asks, why, reasons) in [(&same, Resync::Crossed, vec![]), (&worse, Resync::Gap, vec![Reason::BadNumber])] {
+        let mut harness = Harness::live();
+        let out = harness.book(431, 90, same.clone(), asks.clone());
+        assert_eq!((seqs(&out).len(), out.resyncs, out.skipped), (0, vec![why], reasons));
+        assert_eq!(harness.book(432, 101, json!([]), json!([])).skipped, [Reason::Stale], "no mix of two books");
+        let mut harness = Harness::live();
+        harness.connection = 2;
+        assert_eq!(harness.book(431, 90, same.clone(), asks.clone()).resyncs, []);
+        harness.connection = 1;
+        assert_eq!(seqs(&harness.book(432, 101, json!([]), json!([]))), ["101"], "the other connection goes on");
+    }
 }
 
 #[test]
@@ -250,6 +275,8 @@ fn the_next_connection_takes_over_with_its_own_numbers() {
     assert_eq!(seqs(&harness.book(431, 5, book.0, book.1)), ["5"]);
     harness.connection = 1;
     assert_eq!(seqs(&harness.book(432, 101, json!([]), json!([]))).len(), 0, "what is left of the old one");
+    let late = harness.book(431, 102, json!([level("10", "1")]), json!([level("11", "1")]));
+    assert_eq!(late.skipped, [Reason::UnusedSnapshot], "also a whole one");
     assert!(harness.close().resyncs.is_empty(), "the old one costs nothing");
     assert_eq!(seqs(&harness.book(432, 6, json!([]), json!([]))), ["6"]);
     assert_eq!(harness.close().resyncs, [Resync::Connection]);

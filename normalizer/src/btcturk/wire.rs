@@ -154,14 +154,17 @@ pub(super) struct BookLevel<'a> {
     amount: Number<'a>,
 }
 
+/// Bids and asks.
+pub(super) type Levels = (Vec<Level>, Vec<Level>);
+
 impl Book<'_> {
-    /// The levels of a whole book: bids, asks.
-    pub(super) fn whole(&self) -> Result<(Vec<Level>, Vec<Level>), Reason> {
+    /// The levels of a whole book.
+    pub(super) fn whole(&self) -> Result<Levels, Reason> {
         self.levels(|level| level.amount.unsigned())
     }
 
-    /// The levels of a difference: bids, asks. A deleted one has no quantity, whatever amount it still carries.
-    pub(super) fn changes(&self) -> Result<(Vec<Level>, Vec<Level>), Reason> {
+    /// The levels of a difference. A deleted one has no quantity, whatever amount it still carries.
+    pub(super) fn changes(&self) -> Result<Levels, Reason> {
         self.levels(|level| match level.change {
             Some(0 | 1) => level.amount.unsigned(),
             Some(3) => Ok(Decimal::ZERO),
@@ -169,10 +172,7 @@ impl Book<'_> {
         })
     }
 
-    fn levels(
-        &self,
-        qty: impl Fn(&BookLevel<'_>) -> Result<Decimal, Reason>,
-    ) -> Result<(Vec<Level>, Vec<Level>), Reason> {
+    fn levels(&self, qty: impl Fn(&BookLevel<'_>) -> Result<Decimal, Reason>) -> Result<Levels, Reason> {
         let read = |levels: &Option<Vec<BookLevel<'_>>>| -> Result<Vec<Level>, Reason> {
             levels.iter().flatten().map(|level| Ok(Level(level.price.positive()?, qty(level)?))).collect()
         };
