@@ -12,6 +12,7 @@ mod depth;
 mod instrument;
 mod names;
 mod tape;
+mod told;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -1,11 +1,14 @@
 //! The candles of one pair: the venue's own minutes, from `428` or REST, and what is rolled up from them.
 //!
 //! `428` tells of the running candle only, and never that it is closed: it is when the next one begins, or when its time
-//! is over by the venue's clock. When frames may have been missed, REST tells what the minutes were before anything
-//! more is closed. Where no `428` comes at all, minutes are built from the trades instead.
+//! is over by the venue's clock. When frames may have been missed, REST tells what the minutes were; until then only those
+//! are closed whose end one connection has seen. Where no `428` comes at all, minutes are built from the trades instead.
+
+use std::collections::BTreeSet;
 
 use akis_model::DecimalError;
 
+use super::instrument::Origin;
 use crate::candles::{Bar, Calendar, Interval, Minutes, RollUp, Shown, Trade, Utc};
 use crate::mapper::Reason;
 
@@ -30,8 +33,7 @@ const MOST_ROWS: usize = 10_000;
 /// What is known of the candles.
 #[derive(Debug)]
 pub(super) struct Candles {
-    /// The minute that is running: when it opened, and what it holds.
-    running: Option<(i64, Bar)>,
+    running: Option<Running>,
     /// The end of the last minute that was told closed.
     settled_until: i64,
     /// Minutes from `settled_until` on may have been missed, and are being asked for.
@@ -41,6 +43,8 @@ pub(super) struct Candles {
     ask_at: i64,
     /// Frames of the pair come.
     flows: bool,
+    /// The connections that would have told of every change since.
+    carriers: BTreeSet<u32>,
     roll_up: RollUp<Utc>,
     /// Whether the venue tells of candles.
     speaks: bool,
@@ -49,6 +53,15 @@ pub(super) struct Candles {
     trades_since: Option<i64>,
     /// The largest known difference of the venue's clock to ours: what comes late makes it smaller.
     ahead_ms: Option<i64>,
+}
+
+/// The minute that is running.
+#[derive(Debug, Clone, Copy)]
+struct Running {
+    open_time: i64,
+    bar: Bar,
+    /// The connection that told of it last; `None` when none did.
+    connection: Option<u32>,
 }
 
 impl Default for Candles {
@@ -60,6 +73,7 @@ impl Default for Candles {
             asking_since: None,
             ask_at: 0,
             flows: false,
+            carriers: BTreeSet::new(),
             roll_up: RollUp::new(Utc),
             speaks: false,
             from_trades: Minutes::new(Utc),
@@ -75,7 +89,7 @@ impl Candles {
         &mut self,
         open_time: i64,
         bar: Bar,
-        received_at: i64,
+        at: Origin,
         out: &mut Vec<Shown>,
     ) -> Result<(), Reason> {
         if open_time.rem_euclid(60_000) != 0 {
@@ -85,16 +99,23 @@ impl Candles {
         if open_time < self.settled_until {
             return Err(Reason::Stale);
         }
-        match self.running {
-            Some((running, _)) if open_time < running => return Err(Reason::Stale),
-            Some((running, known)) if open_time == running && known == bar => return Err(Reason::Duplicate),
-            Some((running, known)) if open_time > running && !self.hole => {
-                self.settle(running, &known, out).map_err(range)?;
+        if self.running.is_some_and(|before| open_time < before.open_time) {
+            return Err(Reason::Stale);
+        }
+        let connection = Some(at.connection);
+        match self.running.replace(Running { open_time, bar, connection }) {
+            Some(before) if open_time == before.open_time && bar == before.bar => return Err(Reason::Duplicate),
+            Some(before) if open_time > before.open_time => {
+                // A frame has the whole of its minute, so the last one before the next minute's is how it ended. Another
+                // connection may not have come to see that one.
+                let is_known = !self.hole || before.connection == connection;
+                self.give_up(at.received_at);
+                if is_known {
+                    self.settle(before.open_time, &before.bar, out).map_err(range)?;
+                }
             }
-            Some((running, _)) if open_time > running => self.give_up(received_at),
             Some(_) | None => {}
         }
-        self.running = Some((open_time, bar));
         self.tell(open_time, &bar, false, out).map_err(range)
     }
 
@@ -140,7 +161,7 @@ impl Candles {
         self.hole = false;
         // From the beginning, so that each longer candle is known from its own.
         self.roll_up = RollUp::new(Utc);
-        let newest = minutes.last().map(|minute| minute.0).max(self.running.map(|running| running.0));
+        let newest = minutes.last().map(|minute| minute.0).max(self.running.map(|running| running.open_time));
         let told_until = self.settled_until;
         for (open_time, bar) in minutes.iter().filter(|minute| Some(minute.0) < newest) {
             self.settle(*open_time, bar, past).map_err(range)?;
@@ -148,9 +169,10 @@ impl Candles {
         past.retain(|shown| shown.closed);
         self.settled_until = self.settled_until.max(told_until);
         // What the socket says of a minute is newer than what REST says.
-        self.running = self.running.filter(|running| Some(running.0) == newest).or(minutes.last().copied());
+        let last = minutes.last().map(|&(open_time, bar)| Running { open_time, bar, connection: None });
+        self.running = self.running.filter(|running| Some(running.open_time) == newest).or(last);
         match self.running {
-            Some((open_time, bar)) if open_time >= self.settled_until => {
+            Some(Running { open_time, bar, .. }) if open_time >= self.settled_until => {
                 self.tell(open_time, &bar, false, out).map_err(range)
             }
             Some(_) | None => Ok(()),
@@ -162,13 +184,18 @@ impl Candles {
         (self.hole, self.asking_since) = (true, None);
     }
 
-    /// Frames of the pair come.
-    pub(super) fn on_flow(&mut self) {
+    /// Frames of the pair come. A `carrier` has been asked for candles before it sent any such frame.
+    pub(super) fn on_flow(&mut self, carrier: Option<u32>) {
         self.flows = true;
+        self.carriers.extend(carrier);
     }
 
-    /// Frames may have been missed.
-    pub(super) fn on_closed(&mut self) {
+    /// A connection ended: without another one that carries the pair, frames may be missed.
+    pub(super) fn on_closed(&mut self, connection: u32) {
+        self.carriers.remove(&connection);
+        if !self.carriers.is_empty() {
+            return;
+        }
         (self.hole, self.flows, self.speaks, self.asking_since) = (true, false, false, None);
         (self.trades_since, self.ahead_ms) = (None, None);
         self.from_trades = Minutes::new(Utc);
@@ -186,7 +213,7 @@ impl Candles {
         }
         let Some(ahead_ms) = self.ahead_ms else { return false };
         let venue_now = now_ms.saturating_add(ahead_ms).saturating_sub(GRACE_MS);
-        if let Some((open_time, bar)) = self.running
+        if let Some(Running { open_time, bar, .. }) = self.running
             && Utc.span(Interval::M1, open_time).is_some_and(|span| span.end <= venue_now)
         {
             self.running = None;
@@ -205,7 +232,7 @@ impl Candles {
 
     /// Ends the wait for an answer that does not come.
     fn give_up(&mut self, now_ms: i64) {
-        if self.asking_since.is_some_and(|since| now_ms.saturating_sub(since) > GIVE_UP_MS) {
+        if self.hole && self.asking_since.is_some_and(|since| now_ms.saturating_sub(since) > GIVE_UP_MS) {
             self.hole = false;
             self.roll_up = RollUp::new(Utc);
         }
@@ -222,7 +249,7 @@ impl Candles {
                 self.running = None;
                 self.settle(open_time, &minute.bar, out).map_err(range)?;
             } else if !minute.closed {
-                self.running = Some((open_time, minute.bar));
+                self.running = Some(Running { open_time, bar: minute.bar, connection: None });
                 self.tell(open_time, &minute.bar, false, out).map_err(range)?;
             }
         }

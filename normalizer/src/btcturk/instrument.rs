@@ -6,6 +6,7 @@ use super::SOURCE;
 use super::candles::Candles;
 use super::depth::{BookFrame, PairBook};
 use super::tape::{Key, Tape};
+use super::told::Told;
 use super::wire::{self, Levels};
 use crate::candles::{self, Bar, Interval, Shown};
 use crate::channels::Channels;
@@ -44,6 +45,7 @@ pub(super) struct Instrument {
     ticker: Option<PriceTick>,
     tape: Tape,
     candles: Candles,
+    told: Told,
     book: PairBook,
     resync_told: bool,
 }
@@ -60,6 +62,7 @@ impl Instrument {
             ticker: None,
             tape: Tape::default(),
             candles: Candles::default(),
+            told: Told::default(),
             book: PairBook::default(),
             resync_told: false,
         })
@@ -103,7 +106,8 @@ impl Instrument {
             // The frame tells no time.
             provenance: received(at.received_at),
         };
-        self.flows(out);
+        // The tickers of all pairs are asked for before candles.
+        self.flows(None, out);
         if bid.zip(ask).is_some_and(|(bid, ask)| bid >= ask) {
             return Err(Reason::Crossed);
         }
@@ -120,7 +124,7 @@ impl Instrument {
     /// Takes a `422`.
     pub(super) fn on_trade(&mut self, trade: &wire::Trade<'_>, at: Origin, out: &mut Output) -> Result<(), Reason> {
         let trade = read_trade(trade, at.received_at)?;
-        self.flows(out);
+        self.flows(Some(at.connection), out);
         let missing = self.tape.single(trade.key, at.connection)?;
         if trade.key.time == trade.time {
             self.candles.on_venue_time(trade.time, at.received_at);
@@ -136,7 +140,7 @@ impl Instrument {
         received_at: i64,
         out: &mut Output,
     ) {
-        self.flows(out);
+        self.flows(connection, out);
         let mut trades = Vec::new();
         for item in items {
             match read_trade(item, received_at) {
@@ -193,13 +197,13 @@ impl Instrument {
     ) -> Result<(), Reason> {
         let bar = bar([candle.open, candle.high, candle.low, candle.close, candle.volume])?;
         let open_time = candle.open_time_s.checked_mul(1_000).ok_or(Reason::OutOfRange)?;
-        self.flows(out);
+        self.flows(Some(at.connection), out);
         // A candle has no place but that of its time.
         if !is_believable(open_time, at.received_at, BELIEVED_AHEAD_MS) {
             return Err(Reason::BadTime);
         }
         let mut shown = Vec::new();
-        let done = self.candles.on_running(open_time, bar, at.received_at, &mut shown);
+        let done = self.candles.on_running(open_time, bar, at, &mut shown);
         self.tell_candles(shown, at.received_at, out);
         done
     }
@@ -235,6 +239,8 @@ impl Instrument {
                 out.history.push(History { channel: channel.clone(), candles });
             }
         }
+        let late = self.told.late(&past, &shown);
+        self.tell_candles(late, received_at, out);
         self.tell_candles(shown, received_at, out);
         done
     }
@@ -244,8 +250,9 @@ impl Instrument {
         self.candles.backfill();
     }
 
-    fn tell_candles(&self, shown: Vec<Shown>, received_at: i64, out: &mut Output) {
+    fn tell_candles(&mut self, shown: Vec<Shown>, received_at: i64, out: &mut Output) {
         for shown in shown {
+            self.told.note(&shown);
             // The order of `Interval::ALL` is that of the variants.
             let channel = &self.channels.candles[shown.interval as usize];
             let candle = self.candle(&shown, received_at);
@@ -274,7 +281,7 @@ impl Instrument {
 
     /// Takes a `431`.
     pub(super) fn on_whole(&mut self, book: &wire::Book<'_>, at: Origin, out: &mut Output) -> Result<(), Reason> {
-        self.flows(out);
+        self.flows(Some(at.connection), out);
         let (bids, asks) = self.levels(book.whole(), at, out)?;
         let lost = self.book.lost();
         let frame = BookFrame {
@@ -299,7 +306,7 @@ impl Instrument {
 
     /// Takes a `432`.
     pub(super) fn on_change(&mut self, book: &wire::Book<'_>, at: Origin, out: &mut Output) -> Result<(), Reason> {
-        self.flows(out);
+        self.flows(Some(at.connection), out);
         let (bids, asks) = self.levels(book.changes(), at, out)?;
         let frame = BookFrame {
             change_set: book.change_set,
@@ -339,7 +346,7 @@ impl Instrument {
     pub(super) fn on_closed(&mut self, connection: u32, now_ms: i64, out: &mut Output) {
         self.ticker = None;
         self.tape.on_closed(connection);
-        self.candles.on_closed();
+        self.candles.on_closed(connection);
         if let Err(reason) = out.note(self.book.on_closed(connection, now_ms)) {
             out.skipped.push(reason);
         }
@@ -370,9 +377,9 @@ impl Instrument {
     }
 
     /// Takes note that the pair's data comes, of use or not.
-    fn flows(&mut self, out: &mut Output) {
+    fn flows(&mut self, carrier: Option<u32>, out: &mut Output) {
         out.data = true;
-        self.candles.on_flow();
+        self.candles.on_flow(carrier);
     }
 }
 

@@ -1,3 +1,5 @@
+mod candles;
+
 use std::collections::BTreeMap;
 
 use akis_model::ChannelState;
@@ -67,6 +69,12 @@ impl Harness {
         self.content(Content::Reply { target, status: 200, body: body.to_string() })
     }
 
+    fn ticker_of_all(&mut self) -> Output {
+        let item = json!({"B": "10", "A": "11", "BA": "1", "AA": "1", "PS": "BTCTRY", "H": "12", "L": "9", "LA": "10",
+            "O": "10", "V": "1", "DP": "0"});
+        self.frame(401, &json!({"channel": "ticker", "event": "all", "items": [item], "type": 401}))
+    }
+
     fn close(&mut self) -> Output {
         let connection = self.connection;
         self.connection += 1;
@@ -133,12 +141,6 @@ fn candles(out: &Output) -> Vec<(&str, i64, String, bool)> {
         _ => None,
     });
     candles.collect()
-}
-
-/// Candles of the past: interval, minute in which it opened, volume.
-fn past(out: &Output) -> Vec<String> {
-    let all = out.history.iter().flat_map(|history| &history.candles);
-    all.map(|c| format!("{} {} {}", c.interval, c.open_time / MINUTE, c.volume)).collect()
 }
 
 fn rendered(update: Update) -> Value {
@@ -387,79 +389,6 @@ fn a_time_that_cannot_be_true_places_nothing() {
     let told = ("1m", second / 60, "1".into(), false);
     assert_eq!(candles(&harness.candle(second, "10", "1"))[0], told, "what comes in time is not held up by it");
     assert_eq!(harness.klines(&[(second + 3_600, 1)]).skipped, [Reason::BadTime]);
-}
-
-#[test]
-fn minutes_close_with_the_next_one_once_the_past_is_known() {
-    let mut harness = Harness::new();
-    assert_eq!(candles(&harness.candle(600, "10", "1")), [("1m", 10, "1".into(), false)]);
-    let asked = Request::Candles { symbol: "BTCTRY".into(), interval: "1", count: 1_500 };
-    assert_eq!(harness.tick(50).requests, [asked]);
-    let out = harness.klines(&[(480, 2), (540, 3), (600, 1)]);
-    assert_eq!(past(&out), ["1m 8 2", "1m 9 3"]);
-    assert_eq!(candles(&out), [("1m", 10, "1".into(), false), ("5m", 10, "1".into(), false)]);
-    assert_eq!(harness.candle(600, "10", "1").skipped, [Reason::Duplicate]);
-    let out = harness.candle(660, "12", "4");
-    assert_eq!(
-        candles(&out),
-        [
-            ("1m", 10, "1".into(), true),
-            ("5m", 10, "1".into(), false),
-            ("1m", 11, "4".into(), false),
-            ("5m", 10, "5".into(), false),
-        ]
-    );
-    assert_eq!(harness.candle(600, "10", "9").skipped, [Reason::Stale], "a closed one changes no more");
-}
-
-#[test]
-fn a_minute_that_was_not_seen_whole_comes_from_rest() {
-    let mut harness = Harness::new();
-    harness.candle(600, "10", "1");
-    harness.klines(&[(540, 3), (600, 1)]);
-    harness.close();
-    let out = harness.candle(720, "10", "2");
-    assert_eq!(candles(&out), [("1m", 12, "2".into(), false)], "minute 10 may have gone on unseen");
-    assert_eq!(harness.tick(50).requests.len(), 1);
-    let out = harness.klines(&[(540, 3), (600, 8), (660, 9), (720, 1)]);
-    assert_eq!(past(&out), ["1m 9 3", "1m 10 8", "1m 11 9"]);
-    let told = candles(&out);
-    assert_eq!(told, [("1m", 12, "2".into(), false), ("5m", 10, "19".into(), false)], "and what runs adds up");
-}
-
-#[test]
-fn who_begins_to_publish_gets_the_past_again() {
-    let mut harness = Harness::new();
-    harness.candle(600, "10", "1");
-    harness.klines(&[(540, 3), (600, 1)]);
-    assert_eq!(harness.klines(&[(540, 3), (600, 1)]).skipped, [Reason::UnusedSnapshot]);
-    harness.mapper.backfill(&mut Output::default());
-    assert_eq!(harness.tick(50).requests.len(), 1);
-    assert_eq!(past(&harness.klines(&[(540, 3), (600, 1)])), ["1m 9 3"]);
-}
-
-#[test]
-fn minutes_are_built_from_trades_where_the_venue_sends_none() {
-    let mut harness = Harness::new();
-    harness.list(&[(9 * MINUTE, 1)]);
-    harness.klines(&[]);
-    assert_eq!(candles(&harness.trade(9 * MINUTE + 5, 2)).len(), 0, "a minute whose beginning was not seen");
-    let out = harness.trade(10 * MINUTE + 5, 3);
-    assert_eq!(candles(&out)[0], ("1m", 10, "0.02033732".into(), false));
-    let out = harness.trade(11 * MINUTE + 5, 4);
-    assert!(candles(&out).contains(&("1m", 10, "0.02033732".into(), true)), "{:?}", candles(&out));
-}
-
-#[test]
-fn a_quiet_minute_closes_by_the_clock_of_the_venue() {
-    let mut harness = Harness::new();
-    harness.now = 60 * MINUTE;
-    harness.klines(&[]);
-    // The venue's clock is fifty minutes behind.
-    harness.trade(10 * MINUTE + 30_000, 1);
-    harness.candle(600, "10", "1");
-    assert!(candles(&harness.tick(30_000)).is_empty(), "it may be told a moment late");
-    assert_eq!(candles(&harness.tick(5_000))[0], ("1m", 10, "1".into(), true));
 }
 
 #[test]
