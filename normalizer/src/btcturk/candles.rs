@@ -51,8 +51,9 @@ pub(super) struct Candles {
     from_trades: Minutes<Utc>,
     /// Every trade after this moment of the venue's is known; `None` before the first one.
     trades_since: Option<i64>,
-    /// The largest known difference of the venue's clock to ours: what comes late makes it smaller.
-    ahead_ms: Option<i64>,
+    /// The two largest known differences of the venue's clock to ours, the largest first: what comes late makes them
+    /// smaller.
+    ahead_ms: [Option<i64>; 2],
 }
 
 /// The minute that is running.
@@ -78,7 +79,7 @@ impl Default for Candles {
             speaks: false,
             from_trades: Minutes::new(Utc),
             trades_since: None,
-            ahead_ms: None,
+            ahead_ms: [None; 2],
         }
     }
 }
@@ -141,7 +142,10 @@ impl Candles {
     /// Takes note of a time of the venue's that was read just now.
     pub(super) fn on_venue_time(&mut self, time: i64, received_at: i64) {
         let ahead = time.saturating_sub(received_at);
-        self.ahead_ms = Some(self.ahead_ms.map_or(ahead, |known| known.max(ahead)));
+        let [largest, second] = self.ahead_ms;
+        let mut known = [Some(ahead), largest, second];
+        known.sort_unstable();
+        self.ahead_ms = [known[2], known[1]];
     }
 
     /// Takes the minutes of a reply, in order. Those that are over, and the longer candles that are, are added to
@@ -197,7 +201,7 @@ impl Candles {
             return;
         }
         (self.hole, self.flows, self.speaks, self.asking_since) = (true, false, false, None);
-        (self.trades_since, self.ahead_ms) = (None, None);
+        (self.trades_since, self.ahead_ms) = (None, [None; 2]);
         self.from_trades = Minutes::new(Utc);
     }
 
@@ -211,7 +215,7 @@ impl Candles {
             self.ask_at = now_ms.saturating_add(ASK_AGAIN_MS);
             return true;
         }
-        let Some(ahead_ms) = self.ahead_ms else { return false };
+        let Some(ahead_ms) = self.ahead_ms() else { return false };
         let venue_now = now_ms.saturating_add(ahead_ms).saturating_sub(GRACE_MS);
         if let Some(Running { open_time, bar, .. }) = self.running
             && Utc.span(Interval::M1, open_time).is_some_and(|span| span.end <= venue_now)
@@ -228,6 +232,13 @@ impl Candles {
             let _ = self.take_built(since, &shown, out);
         }
         false
+    }
+
+    /// How far the venue's clock is ahead of ours, for what must not be too early: one trade may have a time that is wrong,
+    /// and when our clock is behind there is no hurry.
+    fn ahead_ms(&self) -> Option<i64> {
+        let [largest, second] = self.ahead_ms;
+        second.or(largest).map(|ahead_ms| ahead_ms.min(0))
     }
 
     /// Ends the wait for an answer that does not come.

@@ -200,3 +200,27 @@ fn a_quiet_minute_closes_by_the_clock_of_the_venue() {
     assert!(candles(&harness.tick(30_000)).is_empty(), "it may be told a moment late");
     assert_eq!(candles(&harness.tick(5_000))[0], ("1m", 10, "1".into(), true));
 }
+
+#[test]
+fn a_trade_from_the_future_closes_no_minute() {
+    let second = 1_000;
+    for (now, times, closes_at) in [
+        (10 * MINUTE + 2 * second, &[10 * MINUTE + second, 10 * MINUTE + 58 * second][..], 11 * MINUTE + 6 * second),
+        // Without any that is right it is no earlier than by our own clock.
+        (10 * MINUTE + 2 * second, &[10 * MINUTE + 58 * second], 11 * MINUTE + 5 * second),
+        (10 * MINUTE + 2 * second, &[10 * MINUTE + 58 * second; 2], 11 * MINUTE + 5 * second),
+        // The venue's clock is fifty minutes behind.
+        (60 * MINUTE + 2 * second, &[10 * MINUTE + second, 60 * MINUTE + 58 * second], 61 * MINUTE + 6 * second),
+    ] {
+        let mut harness = Harness::new();
+        harness.now = now;
+        harness.klines(&[]);
+        harness.candle(600, "10", "1");
+        for (time, id) in times.iter().zip(1..) {
+            harness.trade(*time, id);
+        }
+        let early = harness.tick(closes_at - 1 - now);
+        assert!(candles(&early).is_empty(), "{times:?}: {:?}", candles(&early));
+        assert_eq!(candles(&harness.tick(1))[0], ("1m", 10, "1".into(), true), "{times:?}");
+    }
+}
