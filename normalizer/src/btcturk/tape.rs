@@ -64,8 +64,11 @@ impl Tape {
     pub(super) fn list(&mut self, mut keys: Vec<Key>, connection: Option<u32>) -> (Vec<Key>, u64) {
         self.sources.extend(connection);
         keys.sort_unstable();
-        if self.floor.is_none() && self.seen.is_empty() {
-            // The first list is about the time before us.
+        if self.floor.is_none() {
+            // The first list is about the time before us, up to the first trade that came by itself.
+            self.floor = self.order.iter().min().copied();
+        }
+        if self.floor.is_none() {
             self.floor = keys.last().copied();
             keys.into_iter().for_each(|key| self.remember(key));
             return (Vec::new(), 0);
@@ -154,6 +157,17 @@ mod tests {
         tape.on_closed(2);
         assert_eq!(tape.list(keys(100..=149), Some(3)), ((100..=149).map(key).collect(), 1), "60 to 99 are gone");
         assert_eq!(tape.single(key(150), 3), Ok(0));
+    }
+
+    #[test]
+    fn what_the_first_list_has_from_before_the_first_trade_is_the_past() {
+        for connection in [Some(1), None] {
+            let mut tape = Tape::default();
+            assert_eq!((tape.single(key(60), 1), tape.single(key(62), 1)), (Ok(0), Ok(0)));
+            assert_eq!(tape.list(keys(14..=63), connection), (vec![key(63)], 1), "61 was lost, 14 to 59 were not");
+            assert_eq!(tape.list(keys(15..=64), None), (vec![key(64)], 0));
+            assert_eq!(tape.single(key(59), 1), Err(Reason::Stale));
+        }
     }
 
     #[test]
