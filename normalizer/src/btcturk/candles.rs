@@ -63,6 +63,14 @@ struct Running {
     bar: Bar,
     /// The connection that told of it last; `None` when none did.
     connection: Option<u32>,
+    /// All connections since then have ended: it may have gone on unseen.
+    is_left: bool,
+}
+
+impl Running {
+    fn new(open_time: i64, bar: Bar, connection: Option<u32>) -> Self {
+        Self { open_time, bar, connection, is_left: false }
+    }
 }
 
 impl Default for Candles {
@@ -104,7 +112,7 @@ impl Candles {
             return Err(Reason::Stale);
         }
         let connection = Some(at.connection);
-        match self.running.replace(Running { open_time, bar, connection }) {
+        match self.running.replace(Running::new(open_time, bar, connection)) {
             Some(before) if open_time == before.open_time && bar == before.bar => return Err(Reason::Duplicate),
             Some(before) if open_time > before.open_time => {
                 // A frame has the whole of its minute, so the last one before the next minute's is how it ended. Another
@@ -159,7 +167,8 @@ impl Candles {
         if minutes.len() > MOST_ROWS || minutes.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
             return Err(Reason::BadShape);
         }
-        if !self.hole {
+        // While nothing flows the hole goes on; what it is then closed with is asked for when something does.
+        if !self.hole || !self.flows {
             return Err(Reason::UnusedSnapshot);
         }
         self.hole = false;
@@ -167,19 +176,20 @@ impl Candles {
         self.roll_up = RollUp::new(Utc);
         let newest = minutes.last().map(|minute| minute.0).max(self.running.map(|running| running.open_time));
         let told_until = self.settled_until;
-        for (open_time, bar) in minutes.iter().filter(|minute| Some(minute.0) < newest) {
+        let is_over = |minute: &&(i64, Bar)| Some(minute.0) < newest || minute.0 < told_until;
+        for (open_time, bar) in minutes.iter().filter(is_over) {
             self.settle(*open_time, bar, past).map_err(range)?;
         }
         past.retain(|shown| shown.closed);
         self.settled_until = self.settled_until.max(told_until);
-        // What the socket says of a minute is newer than what REST says.
-        let last = minutes.last().map(|&(open_time, bar)| Running { open_time, bar, connection: None });
-        self.running = self.running.filter(|running| Some(running.open_time) == newest).or(last);
+        // What the socket says of a minute is newer than what REST says, unless it was said before the hole.
+        let rest = minutes.last().map(|&(open_time, bar)| Running::new(open_time, bar, None));
+        let socket = self.running.filter(|running| !running.is_left);
+        let runs = |minute: &Running| Some(minute.open_time) == newest && minute.open_time >= self.settled_until;
+        self.running = [socket, rest].into_iter().flatten().find(runs);
         match self.running {
-            Some(Running { open_time, bar, .. }) if open_time >= self.settled_until => {
-                self.tell(open_time, &bar, false, out).map_err(range)
-            }
-            Some(_) | None => Ok(()),
+            Some(Running { open_time, bar, .. }) => self.tell(open_time, &bar, false, out).map_err(range),
+            None => Ok(()),
         }
     }
 
@@ -201,6 +211,7 @@ impl Candles {
             return;
         }
         (self.hole, self.flows, self.speaks, self.asking_since) = (true, false, false, None);
+        self.running.iter_mut().for_each(|running| running.is_left = true);
         (self.trades_since, self.ahead_ms) = (None, [None; 2]);
         self.from_trades = Minutes::new(Utc);
     }
@@ -260,7 +271,7 @@ impl Candles {
                 self.running = None;
                 self.settle(open_time, &minute.bar, out).map_err(range)?;
             } else if !minute.closed {
-                self.running = Some(Running { open_time, bar: minute.bar, connection: None });
+                self.running = Some(Running::new(open_time, minute.bar, None));
                 self.tell(open_time, &minute.bar, false, out).map_err(range)?;
             }
         }

@@ -240,7 +240,7 @@ impl Instrument {
             }
         }
         let late = self.told.late(&past, &shown);
-        self.tell_candles(late, received_at, out);
+        late.iter().for_each(|late| self.tell_candle(late, received_at, out));
         self.tell_candles(shown, received_at, out);
         done
     }
@@ -252,12 +252,18 @@ impl Instrument {
 
     fn tell_candles(&mut self, shown: Vec<Shown>, received_at: i64, out: &mut Output) {
         for shown in shown {
-            self.told.note(&shown);
-            // The order of `Interval::ALL` is that of the variants.
-            let channel = &self.channels.candles[shown.interval as usize];
-            let candle = self.candle(&shown, received_at);
-            out.updates.push(Update::new(channel, received_at, Payload::Candle(candle)));
+            if !self.told.has_ended(&shown) {
+                self.tell_candle(&shown, received_at, out);
+            }
         }
+    }
+
+    fn tell_candle(&mut self, shown: &Shown, received_at: i64, out: &mut Output) {
+        self.told.note(shown);
+        // The order of `Interval::ALL` is that of the variants.
+        let channel = &self.channels.candles[shown.interval as usize];
+        let candle = self.candle(shown, received_at);
+        out.updates.push(Update::new(channel, received_at, Payload::Candle(candle)));
     }
 
     fn candle(&self, shown: &Shown, received_at: i64) -> Candle {

@@ -17,6 +17,12 @@ pub(super) struct Told {
 }
 
 impl Told {
+    /// Whether it was told closed already, or a later one was: nothing more is to be told of it.
+    pub(super) fn has_ended(&self, shown: &Shown) -> bool {
+        let last = self.last[shown.interval as usize];
+        last.is_some_and(|last| last.closed && shown.span.open_time <= last.span.open_time)
+    }
+
     /// A candle is told now.
     pub(super) fn note(&mut self, shown: &Shown) {
         let key = key(shown);

@@ -50,6 +50,27 @@ fn a_minute_that_was_not_seen_whole_comes_from_rest() {
 }
 
 #[test]
+fn rest_is_newer_than_what_a_lost_connection_said() {
+    let mut harness = Harness::new();
+    harness.candle(600, "10", "1");
+    harness.klines(&[(600, 1)]);
+    harness.close();
+    assert_eq!(
+        harness.klines(&[(600, 1)]).skipped,
+        [Reason::UnusedSnapshot],
+        "more may be missed until something comes"
+    );
+    harness.connection = 2;
+    harness.book(431, 5, json!([level("10", "3")]), json!([level("11", "3")]));
+    assert_eq!(candles(&harness.klines(&[(600, 7)]))[0], ("1m", 10, "7".into(), false));
+    assert_eq!(candles(&harness.candle(660, "10", "2"))[0], ("1m", 10, "7".into(), true));
+    harness.close();
+    harness.book(431, 5, json!([level("10", "3")]), json!([level("11", "3")]));
+    assert_eq!(candles(&harness.klines(&[(600, 7)])), [], "how minute 11 goes on REST does not know yet");
+    assert_eq!(candles(&harness.candle(720, "10", "2"))[0], ("1m", 12, "2".into(), false), "nor how it ended");
+}
+
+#[test]
 fn every_candle_that_was_told_is_told_closed_after_a_hole() {
     let mut harness = Harness::new();
     harness.now = 16 * MINUTE;
@@ -78,11 +99,26 @@ fn every_candle_that_was_told_is_told_closed_after_a_hole() {
 }
 
 #[test]
+fn what_was_told_closed_is_not_told_again() {
+    let mut harness = Harness::new();
+    harness.now = 16 * MINUTE;
+    harness.candle(780, "10", "1");
+    harness.klines(&[(600, 1), (780, 1)]);
+    harness.trade(16 * MINUTE, 1);
+    let out = harness.tick(50);
+    let closed: Vec<_> = candles(&out).into_iter().filter(|candle| candle.3).collect();
+    assert_eq!(closed, [("1m", 13, "1".into(), true), ("5m", 10, "2".into(), true)]);
+    harness.mapper.backfill(&mut Output::default());
+    assert_eq!(candles(&harness.klines(&[(600, 1), (780, 1)])), []);
+    assert_eq!(candles(&harness.tick(50)), []);
+}
+
+#[test]
 fn what_was_told_after_a_late_candle_is_told_again() {
     let mut harness = Harness::new();
     // Nobody says how minute 10 ended until after minute 12 was closed by the clock.
-    harness.klines(&[(540, 3)]);
     harness.candle(600, "10", "1");
+    harness.klines(&[(540, 3)]);
     harness.close();
     harness.candle(720, "10", "2");
     harness.tick(50);
@@ -193,9 +229,9 @@ fn minutes_are_built_from_trades_where_the_venue_sends_none() {
 fn a_quiet_minute_closes_by_the_clock_of_the_venue() {
     let mut harness = Harness::new();
     harness.now = 60 * MINUTE;
-    harness.klines(&[]);
     // The venue's clock is fifty minutes behind.
     harness.trade(10 * MINUTE + 30_000, 1);
+    harness.klines(&[]);
     harness.candle(600, "10", "1");
     assert!(candles(&harness.tick(30_000)).is_empty(), "it may be told a moment late");
     assert_eq!(candles(&harness.tick(5_000))[0], ("1m", 10, "1".into(), true));
@@ -214,13 +250,115 @@ fn a_trade_from_the_future_closes_no_minute() {
     ] {
         let mut harness = Harness::new();
         harness.now = now;
-        harness.klines(&[]);
         harness.candle(600, "10", "1");
+        harness.klines(&[]);
         for (time, id) in times.iter().zip(1..) {
             harness.trade(*time, id);
         }
         let early = harness.tick(closes_at - 1 - now);
         assert!(candles(&early).is_empty(), "{times:?}: {:?}", candles(&early));
         assert_eq!(candles(&harness.tick(1))[0], ("1m", 10, "1".into(), true), "{times:?}");
+    }
+}
+
+/// What is traded each minute, and what was told of it.
+struct Market {
+    harness: Harness,
+    open: Vec<u32>,
+    next_connection: u32,
+    asked: bool,
+    /// Trades so far by minute.
+    volumes: BTreeMap<i64, i64>,
+    /// Candles by interval and minute: whether the last word on them was that they are closed.
+    told: BTreeMap<(String, i64), bool>,
+}
+
+impl Market {
+    fn take(&mut self, out: &Output) {
+        let minutes = |interval: &str| if interval == "1m" { 1 } else { 5 };
+        let mut newest = BTreeMap::new();
+        for (interval, minute, volume, closed) in
+            candles(out).into_iter().filter(|candle| matches!(candle.0, "1m" | "5m"))
+        {
+            let known = self.told.insert((interval.to_owned(), minute), closed);
+            assert!(known != Some(true) || closed, "{interval} {minute} is open again");
+            newest.insert(interval.to_owned(), minute);
+            let until = minute + minutes(interval);
+            let volumes: i64 = self.volumes.range(minute..until).map(|minute| minute.1).sum();
+            assert!(!closed || volumes.to_string() == volume, "{interval} {minute} had {volumes}, not {volume}");
+            assert!(!closed || self.harness.now >= until * MINUTE, "{interval} {minute} is not over");
+        }
+        for (interval, minute) in newest {
+            let last = self.told.keys().filter(|told| told.0 == interval).map(|told| told.1).max();
+            assert_eq!(last, Some(minute), "the newest of {interval} wins");
+        }
+    }
+
+    fn connect(&mut self) {
+        self.next_connection += 1;
+        self.open.push(self.next_connection);
+        self.harness.connection = self.next_connection;
+        self.harness.book(431, 1, json!([level("10", "3")]), json!([level("11", "3")]));
+    }
+
+    fn disconnect(&mut self) {
+        self.harness.connection = self.open.remove(0);
+        self.harness.close();
+    }
+
+    fn trade(&mut self) {
+        let (now, minute) = (self.harness.now, self.harness.now / MINUTE);
+        *self.volumes.entry(minute).or_default() += 1;
+        let volume = self.volumes[&minute].to_string();
+        for connection in self.open.clone() {
+            self.harness.connection = connection;
+            let out = self.harness.candle(minute * 60, "10", &volume);
+            self.take(&out);
+            let out = self.harness.trade(now, now.unsigned_abs());
+            self.take(&out);
+        }
+    }
+
+    fn tick(&mut self, later_ms: i64) {
+        let out = self.harness.tick(later_ms);
+        self.asked |= out.requests.iter().any(|request| matches!(request, Request::Candles { .. }));
+        self.take(&out);
+    }
+
+    fn answer(&mut self) {
+        self.asked = false;
+        let rows: Vec<(i64, i64)> = self.volumes.iter().map(|(minute, volume)| (minute * 60, *volume)).collect();
+        let out = self.harness.klines(&rows);
+        self.take(&out);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    /// However connections come and go and REST answers: what is told closed is what was traded, and all is told closed.
+    #[test]
+    fn every_closed_candle_is_the_venues_and_none_stays_open(steps in prop::collection::vec(0u8..16, 1..150)) {
+        let (harness, volumes, told) = (Harness::new(), BTreeMap::new(), BTreeMap::new());
+        let mut market = Market { harness, open: vec![], next_connection: 0, asked: false, volumes, told };
+        for step in steps {
+            match step {
+                0 if !market.open.is_empty() => market.disconnect(),
+                1 | 2 if market.open.len() < 2 => market.connect(),
+                3 | 4 if market.asked => market.answer(),
+                5 => market.tick(50_000),
+                6 => market.harness.mapper.backfill(&mut Output::default()),
+                7..13 => market.trade(),
+                _ => {}
+            }
+            market.tick(6_000);
+        }
+        market.connect();
+        market.trade();
+        market.harness.mapper.backfill(&mut Output::default());
+        market.answer();
+        let last = market.harness.now / MINUTE;
+        let open: Vec<_> = market.told.iter().filter(|told| !told.1).map(|told| told.0).collect();
+        prop_assert!(open.iter().all(|(interval, minute)| minute + if interval == "1m" { 1 } else { 5 } > last), "{:?}", open);
     }
 }
