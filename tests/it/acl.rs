@@ -81,6 +81,11 @@ async fn roles_do_all_their_work_with_what_the_file_grants_and_could_do_no_more(
         let answer = reqwest::Client::builder().no_proxy().build().unwrap().get(url).send().await.unwrap();
         assert_eq!(answer.status(), 200, "{path}");
     }
+    // As a server that was started anew, or a replica that was promoted.
+    system.redis.command(&["SCRIPT", "FLUSH"]).await.unwrap();
+    let item = json!({"channel": JOB, "event": "e", "data": {}});
+    assert_eq!(gateway.door.publish(&token, &item).await.unwrap().0, 200);
+    client.find(SOON, |envelope| envelope.event() == "trade").await.unwrap();
     first.process.terminate().unwrap();
     assert!(first.process.wait(SOON).await.unwrap().success());
     second.process.wait_for_line("lease taken", SOON).await.unwrap();

@@ -25,8 +25,8 @@ pub use replica::{
 };
 pub use store::{
     APP_RETENTION, Append, ChannelEnd, Claim, Ends, Entry, FEED_AGE, Feed, FeedBatch, FeedEnd, FeedEntry, FeedId,
-    FeedStart, Fence, HANDOVER, IDEMPOTENCY_TTL, Identity, Lease, Marker, Partition, Range, Select, Store, StoreError,
-    TERM_JUMP, Unavailable, Write,
+    FeedStart, Fence, HANDOVER, IDEMPOTENCY_TTL, Identity, Lease, Marker, Partition, RANGE_BYTES, Range, Select, Store,
+    StoreError, TERM_JUMP, Unavailable, Write,
 };
 pub use tail::links;
 

@@ -37,8 +37,8 @@ use self::reply::{array, entry, feed_id, number, optional, position, seq, text, 
 use self::script::Scripts;
 use crate::listing::{CANDLES_KEPT, ChannelHead, StoredCandle, closed_candle};
 use crate::store::{
-    APP_RETENTION, Append, ChannelEnd, Claim, Ends, FEED_AGE, Feed, FeedEnd, FeedStart, Fence, HANDOVER,
-    IDEMPOTENCY_TTL, Identity, Lease, Marker, Partition, Range, Select, Store, StoreError, TERM_JUMP, Write,
+    Append, ChannelEnd, Claim, Ends, FEED_AGE, Feed, FeedEnd, FeedStart, Fence, HANDOVER, IDEMPOTENCY_TTL, Identity,
+    Lease, Marker, Partition, RANGE_BYTES, Range, Select, Store, StoreError, TERM_JUMP, Write, history_len, retention,
 };
 
 /// A log in Redis.
@@ -266,6 +266,7 @@ impl Store for RedisStore {
         call.args.push(command);
         ends.iter().for_each(|end| call.args.push(end));
         call.args.push(limit);
+        call.args.push(RANGE_BYTES);
         let reply = self.scripts.range.run(&self.link, &call).await?;
         let [entries, first, last, proven, since] = tuple(&reply)?;
         let mut entries = array(entries)?.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
@@ -325,6 +326,12 @@ impl Store for RedisStore {
     }
 
     async fn announce_replica(&self, replica: &str, ttl: Duration, grace: Duration) -> Result<(), StoreError> {
+        // First, for it makes room for what is written next.
+        for partition in Partition::all(self.partitions) {
+            let mut call = Call::on([self.keys.feed(partition)]);
+            call.args.push(FEED_AGE.as_millis());
+            self.scripts.trim.run(&self.link, &call).await?;
+        }
         let args = vec![self.keys.replica(replica).into(), 1.into(), "PX".into(), ttl.as_millis().to_string().into()];
         self.link.call("SET", At::Argument(0), args).await?;
         for partition in Partition::all(self.partitions) {
@@ -381,14 +388,9 @@ fn push_claim(claim: &Claim, args: &mut Texts) {
 
 /// A channel, and length and retention of its history.
 fn push_channel(channel: &Channel, args: &mut Texts) {
-    let kind = channel.kind();
-    let retention = match kind {
-        Kind::App => APP_RETENTION,
-        Kind::Ticker | Kind::Trades | Kind::Book | Kind::Candles | Kind::Session => Duration::ZERO,
-    };
     args.push(channel);
-    args.push(kind.history_len());
-    args.push(retention.as_millis());
+    args.push(history_len(channel));
+    args.push(retention(channel).as_millis());
 }
 
 /// How far above its lower bound a term begins.

@@ -26,6 +26,23 @@ pub const FEED_AGE: Duration = Duration::from_secs(120);
 /// How long an application channel that nobody publishes to is kept.
 pub const APP_RETENTION: Duration = Duration::from_secs(24 * 3600);
 
+/// Bytes of bodies that one read of history gives: it goes no further once there are so many.
+pub const RANGE_BYTES: usize = 8 << 20;
+
+/// How many entries the history of a channel of the system keeps: revocations hold until they are over.
+const OWN_LENGTH: usize = 100_000;
+
+/// How long a channel that nobody publishes to is kept; zero: for good. Venues have so many channels and no more, and what the system's
+/// own say holds until it is over.
+pub(crate) fn retention(channel: &Channel) -> Duration {
+    if channel.is_venue() || channel.is_own() { Duration::ZERO } else { APP_RETENTION }
+}
+
+/// How many entries a channel's history keeps, about.
+pub(crate) fn history_len(channel: &Channel) -> usize {
+    if channel.is_own() { OWN_LENGTH } else { channel.kind().history_len() }
+}
+
 /// How soon a lease that was given back must be taken for the new holder to go on where the old one ended.
 pub const HANDOVER: Duration = Duration::from_secs(2);
 
@@ -165,14 +182,14 @@ pub struct Range {
 /// Which part of history to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Select {
-    /// The oldest `limit` entries with a position above `after`.
+    /// The oldest `limit` entries with a position above `after`, or as many as have [`RANGE_BYTES`].
     Above {
         /// Not included.
         after: Seq,
         /// At most so many.
         limit: usize,
     },
-    /// The newest `limit` entries, in ascending order.
+    /// The newest `limit` entries, or as many as have [`RANGE_BYTES`], in ascending order.
     Newest {
         /// At most so many.
         limit: usize,

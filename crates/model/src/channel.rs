@@ -13,6 +13,9 @@ const SEGMENTS: std::ops::RangeInclusive<usize> = 2..=5;
 /// The last segments that name a candle interval.
 const CANDLE_INTERVALS: [&str; 6] = ["1m", "5m", "15m", "1h", "4h", "1d"];
 
+/// The source of the system's own channels.
+const OWN_SOURCE: &str = "akis";
+
 /// Sources that are venues: only a normalizer publishes their channels.
 const VENUE_SOURCES: [&str; 4] = ["binance", "binancef", "btcturk", "bist"];
 
@@ -64,6 +67,11 @@ impl Channel {
     /// Whether the source is a venue, so that only a normalizer may publish here.
     pub fn is_venue(&self) -> bool {
         VENUE_SOURCES.contains(&self.source())
+    }
+
+    /// Whether it is the system's own: what it says holds for everybody.
+    pub fn is_own(&self) -> bool {
+        self.source() == OWN_SOURCE
     }
 
     /// The kind, which follows from the last segment, whoever publishes.

@@ -4,9 +4,6 @@ use std::fmt;
 
 use crate::channel::{Channel, MAX_CHANNEL_BYTES, is_segment};
 
-/// Channels whose source is this are never covered by a wildcard in the first segment.
-const RESERVED_SOURCE: &str = "akis";
-
 /// A channel in which a segment may be `*` or `{sub}`.
 ///
 /// `*` stands for exactly one segment, and as the last segment for all that remain (at least one).
@@ -51,9 +48,7 @@ impl Pattern {
 
     /// Whether `channel` is covered for a token whose subject is `subject`.
     pub fn matches(&self, channel: &Channel, subject: &str) -> bool {
-        if channel.source() == RESERVED_SOURCE
-            && !self.segments.iter().all(|segment| matches!(segment, Segment::Exact(_)))
-        {
+        if channel.is_own() && !self.segments.iter().all(|segment| matches!(segment, Segment::Exact(_))) {
             return false;
         }
         let mut names = channel.segments();

@@ -83,7 +83,7 @@ impl Follower {
                     }
                 }
             }
-            if range.entries.len() < BATCH {
+            if range.entries.is_empty() || range.last.is_none_or(|newest| self.after >= newest) {
                 return Ok(());
             }
         }

@@ -4,12 +4,12 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use akis_model::{Channel, Kind, Seq, TraceContext};
+use akis_model::{Channel, Seq, TraceContext};
 
 use crate::listing::{CANDLES_KEPT, ChannelHead, StoredCandle, closed_candle, head};
 use crate::store::{
     Append, ChannelEnd, Claim, Ends, Entry, FEED_AGE, FeedEnd, FeedEntry, FeedId, Fence, IDEMPOTENCY_TTL, Identity,
-    Marker, Range, Select, StoreError, TERM_JUMP, Write,
+    Marker, RANGE_BYTES, Range, Select, StoreError, TERM_JUMP, Write, history_len,
 };
 
 /// When a call is carried out, and by which log.
@@ -156,9 +156,13 @@ impl PartitionLog {
         let entries = match select {
             Select::Above { after, limit } => {
                 let from = history.partition_point(|entry| entry.seq <= after);
-                history.range(from..).take(limit).cloned().collect()
+                within_bytes(history.range(from..).take(limit))
             }
-            Select::Newest { limit } => history.range(history.len().saturating_sub(limit)..).cloned().collect(),
+            Select::Newest { limit } => {
+                let mut entries = within_bytes(history.iter().rev().take(limit));
+                entries.reverse();
+                entries
+            }
             Select::At(seq) => history.iter().filter(|entry| entry.seq == seq).cloned().collect(),
         };
         Range {
@@ -243,10 +247,9 @@ impl PartitionLog {
     }
 
     fn write(&mut self, moment: &Moment, channel: &Channel, seq: Seq, previous: Option<Seq>, body: bytes::Bytes) {
-        let kind: Kind = channel.kind();
         let history = self.histories.entry(channel.clone()).or_default();
         history.push_back(Entry { seq, previous, body: body.clone() });
-        if history.len() > kind.history_len() {
+        if history.len() > history_len(channel) {
             history.pop_front();
         }
         self.top = self.top.max(seq);
@@ -300,4 +303,15 @@ impl PartitionLog {
 /// The clock as a position.
 fn clock(moment: &Moment) -> Seq {
     Seq::ZERO.plus(moment.now_us)
+}
+
+/// Those that one read gives.
+fn within_bytes<'a>(entries: impl Iterator<Item = &'a Entry>) -> Vec<Entry> {
+    let mut bytes = 0;
+    let fits = |entry: &&Entry| {
+        let before = bytes;
+        bytes += entry.body.len();
+        before < RANGE_BYTES
+    };
+    entries.take_while(fits).cloned().collect()
 }

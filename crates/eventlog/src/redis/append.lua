@@ -25,8 +25,8 @@ local log = identify(KEYS[1], KEYS[3], tonumber(ARGV[1]))
 redis.call('SCARD', KEYS[2])
 redis.call('XLEN', log.feed)
 for i = 4, #KEYS, 3 do
-  redis.call('XLEN', KEYS[i])
-  redis.call('XLEN', KEYS[i + 2])
+  length_of(KEYS[i])
+  length_of(KEYS[i + 2])
 end
 local positions = {}
 for i = 4, #KEYS, 3 do
@@ -57,6 +57,9 @@ for i = 4, #KEYS, 3 do
     redis.call('HSET', log.term, 'proof:' .. channel, log.identity)
     if open_ms ~= '' then
       keep_candle(KEYS[i + 2], ARGV[5], open_ms, body)
+      if retention ~= '0' then
+        redis.call('PEXPIRE', KEYS[i + 2], retention)
+      end
     end
     if has_id then
       redis.call('SET', KEYS[i + 1], text(seq), 'PX', ARGV[4])

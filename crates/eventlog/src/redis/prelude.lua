@@ -39,9 +39,26 @@ local function end_of(stream)
   return '0-0'
 end
 
+-- Whether a call failed because a key is no stream: somebody has written something else over it.
+local function is_no_stream(reply)
+  if type(reply) ~= 'table' or not reply.err then
+    return false
+  end
+  if string.find(reply.err, 'WRONGTYPE', 1, true) then
+    return true
+  end
+  error(reply)
+end
+
+-- Part of a stream; nothing of what is none.
+local function range_of(command, stream, first, second, count)
+  local entries = redis.pcall(command, stream, first, second, 'COUNT', count)
+  return not is_no_stream(entries) and entries or {}
+end
+
 -- The position of the newest entry of a history, or nil.
 local function last_of(history)
-  local entry = redis.call('XREVRANGE', history, '+', '-', 'COUNT', 1)[1]
+  local entry = range_of('XREVRANGE', history, '+', '-', 1)[1]
   return entry and tonumber(string.match(entry[1], '^%d+'))
 end
 
@@ -97,11 +114,21 @@ local function begin(log, last, jump, random)
   return first + random
 end
 
--- How many entries each key has from `first` to `last`. Raises an error for one of another type, before the first write of a batch.
+-- How many entries a stream has. What is none is removed: it would stop all channels of its partition.
+local function length_of(stream)
+  local length = redis.pcall('XLEN', stream)
+  if is_no_stream(length) then
+    redis.call('DEL', stream)
+    return 0
+  end
+  return length
+end
+
+-- How many entries each key has from `first` to `last`. Comes before the first write of a batch.
 local function lengths_of(first, last)
   local lengths = {}
   for i = first, last do
-    lengths[i] = redis.call('XLEN', KEYS[i])
+    lengths[i] = length_of(KEYS[i])
   end
   return lengths
 end
@@ -164,11 +191,20 @@ end
 -- After how many entries a feed is trimmed again. Trimming by `~` takes whole nodes of some dozen entries anyway.
 local TRIM_EVERY = 64
 
+-- When a feed is this far ahead of the server's clock, that was set back: ids stand still until it has caught up, and tell no age.
+local AHEAD_MS = 5000
+
+-- How many entries such a feed keeps.
+local MOST_AHEAD = 65536
+
 -- Stores what the batch has changed, and now and then trims the feed by the time of its newest entry.
 local function finish(log, feed_age_ms)
   redis.call('HSET', log.term, 'n', text(log.n), 'top', text(log.top))
   if math.floor(log.n / TRIM_EVERY) > math.floor(log.began / TRIM_EVERY) then
-    local oldest = tonumber(string.match(log.written, '^%d+')) - tonumber(feed_age_ms)
-    redis.call('XTRIM', log.feed, 'MINID', '~', text(oldest))
+    local newest = tonumber(string.match(log.written, '^%d+'))
+    redis.call('XTRIM', log.feed, 'MINID', '~', text(newest - tonumber(feed_age_ms)))
+    if newest > clock() / 1000 + AHEAD_MS then
+      redis.call('XTRIM', log.feed, 'MAXLEN', '~', MOST_AHEAD)
+    end
   end
 end

@@ -1,9 +1,30 @@
 -- Reads part of a channel's history, and what it takes to judge it, at one moment. Writes nothing.
--- KEYS: term, history. ARGV: channel, command, first bound, second bound, limit.
+-- KEYS: term, history. ARGV: channel, command, first bound, second bound, most entries, most bytes of bodies: nothing more is read once
+-- there are so many, for nobody else is served meanwhile.
+
+-- Entries that are read at a time.
+local STEP = 128
+
 local stored = redis.call('HMGET', KEYS[1], 'identity', 'since')
 local log = { term = KEYS[1], identity = replid(), since = tonumber(stored[2]) or 0 }
-local entries = redis.call(ARGV[2], KEYS[2], ARGV[3], ARGV[4], 'COUNT', ARGV[5]) or {}
-local oldest = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]
+local entries, bound, left, room = {}, ARGV[3], tonumber(ARGV[5]), tonumber(ARGV[6])
+while left > 0 and room > 0 do
+  local count = math.min(left, STEP)
+  local part = range_of(ARGV[2], KEYS[2], bound, ARGV[4], count)
+  for _, entry in ipairs(part) do
+    if room > 0 then
+      entries[#entries + 1] = entry
+      -- Its fields are `d`, the body, and what few have.
+      room = room - #entry[2][2]
+    end
+  end
+  if #part < count then
+    break
+  end
+  left = left - count
+  bound = '(' .. part[count][1]
+end
+local oldest = range_of('XRANGE', KEYS[2], '-', '+', 1)[1]
 local last = last_of(KEYS[2])
 local whole = stored[1] == log.identity and proven(log, ARGV[1], last)
 return { entries, oldest and oldest[1] or false, last or false, whole and 1 or 0, log.since }

@@ -1,6 +1,8 @@
 //! The scripts: one call each, so that what is checked and what is written are one moment.
 
 use bytes::Bytes;
+use fred::types::Value;
+use fred::util::redis_keyslot;
 
 use super::call::Call;
 use super::link::{At, Link, Reply};
@@ -8,6 +10,9 @@ use super::reply::text;
 use crate::store::StoreError;
 
 const PRELUDE: &str = include_str!("prelude.lua");
+
+/// Behind the hash and the number of keys.
+const FIRST_KEY: usize = 2;
 
 /// One script, known to the server by its hash.
 #[derive(Debug, Clone)]
@@ -30,6 +35,7 @@ pub(super) struct Scripts {
     pub(super) channels: Script,
     pub(super) look: Script,
     pub(super) lease: Script,
+    pub(super) trim: Script,
 }
 
 impl Scripts {
@@ -46,6 +52,7 @@ impl Scripts {
             channels: Script::load(link, include_str!("channels.lua"), true).await?,
             look: Script::load(link, include_str!("look.lua"), true).await?,
             lease: Script::load(link, include_str!("lease.lua"), false).await?,
+            trim: Script::load(link, include_str!("trim.lua"), false).await?,
         })
     }
 }
@@ -53,19 +60,30 @@ impl Scripts {
 impl Script {
     async fn load(link: &Link, source: &str, is_read_only: bool) -> Result<Self, StoreError> {
         let body = Bytes::from(format!("{PRELUDE}\n{source}"));
-        let hash = link.call("SCRIPT", At::Anywhere, vec!["LOAD".into(), body.clone().into()]).await?;
-        Ok(Self { hash: text(&hash)?.to_owned().into(), body, is_read_only })
+        let mut script = Self { body, hash: Bytes::new(), is_read_only };
+        let hash = link.call("SCRIPT", At::Anywhere, script.loading()).await?;
+        script.hash = text(&hash)?.to_owned().into();
+        Ok(script)
     }
 
-    /// Runs the script. A server that does not know it is told its body: it has then done nothing yet, so this writes nothing
-    /// twice.
+    /// Runs the script. A server that does not know it, as after a start or a promotion, is told: it has then done nothing yet, so
+    /// this writes nothing twice.
     pub(super) async fn run(&self, link: &Link, call: &Call) -> Reply {
-        let (by_hash, by_body) = if self.is_read_only { ("EVALSHA_RO", "EVAL_RO") } else { ("EVALSHA", "EVAL") };
-        match link.call(by_hash, At::Argument(2), call.values(self.hash.clone())).await {
+        let command = if self.is_read_only { "EVALSHA_RO" } else { "EVALSHA" };
+        let values = || call.values(self.hash.clone());
+        match link.call(command, At::Argument(FIRST_KEY), values()).await {
             Err(unavailable) if unavailable.message.starts_with("NOSCRIPT") => {
-                link.call(by_body, At::Argument(2), call.values(self.body.clone())).await
+                let values = values();
+                let key = values.get(FIRST_KEY).and_then(Value::as_bytes).unwrap_or_default();
+                link.call("SCRIPT", At::Slot(redis_keyslot(key)), self.loading()).await?;
+                link.call(command, At::Argument(FIRST_KEY), values).await
             }
             reply => reply,
         }
+    }
+
+    /// What loads it, behind `SCRIPT`. Roles may do that, and run scripts by their hash alone.
+    fn loading(&self) -> Vec<Value> {
+        vec!["LOAD".into(), self.body.clone().into()]
     }
 }

@@ -294,7 +294,7 @@ impl Reader {
             notices.extend(self.view.tail.lock().repair(channel, &range.entries, before));
             let Some(last) = range.entries.last() else { return Ok(()) };
             after = last.seq;
-            if range.entries.len() < REPAIR || before.is_some_and(|before| after >= before) {
+            if range.last.is_none_or(|newest| after >= newest) || before.is_some_and(|before| after >= before) {
                 return Ok(());
             }
         }

@@ -30,17 +30,27 @@ pub(super) struct Page {
     pub(super) is_proven: bool,
     /// Whether what was read reaches the newest entry.
     pub(super) is_complete: bool,
+    /// Above this position everything was read that is kept, up to the last entry that was.
+    floor: Seq,
+    /// Position of the last entry that was read.
+    reached: Seq,
 }
 
 impl Page {
-    fn new(channel: &Channel, range: &Range) -> Self {
+    /// `floor`: the position that was asked from; `None`: what is newest was asked for.
+    fn new(channel: &Channel, range: &Range, floor: Option<Seq>) -> Self {
+        let oldest = range.entries.first().map(|entry| entry.seq);
+        let floor = floor.or_else(|| oldest.filter(|oldest| Some(*oldest) != range.first).map(Seq::before));
+        let reached = range.entries.last().map(|entry| entry.seq);
         let parse = |entry: &crate::store::Entry| LogEvent::parse(channel, entry.seq, entry.previous, &entry.body);
         Self {
             events: range.entries.iter().filter_map(parse).map(Arc::new).collect(),
             first: range.first,
             last: range.last,
             is_proven: range.proven,
-            is_complete: range.entries.last().is_none_or(|newest| range.last.is_none_or(|last| newest.seq >= last)),
+            is_complete: reached.is_none_or(|reached| range.last.is_none_or(|last| reached >= last)),
+            floor: floor.unwrap_or_default(),
+            reached: reached.unwrap_or_default(),
         }
     }
 
@@ -48,7 +58,7 @@ impl Page {
     /// of a later end than `range`. Then what lies between the two is in neither, and those who stood at the end would lose
     /// it; the ring or the feed brings all of it.
     pub(super) fn at_end(channel: &Channel, range: Range, latest: Range) -> Self {
-        Self::new(channel, if latest.last == range.last { &latest } else { &range })
+        Self::new(channel, if latest.last == range.last { &latest } else { &range }, Some(Seq::ZERO))
     }
 
     /// Whether somebody who asked after the read had begun can use it. A client that comes from a replica that was faster may
@@ -57,6 +67,15 @@ impl Page {
         match from {
             From::Live { .. } | From::Since(_) => true,
             From::After(after) => self.last.unwrap_or_default() >= after,
+        }
+    }
+
+    /// Whether what was read holds what comes next for somebody who asked for this. One read goes only so far, and may have ended
+    /// before, or begun behind.
+    fn reaches(&self, from: From) -> bool {
+        match from {
+            From::Live { .. } | From::Since(_) => true,
+            From::After(after) => self.floor <= after && (self.is_complete || self.reached > after),
         }
     }
 }
@@ -118,8 +137,13 @@ impl Reads {
         loop {
             let seat = self.board(channel, from);
             let page = seat.flight.page.get_or_init(|| self.carry_out(channel, seat.flight.scope)).await.clone()?;
-            if !seat.is_late || page.knows(from) {
-                return Ok(page);
+            let is_good = page.reaches(from);
+            match from {
+                _ if is_good && (!seat.is_late || page.knows(from)) => return Ok(page),
+                From::After(after) if !is_good && !seat.is_late => {
+                    return self.carry_out(channel, Scope::Above(after)).await;
+                }
+                From::Live { .. } | From::After(_) | From::Since(_) => {}
             }
         }
     }
@@ -157,7 +181,8 @@ impl Reads {
             let latest = self.store.range(channel, latest).await?;
             return Ok(Arc::new(Page::at_end(channel, range, latest)));
         }
-        Ok(Arc::new(Page::new(channel, &range)))
+        let floor = if let Scope::Above(floor) = scope { Some(floor) } else { None };
+        Ok(Arc::new(Page::new(channel, &range, floor)))
     }
 }
 
@@ -257,6 +282,27 @@ mod tests {
             });
         assert!(!Arc::ptr_eq(&a.unwrap(), &b.unwrap()));
         assert_eq!(count(&reads), 2, "a replica that was faster may have told it");
+    }
+
+    #[tokio::test]
+    async fn large_events_are_read_in_parts_from_wherever_somebody_stands() {
+        let (store, channel) = (MemoryStore::new(1), Channel::parse("job:1").unwrap());
+        let data = json!({ "big": "x".repeat(crate::RANGE_BYTES / 50) });
+        let body = Body::render(1, "e", &channel, Outcome::Ok, &data).unwrap().text().clone();
+        let events = vec![Append { channel: channel.clone(), id: None, body, trace: None }; 400];
+        let seqs = store.append(Partition(0), &events, Seq::ZERO).await.unwrap();
+        let reads = Reads::new(store, Arc::default(), 1);
+        let next = async |after: Seq| {
+            let page = reads.read(&channel, From::After(after)).await.unwrap();
+            (page.events.iter().map(|event| event.seq).find(|seq| *seq > after), page.is_complete)
+        };
+        // Far above the floor of a read that serves others too, and below it.
+        for at in [0, 100, 300, 390] {
+            assert_eq!(next(seqs[at]).await, (Some(seqs[at + 1]), at == 390), "{at}");
+        }
+        let held = reads.permits.acquire().await.unwrap();
+        let (a, b, c, ()) = tokio::join!(next(seqs[380]), next(seqs[20]), next(seqs[200]), async { drop(held) });
+        assert_eq!([a.0, b.0, c.0], [381, 21, 201].map(|at| Some(seqs[at])));
     }
 
     #[tokio::test]

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use akis_eventlog::{
-    Append, CANDLES_KEPT, ChannelHead, Claim, FeedId, FeedStart, Fence, Select, StoreError, StoredCandle, TERM_JUMP,
-    Write,
+    Append, CANDLES_KEPT, ChannelHead, Claim, FeedId, FeedStart, Fence, RANGE_BYTES, Select, StoreError, StoredCandle,
+    TERM_JUMP, Write,
 };
 use akis_model::{Body, Kind, Outcome, Seq, TraceContext};
 use akis_testkit::wait_until;
@@ -42,6 +42,7 @@ on_both_stores! {
     ids_of_two_channels_never_meet
     a_position_seen_elsewhere_makes_ends_unproven
     ranges_are_what_was_asked_for
+    a_range_goes_no_further_than_its_bytes
     history_keeps_what_its_kind_asks_for
     closed_candles_are_kept_once_and_in_order
     candles_of_the_past_are_put_where_they_belong
@@ -244,6 +245,28 @@ async fn ranges_are_what_was_asked_for(log: Log) {
         assert_eq!(positions(&range.entries), expected, "{select:?}");
         assert_eq!((range.first, range.last), (Some(first), Some(first.plus(9))), "{select:?}");
     }
+}
+
+async fn a_range_goes_no_further_than_its_bytes(log: Log) {
+    let store = &*log.store;
+    let body = "x".repeat(RANGE_BYTES / 150);
+    let events: Vec<_> = (0..200).map(|_| append("job:1", None, &body)).collect();
+    let mut seqs = Vec::new();
+    for part in events.chunks(20) {
+        seqs.extend(store.append(P, part, Seq::ZERO).await.unwrap());
+    }
+    let read = async |select| store.range(&channel("job:1"), select).await.unwrap();
+    let above = read(Select::Above { after: Seq::ZERO, limit: 8192 }).await;
+    let newest = read(Select::Newest { limit: 8192 }).await;
+    for range in [&above, &newest] {
+        assert!((150..=152).contains(&range.entries.len()), "{}", range.entries.len());
+        assert_eq!((range.first, range.last), (Some(seqs[0]), Some(seqs[199])));
+        assert!(range.entries.windows(2).all(|pair| pair[1].seq == pair[0].seq.next()));
+    }
+    assert_eq!(above.entries[0].seq, seqs[0]);
+    assert_eq!(newest.entries.last().map(|entry| entry.seq), Some(seqs[199]));
+    let rest = read(Select::Above { after: above.entries.last().unwrap().seq, limit: 8192 }).await;
+    assert_eq!(above.entries.len() + rest.entries.len(), 200);
 }
 
 async fn history_keeps_what_its_kind_asks_for(log: Log) {

@@ -108,8 +108,7 @@ async fn a_call_goes_when_it_has_enough_events() {
 async fn a_batch_that_is_refused_harms_no_other() {
     let mut bench = Bench::start().await;
     bench.batches[1].0.fence = Fence { number: 9, owner: "another".into() };
-    let history = format!("akis:{{p05}}:ch:{}", bench.batches[5].1[0].channel);
-    bench.server.command(&["SET", &history, "no stream"]).await.unwrap();
+    bench.server.command(&["SET", "akis:{p05}:channels", "no set"]).await.unwrap();
     for _ in 0..2 {
         for (partition, answer) in bench.publish().await.into_iter().enumerate() {
             match partition {
@@ -120,7 +119,7 @@ async fn a_batch_that_is_refused_harms_no_other() {
         }
     }
     assert_eq!(bench.written(1).await, 0);
-    bench.server.command(&["DEL", &history]).await.unwrap();
+    bench.server.command(&["DEL", "akis:{p05}:channels"]).await.unwrap();
     assert_eq!(bench.publish().await[5], Ok(()));
     assert_eq!(bench.written(5).await, 3);
 }

@@ -10,3 +10,4 @@ mod log;
 mod model;
 mod redis_faults;
 mod silence;
+mod upkeep;

@@ -281,11 +281,12 @@ async fn foreign_keys_and_entries_break_nothing() {
     let (log, server) = redis().await;
     let store = &*log.store;
     let claim = claim(store, "venue").await;
-    server.command(&["SET", "akis:{p00}:ch:v:b:trades", "not a stream"]).await.unwrap();
+    server.command(&["SET", "akis:{p00}:channels", "not a set"]).await.unwrap();
     let mut batch = writes(NAME, term(store, NAME).await, Some(0), 1);
     batch.extend(writes("v:b:trades", batch[0].seq, Some(0), 1));
     assert_eq!(kind(store.publish(P, &claim, &batch).await), "other");
     assert_eq!(history(store, NAME).await.last, None, "all or nothing");
+    server.command(&["DEL", "akis:{p00}:channels"]).await.unwrap();
 
     server.command(&["XADD", "akis:{p00}:feed", "*", "hello", "world"]).await.unwrap();
     server.command(&["XADD", "akis:{p00}:feed", "*", "n", "x", "s", "-1"]).await.unwrap();

@@ -1,0 +1,101 @@
+//! What keeps Redis from growing without end, and what is put right when somebody else has touched it.
+
+use std::time::Duration;
+
+use akis_eventlog::{FEED_AGE, Select};
+use akis_model::Seq;
+use akis_testkit::RedisServer;
+
+use crate::log::{Log, P, append, channel, claim, history, term, writes};
+
+const FEED: &str = "akis:{p00}:feed";
+const MINUTE: Duration = Duration::from_secs(60);
+
+async fn redis() -> (Log, RedisServer) {
+    let mut log = Log::redis().await;
+    let server = log.server.take().unwrap();
+    (log, server)
+}
+
+/// The server's clock, milliseconds since the epoch.
+async fn now_ms(server: &RedisServer) -> u64 {
+    let time = server.command(&["TIME"]).await.unwrap();
+    time.lines().next().unwrap().parse::<u64>().unwrap() * 1000
+}
+
+/// Adds entries of this moment to the feed, past the log.
+async fn add_entries(server: &RedisServer, count: u64, at_ms: u64) {
+    let add = "for n = 1, tonumber(ARGV[1]) do redis.call('XADD', KEYS[1], ARGV[2] .. '-' .. n, 'f', 'x') end";
+    server.command(&["EVAL", add, "1", FEED, &count.to_string(), &at_ms.to_string()]).await.unwrap();
+}
+
+async fn length(server: &RedisServer, stream: &str) -> u64 {
+    server.command(&["XLEN", stream]).await.unwrap().trim().parse().unwrap()
+}
+
+/// How long a key is kept, in milliseconds; below 0 for good.
+async fn lifetime_ms(server: &RedisServer, key: &str) -> i64 {
+    server.command(&["PTTL", key]).await.unwrap().trim().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_feed_that_has_fallen_silent_is_trimmed_all_the_same_also_without_memory() {
+    let (log, server) = redis().await;
+    let old_ms = now_ms(&server).await - FEED_AGE.as_millis() as u64 - 10_000;
+    add_entries(&server, 1_000, old_ms).await;
+    server.command(&["CONFIG", "SET", "maxmemory", "1"]).await.unwrap();
+    // What it says of itself cannot be written, and is not what makes room.
+    log.store.announce_replica("a", MINUTE, MINUTE).await.unwrap_err();
+    assert!(length(&server, FEED).await < 200, "whole nodes go");
+    server.command(&["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
+    log.store.announce_replica("a", MINUTE, MINUTE).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_feed_is_bounded_also_while_the_servers_clock_is_behind_it() {
+    let (log, server) = redis().await;
+    let ahead_ms = now_ms(&server).await + 3_600_000;
+    add_entries(&server, 70_000, ahead_ms).await;
+    let batch: Vec<_> = (0..100).map(|n| append("job:1", None, &n.to_string())).collect();
+    log.store.append(P, &batch, Seq::ZERO).await.unwrap();
+    assert!(length(&server, FEED).await < 66_000);
+}
+
+#[tokio::test]
+async fn a_key_that_somebody_wrote_over_stops_nobody_else_and_is_a_history_again() {
+    let (log, server) = redis().await;
+    let store = &*log.store;
+    let over = async |name: &str| {
+        server.command(&["SET", &format!("akis:{{p00}}:ch:{name}"), "x"]).await.unwrap();
+    };
+    let claim = claim(store, "venue").await;
+    over("v:a:trades").await;
+    let names = ["v:a:trades", "v:b:trades"].map(channel);
+    let ends = store.ends(P, &names, None, Seq::ZERO).await.unwrap();
+    assert_eq!(ends.channels.iter().map(|end| end.last).collect::<Vec<_>>(), [None, None]);
+    assert_eq!(history(store, "v:a:trades").await.entries, []);
+    let mut batch = writes("v:a:trades", term(store, "v:a:trades").await, Some(0), 2);
+    batch.extend(writes("v:b:trades", term(store, "v:b:trades").await, Some(0), 2));
+    store.publish(P, &claim, &batch).await.unwrap();
+    assert_eq!(history(store, "v:a:trades").await.entries.len(), 2);
+    over("job:1").await;
+    let events = ["job:1", "job:2"].map(|name| append(name, None, "x"));
+    store.append(P, &events, Seq::ZERO).await.unwrap();
+    assert_eq!(history(store, "job:1").await.entries.len(), 1);
+    assert_eq!(store.range(&channel("job:2"), Select::Newest { limit: 1 }).await.unwrap().entries.len(), 1);
+}
+
+#[tokio::test]
+async fn what_applications_leave_behind_expires_and_what_the_system_says_does_not() {
+    let (log, server) = redis().await;
+    let candle =
+        r#""ts":1,"event":"candle_update","channel":"desk:x:1m","ok":true,"data":{"openTime":60000,"closed":true}}"#;
+    let mut events =
+        ["job:1", "user:1:session", "room:1:book", "akis:control:revoke"].map(|name| append(name, None, "x")).to_vec();
+    events.push(append("desk:x:1m", None, candle));
+    log.store.append(P, &events, Seq::ZERO).await.unwrap();
+    for name in ["ch:job:1", "ch:user:1:session", "ch:room:1:book", "ch:desk:x:1m", "candles:desk:x:1m"] {
+        assert!(lifetime_ms(&server, &format!("akis:{{p00}}:{name}")).await > 0, "{name}");
+    }
+    assert_eq!(lifetime_ms(&server, "akis:{p00}:ch:akis:control:revoke").await, -1);
+}
