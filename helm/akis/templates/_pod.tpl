@@ -21,7 +21,11 @@ tolerations:
 {{- end }}
 {{- end -}}
 
-{{/* Spreads the pods of a component, those of one version among themselves. Takes a list: the root, the component. */}}
+{{/*
+Spreads the pods of a component, those of one version among themselves, over the nodes that they may run on. A tainted or
+cordoned node would count as one with no pod, and DoNotSchedule would leave pods Pending.
+Takes a list: the root, the component.
+*/}}
 {{- define "akis.spread" -}}
 {{- $root := index . 0 -}}
 {{- $selector := include "akis.selector" . -}}
@@ -29,6 +33,7 @@ tolerations:
 - topologyKey: {{ $key }}
   maxSkew: 1
   whenUnsatisfiable: {{ $otherwise }}
+  nodeTaintsPolicy: Honor
   matchLabelKeys: [pod-template-hash]
   labelSelector:
     matchLabels:
