@@ -1,4 +1,7 @@
-{{/* What the names of objects begin with: the release's name, with the chart's unless it holds it already. */}}
+{{/*
+What the names of objects begin with: the release's name, with the chart's unless it holds it already. 42 characters leave room
+for "-normalizer-binancef": a Service and a label have 63 at most.
+*/}}
 {{- define "akis.name" -}}
 {{- $chart := default .Chart.Name .Values.nameOverride -}}
 {{- $name := ternary .Release.Name (printf "%s-%s" .Release.Name $chart) (contains $chart .Release.Name) -}}
@@ -8,8 +11,8 @@
 {{/* Labels that choose the pods of a component. Takes a list: the root, the component. */}}
 {{- define "akis.selector" -}}
 {{- $root := index . 0 -}}
-app.kubernetes.io/name: {{ default $root.Chart.Name $root.Values.nameOverride | trunc 63 | trimSuffix "-" }}
-app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/name: {{ default $root.Chart.Name $root.Values.nameOverride | quote }}
+app.kubernetes.io/instance: {{ $root.Release.Name | quote }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 

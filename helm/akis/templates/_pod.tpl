@@ -1,7 +1,7 @@
 {{/* What the pods of all components have in common. Takes a list: the root, the component. */}}
 {{- define "akis.pod" -}}
 {{- $root := index . 0 -}}
-serviceAccountName: {{ include "akis.serviceAccount" $root }}
+serviceAccountName: {{ include "akis.serviceAccount" $root | quote }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 {{- with $root.Values.imagePullSecrets }}
