@@ -14,6 +14,25 @@
 {{- end -}}
 
 {{/*
+The ports in a URL of Redis, those of its other nodes too, that network policies close because redis.ports lacks them.
+Takes a list: the root, the URL.
+*/}}
+{{- define "akis.closedPorts" -}}
+{{- $root := index . 0 -}}
+{{- $url := index . 1 -}}
+{{- $hosts := prepend (regexFindAll "[?&]node=[^&]*" $url -1) (regexReplaceAll "^[a-z-]+://([^/?]*@)?" $url "" | regexFind "^[^/?]*") -}}
+{{- $otherwise := contains "-sentinel:" $url | ternary "26379" "6379" -}}
+{{- $closed := list -}}
+{{- if $root.Values.networkPolicy.enabled -}}
+{{- range $hosts -}}
+{{- $port := regexFind ":[0-9]+$" . | trimPrefix ":" | default $otherwise -}}
+{{- if not (has $port (toStrings $root.Values.redis.ports)) -}}{{ $closed = append $closed $port }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- $closed | uniq | join ", " -}}
+{{- end -}}
+
+{{/*
 Names, wherever the cluster has them: at the port of DNS, and at any port of the pods that serve it in most clusters. A policy
 sees the pod's own port, which is 5353 on OpenShift and 8053 or 1053 elsewhere, though that of the Service is 53.
 */}}
