@@ -75,17 +75,6 @@ key: {{ ternary (default $secret.key $secret.normalizerKey) $secret.key (eq (ind
 {{- end -}}
 {{- end -}}
 
-{{/* A duration such as 250ms, 20s, 15m or 1h in whole seconds, rounded up. */}}
-{{- define "akis.seconds" -}}
-{{- $number := regexFind "^[0-9]+" . | int64 -}}
-{{- $unit := regexFind "[a-z]+$" . -}}
-{{- if eq $unit "ms" -}}{{ div (add $number 999) 1000 }}
-{{- else if eq $unit "s" -}}{{ $number }}
-{{- else if eq $unit "m" -}}{{ mul $number 60 }}
-{{- else -}}{{ mul $number 3600 }}
-{{- end -}}
-{{- end -}}
-
 {{/* How long a gateway takes to go away in order, in seconds: it waits for balancers, and sends its clients away. */}}
 {{- define "akis.leaving" -}}
 {{- add (include "akis.seconds" .Values.gateway.leave) (include "akis.seconds" .Values.gateway.drain) -}}
