@@ -256,8 +256,8 @@ impl Reader {
 
     fn no<T>(&mut self, key: &str, value: &Value, rule: &str) -> Option<T> {
         let shown = match value {
-            // Text is only repeated where it cannot be a secret.
-            Value::Text(_) if key == "auth.secret" => "this".to_owned(),
+            // A secret is none the less one without its quotes.
+            _ if schema::is_secret(key) => "this".to_owned(),
             Value::Text(text) => format!("{:?}", text.chars().take(80).collect::<String>()),
             Value::Integer(number) => number.to_string(),
             Value::Boolean(truth) => truth.to_string(),

@@ -88,6 +88,12 @@ pub(super) fn own_keys(section: &str) -> impl Iterator<Item = &'static str> {
     KEYS.iter().filter_map(move |key| key.strip_prefix(&prefix)).filter(|field| !COMMON.contains(field))
 }
 
+/// Whether the value of a key is never repeated: a secret, or an address that may hold a password.
+pub(super) fn is_secret(key: &str) -> bool {
+    const NAMES: [&str; 6] = ["secret", "password", "url", "ws_url", "rest_url", "otlp"];
+    NAMES.contains(&key.rsplit('.').next().unwrap_or(key))
+}
+
 /// What a path means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {

@@ -169,6 +169,27 @@ fn all_mistakes_of_all_sources_are_reported_together() {
 }
 
 #[test]
+fn a_secret_without_its_quotes_is_not_shown_either() {
+    for (table, key) in [
+        ("auth", "secret"),
+        ("venues.bist", "password"),
+        ("redis", "url"),
+        ("telemetry", "otlp"),
+        ("venues.binance", "ws_url"),
+        ("venues.binance", "rest_url"),
+    ] {
+        for value in ["9876543210", "[9876543210]", "{ a = 9876543210 }"] {
+            let mistakes = load(&format!("[{table}]\n{key} = {value}"), &[], &[]).unwrap_err().join("\n");
+            assert!(
+                mistakes.contains(&format!("{table}.{key} (t.toml:2): must be text in quotes, not this")),
+                "{mistakes}"
+            );
+            assert!(!mistakes.contains("9876543210"), "{mistakes}");
+        }
+    }
+}
+
+#[test]
 fn flags_override_variables_and_variables_the_file() {
     let toml = "[gateway]\nlisten = \"127.0.0.1:1\"\n[log]\npartitions = 1\nprefix = \"file\"";
     let environment = [
