@@ -4,6 +4,7 @@ pub(crate) mod client;
 pub(crate) mod listener;
 pub(crate) mod pending;
 pub(crate) mod player;
+pub(crate) mod replies;
 
 use std::fmt;
 use std::future::Future;

@@ -1,7 +1,5 @@
 //! A recording in the place of the generated markets.
 
-use std::collections::HashMap;
-
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
@@ -15,9 +13,7 @@ use crate::Content;
 use crate::recording::Header;
 use crate::sim::client::Outgoing;
 use crate::sim::player::Player;
-
-/// How many requests may wait for a reply that the recording has further on.
-const MOST_WAITING: usize = 256;
+use crate::sim::replies::{Recorded, Replies};
 
 /// What a reply is about, see [`Target::subject`].
 type Subject = (String, Vec<(String, String)>);
@@ -41,8 +37,7 @@ impl Asker {
 /// to a fast playback. A reply is given out once its moment has come; requests wait for it.
 pub(super) struct Playback {
     player: Player,
-    replies: HashMap<Subject, (u16, String)>,
-    waiting: Vec<(Subject, Asker)>,
+    replies: Replies<Subject, Asker>,
 }
 
 /// The wrapper of a recorded frame.
@@ -56,7 +51,7 @@ struct Wrapped<'a> {
 impl Playback {
     /// Nothing has been played yet.
     pub(super) fn new(player: Player) -> Self {
-        Self { player, replies: HashMap::new(), waiting: Vec::new() }
+        Self { player, replies: Replies::default() }
     }
 
     /// What the recording says about itself.
@@ -77,7 +72,7 @@ impl Playback {
             self.play(frame.content, hub);
         }
         if self.player.is_over() {
-            for (_, asker) in self.waiting.drain(..) {
+            for asker in self.replies.give_up() {
                 asker.answer(Err(Refusal::unknown_path()), now);
             }
         }
@@ -87,13 +82,14 @@ impl Playback {
     pub(super) fn answer(&mut self, target: &Target, reply: oneshot::Sender<Reply>, used_weight: u32) {
         let asker = Asker { reply, used_weight };
         let subject = target.subject();
-        let answer = match self.replies.get(&subject) {
+        let answer = match self.replies.latest(&subject) {
             Some(recorded) => as_answer(recorded),
             None if target.route() == "/exchangeInfo" => Ok(self.exchange_info(target)),
             None if self.player.is_over() => Err(Refusal::unknown_path()),
-            None if self.waiting.len() >= MOST_WAITING => Err(Refusal::new(503, -1000, "Too many requests wait.")),
             None => {
-                self.waiting.push((subject, asker));
+                if let Err(asker) = self.replies.wait(subject, asker, |asker| asker.reply.is_closed()) {
+                    asker.answer(Err(Refusal::new(503, -1000, "Too many requests wait.")), self.player.moved_at());
+                }
                 return;
             }
         };
@@ -121,12 +117,11 @@ impl Playback {
 
     fn play_reply(&mut self, target: &str, status: u16, body: String) {
         let Some(target) = Target::parse(target) else { return };
-        let subject = target.subject();
         let recorded = (status, body);
-        for (_, asker) in self.waiting.extract_if(.., |(wanted, _)| *wanted == subject) {
-            asker.answer(as_answer(&recorded), self.player.moved_at());
+        let answer = as_answer(&recorded);
+        for asker in self.replies.take(target.subject(), recorded) {
+            asker.answer(answer.clone(), self.player.moved_at());
         }
-        self.replies.insert(subject, recorded);
     }
 
     /// The recording may have none, so it is made from the names.
@@ -154,7 +149,7 @@ fn play_text(text: String, hub: &mut Hub) {
     });
 }
 
-fn as_answer((status, body): &(u16, String)) -> Answer {
+fn as_answer((status, body): &Recorded) -> Answer {
     match status {
         200 => Ok(body.clone()),
         status => Err(Refusal::new(*status, -1000, "The recording has a failure here.")),

@@ -5,26 +5,46 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use akis_model::Decimal;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use super::clients::{Clients, Join};
 use super::frames;
 use super::pair::LAST_TRADES;
-use super::rest::{self, Answer, Refusal, parameter};
+use super::rest::{self, Answer, Refusal, Reply, parameter};
 use crate::Content;
 use crate::sim::client::{ClientId, Outgoing};
 use crate::sim::player::Player;
+use crate::sim::replies::{Recorded, Replies};
 
 /// The recording begins when nobody has joined anything for so long: joins come one by one.
 const SETTLED_MS: i64 = 300;
 
+/// What a reply is about: its path, the pair, and the resolution of candles.
+type Subject = (String, Option<String>, Option<String>);
+
+/// Who waits for a reply.
+pub(super) struct Asker {
+    pub(super) reply: oneshot::Sender<Reply>,
+    /// Whether it comes byte by byte.
+    pub(super) dripped: bool,
+}
+
+impl Asker {
+    pub(super) fn answer(self, answer: Answer) {
+        // Who asked may be gone by now; then nobody minds.
+        let _ = self.reply.send(Reply { dripped: self.dripped, ..Reply::from(answer) });
+    }
+}
+
 /// A recording that is being played.
 ///
 /// Time stands still until somebody has joined, and while a client's queue is more than half full: nothing is lost to a
-/// fast playback. Who joins later gets the book and the trades as they are at that moment, as at the venue.
+/// fast playback. Who joins later gets the book and the trades as they are at that moment, as at the venue. A reply is
+/// given out once its moment has come; requests wait for it.
 pub(super) struct Playback {
     player: Player,
     joined_at: Option<i64>,
-    replies: HashMap<(String, Option<String>), (u16, String)>,
+    replies: Replies<Subject, Asker>,
     books: HashMap<String, Book>,
     trades: HashMap<String, VecDeque<Value>>,
 }
@@ -49,7 +69,7 @@ struct Head {
 impl Playback {
     /// Nothing has been played yet.
     pub(super) fn new(player: Player) -> Self {
-        Self { player, joined_at: None, replies: HashMap::new(), books: HashMap::new(), trades: HashMap::new() }
+        Self { player, joined_at: None, replies: Replies::default(), books: HashMap::new(), trades: HashMap::new() }
     }
 
     /// Whether the recording is one of this pair, as far as it says so.
@@ -69,6 +89,11 @@ impl Playback {
         {
             self.play(frame.content, clients);
         }
+        if self.player.is_over() {
+            for asker in self.replies.give_up() {
+                asker.answer(Err(Refusal::unknown_route()));
+            }
+        }
     }
 
     /// Tells a client that has joined what there is by now.
@@ -87,21 +112,33 @@ impl Playback {
         }
     }
 
-    /// Answers a request with what was recorded up to now.
-    pub(super) fn answer(&self, target: &str) -> Answer {
-        match self.replies.get(&subject(target)) {
-            Some((200, body)) => Ok(body.clone()),
-            _ if target.starts_with("/api/v2/server/ping") => Ok(r#"{"pong":true}"#.into()),
-            _ if target.starts_with("/api/v2/server/exchangeinfo") => Ok(self.exchange_info()),
-            _ => Err(Refusal::unknown_route()),
-        }
+    /// Answers a request, now or when the recording has come to it.
+    pub(super) fn answer(&mut self, target: &str, asker: Asker) {
+        let subject = subject(target);
+        let answer = match self.replies.latest(&subject) {
+            Some(recorded) => as_answer(recorded),
+            None if target.starts_with("/api/v2/server/ping") => Ok(r#"{"pong":true}"#.into()),
+            None if target.starts_with("/api/v2/server/exchangeinfo") => Ok(self.exchange_info()),
+            None if self.player.is_over() => Err(Refusal::unknown_route()),
+            None => {
+                if let Err(asker) = self.replies.wait(subject, asker, |asker| asker.reply.is_closed()) {
+                    asker.answer(Err(Refusal::new(503, 1, "TOO_MANY_REQUESTS_WAIT")));
+                }
+                return;
+            }
+        };
+        asker.answer(answer);
     }
 
     fn play(&mut self, content: Content, clients: &mut Clients) {
         match content {
             Content::Text { text, .. } => self.play_text(text, clients),
             Content::Reply { target, status, body } => {
-                self.replies.insert(subject(&target), (status, body));
+                let recorded = (status, body);
+                let answer = as_answer(&recorded);
+                for asker in self.replies.take(subject(&target), recorded) {
+                    asker.answer(answer.clone());
+                }
             }
             Content::Closed { code, .. } if self.player.is_unconnected() => match code {
                 1006 => clients.cut_all(),
@@ -183,9 +220,16 @@ impl Book {
     }
 }
 
-/// What a reply is about: its path, and the pair.
-fn subject(target: &str) -> (String, Option<String>) {
+/// What a request or a reply is about, whatever the extent that is asked for.
+fn subject(target: &str) -> Subject {
     let path = target.split('?').next().unwrap_or_default().to_owned();
     let pair = parameter(target, "symbol").or_else(|| parameter(target, "pairSymbol"));
-    (path, pair.map(str::to_owned))
+    (path, pair.map(str::to_owned), parameter(target, "resolution").map(str::to_owned))
+}
+
+fn as_answer((status, body): &Recorded) -> Answer {
+    match status {
+        200 => Ok(body.clone()),
+        status => Err(Refusal::new(*status, 1, "AN_ERROR_OCCURRED")),
+    }
 }

@@ -29,7 +29,7 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    fn new(status: u16, code: i32, message: &str) -> Self {
+    pub(super) fn new(status: u16, code: i32, message: &str) -> Self {
         let body = serde_json::json!({ "success": false, "message": message, "code": code }).to_string();
         Self { status, body, retry_after: None }
     }

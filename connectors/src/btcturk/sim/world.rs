@@ -15,7 +15,7 @@ use super::clients::{Client, Clients, Join, understand};
 use super::fault::{Fault, Once};
 use super::frames;
 use super::pair::{Pair, Trade};
-use super::playback::Playback;
+use super::playback::{Asker, Playback};
 use super::rest::{self, Gate, Reply};
 use super::window::{Change, Difference, Window};
 use crate::sim::client::{ClientId, Outgoing};
@@ -274,12 +274,12 @@ impl World {
             }
             Command::Leave { id } => self.clients.leave(id),
             Command::Rest { target, reply } => {
-                let answer = self.gate.admit(&target, now).and_then(|()| match &self.market {
-                    Market::Generated(generated) => rest::answer(&target, generated),
-                    Market::Recorded(playback) => playback.answer(&target),
-                });
-                // Who asked may be gone by now; then nobody minds.
-                let _ = reply.send(Reply { dripped: self.gate.drips(), ..Reply::from(answer) });
+                let asker = Asker { reply, dripped: self.gate.drips() };
+                match (self.gate.admit(&target, now), &mut self.market) {
+                    (Err(refusal), _) => asker.answer(Err(refusal)),
+                    (Ok(()), Market::Generated(generated)) => asker.answer(rest::answer(&target, generated)),
+                    (Ok(()), Market::Recorded(playback)) => playback.answer(&target, asker),
+                }
             }
             Command::Fault { fault, reply } => {
                 // Who asked may be gone by now; the fault happens all the same.
