@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use akis_service::config::{Config, Flag, Mistakes, Sources};
+use akis_eventlog::RedisStore;
+use akis_service::config::{Config, Flag, Sources};
 use clap::{Args, Parser, Subcommand};
 
 use crate::cmd::{self, token};
@@ -55,13 +56,30 @@ pub(crate) struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// Reads the configuration from the file, the environment and flags.
-    pub(crate) fn load(&self, flags: impl IntoIterator<Item = Option<Flag>>) -> Result<Config, Mistakes> {
+    /// Reads the configuration from the file, the environment and flags, or says all that is wrong with it.
+    pub(crate) fn load(&self, flags: impl IntoIterator<Item = Option<Flag>>) -> Result<Config, Failure> {
+        self.load_for(flags, &[], |_| Vec::new())
+    }
+
+    /// Reads it for a role that has defaults of its own. What `check` finds wrong is told together with everything else.
+    pub(crate) fn load_for(
+        &self,
+        flags: impl IntoIterator<Item = Option<Flag>>,
+        defaults: &[(&'static str, &'static str)],
+        check: impl FnOnce(&Config) -> Vec<String>,
+    ) -> Result<Config, Failure> {
         // What is not UTF-8 cannot be one of our names, nor a value that we take.
         let environment = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        Config::load(&Sources { file: self.config.clone(), environment, flags: flags.into_iter().flatten().collect() })
+        let flags = flags.into_iter().flatten().collect();
+        let (config, mistakes) =
+            Config::read(&Sources { file: self.config.clone(), environment, flags, defaults: defaults.to_vec() });
+        let mut mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        mistakes
+            .extend(RedisStore::check_url(config.redis.url.expose()).err().map(|error| format!("redis.url: {error}")));
+        mistakes.extend(check(&config));
+        if mistakes.is_empty() { Ok(config) } else { Err(Failure::Usage(mistakes)) }
     }
 }
 
@@ -175,7 +193,7 @@ pub(crate) struct AdminClient {
 
 impl AdminClient {
     /// Where the admin port is.
-    pub(crate) fn address(&self) -> Result<String, Mistakes> {
+    pub(crate) fn address(&self) -> Result<String, Failure> {
         let config = self.file.load([])?;
         let given = self.admin.as_ref().map(|given| given.parse().map_err(|_| given.clone()));
         Ok(match given.unwrap_or(Ok(config.admin.listen)) {

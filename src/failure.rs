@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use akis_service::config::Mistakes;
-
 /// A command's failure.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -33,12 +31,6 @@ impl Failure {
                 ExitCode::from(1)
             }
         }
-    }
-}
-
-impl From<Mistakes> for Failure {
-    fn from(mistakes: Mistakes) -> Self {
-        Self::Usage(mistakes.0.iter().map(ToString::to_string).collect())
     }
 }
 

@@ -40,7 +40,7 @@ pub mod sim;
 pub mod soup;
 mod stream;
 
-pub use config::{Config, Lines, Transport, check};
+pub use config::{Config, Lines, Transport, check, missing};
 pub use half_days::{HalfDays, half_days};
 pub use probe::probe;
 pub use recorded::Recorded;

@@ -154,6 +154,8 @@ pub struct Venue {
     pub symbols: fn(usize) -> Vec<String>,
     /// What is wrong with the settings, a line each. Nothing has been opened yet.
     pub check: fn(&Settings) -> Vec<String>,
+    /// What the settings lack without which the venue itself cannot be reached, a line each; a stand-in does without.
+    pub missing: fn(&Settings) -> Vec<String>,
     /// Makes the session with it.
     pub session: fn(&Settings, Ports, CancellationToken) -> Session,
     /// Looks whether everything that a session needs answers. Takes as long as it takes.
@@ -169,6 +171,7 @@ pub const VENUES: &[Venue] = &[
         recorded_as: ("binance", "spot"),
         symbols: binance::sim::symbols,
         check: binance::check,
+        missing: |_| Vec::new(),
         session: |settings, ports, cancel| Box::pin(binance::run(Config::new(&SPOT, settings), ports, cancel)),
         probe: |settings| Box::pin(binance::probe(Config::new(&SPOT, settings))),
         stand_in: binance::sim::stand_in,
@@ -178,6 +181,7 @@ pub const VENUES: &[Venue] = &[
         recorded_as: ("binance", "usdm"),
         symbols: binance::sim::symbols,
         check: binance::check,
+        missing: |_| Vec::new(),
         session: |settings, ports, cancel| Box::pin(binance::run(Config::new(&USDM, settings), ports, cancel)),
         probe: |settings| Box::pin(binance::probe(Config::new(&USDM, settings))),
         stand_in: binance::sim::stand_in,
@@ -187,6 +191,7 @@ pub const VENUES: &[Venue] = &[
         recorded_as: ("bist", "equities"),
         symbols: bist::sim::symbols,
         check: bist::check,
+        missing: bist::missing,
         session: |settings, ports, cancel| Box::pin(bist::run(settings.clone(), ports, cancel)),
         probe: |settings| Box::pin(bist::probe(settings.clone())),
         stand_in: bist::sim::stand_in,
@@ -196,6 +201,7 @@ pub const VENUES: &[Venue] = &[
         recorded_as: ("btcturk", "spot"),
         symbols: btcturk::sim::symbols,
         check: btcturk::check,
+        missing: |_| Vec::new(),
         session: |settings, ports, cancel| Box::pin(btcturk::run(settings.into(), ports, cancel)),
         probe: |settings| Box::pin(btcturk::probe(settings.into())),
         stand_in: btcturk::sim::stand_in,

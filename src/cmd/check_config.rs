@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::Context;
 
-use super::gateway;
+use super::{gateway, normalizer};
 use crate::cli::{AdminFlag, ConfigFile, ListenFlag, RedisFlag};
 use crate::failure::Failure;
 
@@ -21,7 +21,9 @@ pub(crate) struct CheckConfigArgs {
 }
 
 pub(crate) fn run(args: CheckConfigArgs) -> Result<(), Failure> {
-    let config = args.file.load([args.listen.flag(), args.admin.flag(), args.redis.flag()])?;
-    gateway::check_keys(&config)?;
+    let flags = [args.listen.flag(), args.admin.flag(), args.redis.flag()];
+    let config = args.file.load_for(flags, &[], |config| {
+        gateway::wrong_keys(config).into_iter().chain(normalizer::wrong_venues(config, true)).collect()
+    })?;
     Ok(write!(std::io::stdout(), "{}", config.to_toml()).context("cannot write the configuration")?)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use akis_eventlog::{MemoryStore, Store};
 use akis_gateway::Gateway;
-use akis_service::config::{Config, GatewayConfig, Secret, VenueConfig};
+use akis_service::config::{Config, Secret, VenueConfig};
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -26,7 +26,7 @@ use token::Signer;
 pub(crate) const SYMBOLS: usize = 8;
 
 /// Nobody can go elsewhere when the only process stops, so it does not take its time.
-const DRAIN: Duration = Duration::from_secs(1);
+const DEFAULTS: [(&str, &str); 1] = [("gateway.drain", "1s")];
 
 /// The page is left open for days; its token dies with the process anyway, unless a secret is configured.
 const TOKEN_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -41,16 +41,20 @@ pub(crate) struct DevArgs {
     admin: AdminFlag,
     #[command(flatten)]
     redis: RedisFlag,
-    /// auto: live venues that can be reached, stand-ins for the rest; live; sim.
+    /// auto: live venues that can be reached, stand-ins for the rest; live: those that are configured, or that have a public
+    /// address; sim.
     #[arg(long, value_enum, default_value_t = VenueMode::Auto)]
     venues: VenueMode,
 }
 
 pub(crate) async fn run(args: DevArgs) -> Result<(), Failure> {
-    let mut config = args.file.load([args.listen.flag(), args.admin.flag(), args.redis.flag()])?;
-    gateway::check_keys(&config)?;
-    settle(&mut config)?;
-    let venues = normalizer::venues(&config)?;
+    let flags = [args.listen.flag(), args.admin.flag(), args.redis.flag()];
+    let live = args.venues == VenueMode::Live;
+    let mut config = args.file.load_for(flags, &DEFAULTS, |config| {
+        gateway::wrong_keys(config).into_iter().chain(normalizer::wrong_venues(config, live)).collect()
+    })?;
+    settle(&mut config, live)?;
+    let venues = normalizer::venues(&config);
     let role = Role::begin(&config, "dev").await?;
     let listener = net::bind(config.gateway.listen, "--listen").await?;
     let address = net::reachable(listener.local_addr().context("cannot read the port")?);
@@ -87,17 +91,17 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), Failure> {
     Ok(role.run(readiness, work).await?)
 }
 
-/// Fills in what only a real deployment has to say.
-fn settle(config: &mut Config) -> anyhow::Result<()> {
+/// Fills in what only a real deployment has to say. `live`: no stand-in takes the place of a venue that nobody has access to.
+fn settle(config: &mut Config, live: bool) -> anyhow::Result<()> {
     if config.auth.secret.is_none() && config.auth.keys.is_empty() {
         config.auth.secret = Some(generated_secret()?);
     }
-    if config.gateway.drain == GatewayConfig::default().drain {
-        config.gateway.drain = DRAIN;
-    }
     if config.venues.enabled().next().is_none() {
         for venue in akis_connectors::VENUES {
-            config.venues.add(venue.name, VenueConfig::of_symbols((venue.symbols)(SYMBOLS)));
+            let shown = VenueConfig::of_symbols((venue.symbols)(SYMBOLS));
+            if !live || (venue.missing)(&normalizer::settings(&shown)).is_empty() {
+                config.venues.add(venue.name, shown);
+            }
         }
     }
     Ok(())

@@ -29,7 +29,8 @@ pub(crate) struct GatewayArgs {
 }
 
 pub(crate) async fn run(args: GatewayArgs) -> Result<(), Failure> {
-    let config = args.file.load([args.listen.flag(), args.admin.flag(), args.redis.flag()])?;
+    let flags = [args.listen.flag(), args.admin.flag(), args.redis.flag()];
+    let config = args.file.load_for(flags, &[], wrong_keys)?;
     check_auth(&config)?;
     let role = Role::begin(&config, "gateway").await?;
     let listener = net::bind(config.gateway.listen, "--listen").await?;
@@ -59,7 +60,6 @@ pub(crate) fn readiness(running: &Arc<OnceLock<Arc<Gateway>>>, before: &'static 
 
 /// A gateway that could not believe anybody's token is of no use.
 fn check_auth(config: &Config) -> Result<(), Failure> {
-    check_keys(config)?;
     if config.auth.secret.is_none() && config.auth.keys.is_empty() {
         return Err(Failure::usage(
             "neither auth.secret (AKIS_AUTH__SECRET: 32 bytes or more, shared with whoever makes tokens) nor auth.keys is set",
@@ -68,8 +68,7 @@ fn check_auth(config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Looks into the key files, which the configuration only names.
-pub(crate) fn check_keys(config: &Config) -> Result<(), Failure> {
-    let mistakes = akis_gateway::check_keys(&config.auth);
-    if mistakes.is_empty() { Ok(()) } else { Err(Failure::Usage(mistakes)) }
+/// What is wrong in the key files, which the configuration only names, a line each.
+pub(crate) fn wrong_keys(config: &Config) -> Vec<String> {
+    akis_gateway::check_keys(&config.auth)
 }

@@ -27,8 +27,9 @@ pub(crate) struct NormalizerArgs {
 }
 
 pub(crate) fn run(args: NormalizerArgs) -> Result<(), Failure> {
-    let config = args.file.load([args.admin.flag(), args.redis.flag()])?;
-    let venues = venues(&config)?;
+    let flags = [args.admin.flag(), args.redis.flag()];
+    let config = args.file.load_for(flags, &[], |config| wrong_venues(config, true))?;
+    let venues = venues(&config);
     if venues.is_empty() {
         return Err(Failure::usage("no venue is enabled: add [venues.binance] with symbols to the configuration"));
     }
@@ -63,20 +64,20 @@ pub(crate) fn metrics(telemetry: &Telemetry) -> anyhow::Result<Metrics> {
 }
 
 /// The venues that are enabled, with what to ask them for.
-pub(crate) fn venues(config: &Config) -> Result<Vec<(&'static Venue, Settings)>, Failure> {
-    let mut venues = Vec::new();
-    let mut mistakes = Vec::new();
-    for (name, settings) in config.venues.enabled() {
-        match akis_connectors::venue(name) {
-            Some(venue) => {
-                let settings = self::settings(settings);
-                mistakes.extend((venue.check)(&settings).into_iter().map(|wrong| format!("venues.{name}: {wrong}")));
-                venues.push((venue, settings));
-            }
-            None => mistakes.push(format!("venues.{name}: this version does not know the venue, disable it")),
-        }
-    }
-    if mistakes.is_empty() { Ok(venues) } else { Err(Failure::Usage(mistakes)) }
+pub(crate) fn venues(config: &Config) -> Vec<(&'static Venue, Settings)> {
+    let known = |(name, venue)| Some((akis_connectors::venue(name)?, settings(venue)));
+    config.venues.enabled().filter_map(known).collect()
+}
+
+/// What is wrong with the venues that are enabled, a line each. `live`: none of them can have a stand-in in its place.
+pub(crate) fn wrong_venues(config: &Config, live: bool) -> Vec<String> {
+    venues(config).iter().flat_map(|(venue, settings)| wrong(venue, settings, live)).collect()
+}
+
+/// What is wrong with the settings of one venue.
+pub(crate) fn wrong(venue: &Venue, settings: &Settings, live: bool) -> Vec<String> {
+    let missing = if live { (venue.missing)(settings) } else { Vec::new() };
+    missing.into_iter().chain((venue.check)(settings)).map(|wrong| format!("venues.{}: {wrong}", venue.name)).collect()
 }
 
 /// Runs venues until `stop`. When one of them breaks down, all stop, so that the process can be started anew.
@@ -100,12 +101,6 @@ pub(crate) async fn publish(
         }
     }
     result
-}
-
-/// Whether a venue can begin with these settings.
-pub(crate) fn check(venue: &Venue, settings: &Settings) -> Result<(), Failure> {
-    let wrong = (venue.check)(settings);
-    if wrong.is_empty() { Ok(()) } else { Err(Failure::Usage(wrong)) }
 }
 
 /// What to ask a venue for, as it is configured.

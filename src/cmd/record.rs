@@ -47,7 +47,10 @@ pub(crate) async fn run(args: RecordArgs) -> Result<(), Failure> {
     } else if settings.symbols.is_empty() {
         settings.symbols = (venue.symbols)(super::dev::SYMBOLS);
     }
-    normalizer::check(venue, &settings)?;
+    let wrong = normalizer::wrong(venue, &settings, true);
+    if !wrong.is_empty() {
+        return Err(Failure::Usage(wrong));
+    }
     telemetry::start(config.log_format, super::QUIET, None);
     let stop = shutdown::on_signals().context("cannot listen for signals")?;
     let file = File::create_new(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;

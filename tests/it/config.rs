@@ -78,3 +78,66 @@ fn keys_that_cannot_check_a_token_are_all_named_before_anything_starts() {
         assert!(stderr.contains("is no key for ES256") && stderr.contains("2048 bits"), "{stderr}");
     }
 }
+
+#[test]
+fn what_a_role_refuses_is_refused_by_check_config() {
+    let dir = tempfile::tempdir().unwrap();
+    let bist = "[venues.bist]\nsymbols = [\"THYAO\"]\n";
+    let line = "line_a = \"127.0.0.1:21001\"\n";
+    for (toml, role, expected) in [
+        (format!("{bist}transport = \"udp\""), "normalizer", &["venues.bist: transport: \"udp\" is neither"][..]),
+        (format!("{bist}line_a = \"nonsense\""), "normalizer", &["venues.bist: line_a: \"nonsense\" is not"]),
+        (
+            format!(
+                "{bist}{line}half_days = \"tomorrow\"\nusername = \"toolongname\"\npassword = \"muchtoolongpassword\""
+            ),
+            "normalizer",
+            &["half_days: \"tomorrow\"", "username: must be at most 6", "password: must be at most 10"],
+        ),
+        (bist.to_owned(), "normalizer", &["venues.bist: line_a: must be set"]),
+        (format!("{bist}transport = \"soupbintcp\""), "normalizer", &["venues.bist: soup: must be set"]),
+        (
+            "[venues.binance]\nsymbols = [\"top:abc\", \"top:0\"]".to_owned(),
+            "normalizer",
+            &["\"top:abc\" must be top: and a number", "\"top:0\" must be top: and a number"],
+        ),
+        ("[redis]\nurl = \"redis://h/abc\"".to_owned(), "gateway", &["redis.url: "]),
+        ("[redis]\nurl = \"redis-sentinel://h:1\"".to_owned(), "gateway", &["redis.url: "]),
+    ] {
+        std::fs::write(dir.path().join("akis.toml"), &toml).unwrap();
+        for command in ["check-config", role] {
+            let (code, stdout, stderr) = run(akis(dir.path()).arg(command).env("AKIS_AUTH__SECRET", SECRET));
+            assert_eq!((code, stdout.as_str(), stderr.lines().count()), (2, "", expected.len()), "{toml}: {stderr}");
+            assert!(expected.iter().all(|part| stderr.contains(part)), "{toml}: {stderr}");
+            assert!(!stderr.contains("muchtoolong"), "{stderr}");
+        }
+    }
+}
+
+#[test]
+fn a_venue_without_an_address_is_refused_before_anything_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let toml = "[venues.bist]\nsymbols = [\"THYAO\"]\n";
+    std::fs::write(dir.path().join("akis.toml"), toml).unwrap();
+    for args in [&["record", "bist", "--out", "q.rec"][..], &["dev", "--venues", "live"]] {
+        let (code, stdout, stderr) = run(akis(dir.path()).args(args));
+        assert_eq!((code, stdout.as_str(), stderr.lines().count()), (2, "", 1), "{args:?}: {stderr}");
+        assert!(stderr.contains("venues.bist: line_a: must be set"), "{args:?}: {stderr}");
+    }
+    assert!(!dir.path().join("q.rec").exists(), "the corrected command would fail");
+}
+
+#[test]
+fn mistakes_of_all_kinds_are_told_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let pem = format!("{}/gateway/fixtures/keys/rsa.pub.pem", env!("CARGO_MANIFEST_DIR"));
+    let toml = format!(
+        "[gateway]\nlisen = \"x\"\n[redis]\nurl = \"redis://h/abc\"\n[venues.binance]\nsymbols = [\"top:0\"]\n\
+         [[auth.keys]]\nid = \"a\"\nalg = \"ES256\"\npem = \"{pem}\"\n"
+    );
+    std::fs::write(dir.path().join("akis.toml"), toml).unwrap();
+    for (command, count) in [("check-config", 4), ("dev", 4), ("gateway", 3), ("normalizer", 3)] {
+        let (code, stdout, stderr) = run(akis(dir.path()).arg(command));
+        assert_eq!((code, stdout.as_str(), stderr.lines().count()), (2, "", count), "{command}: {stderr}");
+    }
+}

@@ -35,19 +35,17 @@ impl fmt::Debug for Config {
     }
 }
 
-/// The keys without any of which there is no feed: nobody can have it without a licence.
-const ADDRESSES: [&str; 2] = ["line_a", "soup"];
-
-/// What is wrong with the settings, a line each. Settings without any address are not wrong: a stand-in may take the
-/// exchange's place, and the session says when it does not.
+/// What is wrong with the settings, a line each. What is not there is not wrong: a stand-in may take the exchange's place,
+/// and [`missing`] says what is needed without one.
 pub fn check(settings: &Settings) -> Vec<String> {
-    let mut wrong: Vec<String> =
-        half_days(settings.own.get("half_days").unwrap_or_default()).err().into_iter().collect();
-    if ADDRESSES.iter().all(|key| settings.own.get(key).is_none()) && settings.own.get("transport").is_none() {
-        return wrong;
-    }
-    wrong.extend(Config::read(settings).err().unwrap_or_default());
-    wrong
+    let half_days = half_days(settings.own.get("half_days").unwrap_or_default());
+    let (_, keys) = Keys::read(settings);
+    half_days.err().into_iter().chain(keys.wrong).collect()
+}
+
+/// What the settings lack to lead to the exchange, a line each: nobody can have the feed without a licence.
+pub fn missing(settings: &Settings) -> Vec<String> {
+    Keys::read(settings).1.missing
 }
 
 impl Config {
@@ -57,7 +55,22 @@ impl Config {
     ///
     /// Everything that is wrong, a line each.
     pub fn read(settings: &Settings) -> Result<Self, Vec<String>> {
-        let mut keys = Keys { own: &settings.own, wrong: Vec::new() };
+        let (config, keys) = Keys::read(settings);
+        config.ok_or_else(|| [keys.missing, keys.wrong].concat())
+    }
+}
+
+/// The keys while they are read.
+struct Keys<'a> {
+    own: &'a Own,
+    missing: Vec<String>,
+    wrong: Vec<String>,
+}
+
+impl<'a> Keys<'a> {
+    /// The configuration, when all its keys are sound, and what was found in them.
+    fn read(settings: &'a Settings) -> (Option<Config>, Self) {
+        let mut keys = Self { own: &settings.own, missing: Vec::new(), wrong: Vec::new() };
         let transport = match keys.own.get("transport").unwrap_or("moldudp64") {
             "moldudp64" => keys.lines().map(Transport::Mold),
             "soupbintcp" => keys.needed("soup").and_then(|()| keys.host("soup")).map(Transport::Soup),
@@ -68,22 +81,12 @@ impl Config {
         };
         let glimpse = keys.host("glimpse");
         let (user, password) = (keys.credential("username", 6), keys.credential("password", 10));
-        match transport {
-            Some(transport) if keys.wrong.is_empty() => {
-                Ok(Self { transport, glimpse, user, password, backoff: settings.backoff() })
-            }
-            _ => Err(keys.wrong),
-        }
+        let is_sound = keys.missing.is_empty() && keys.wrong.is_empty();
+        let config = transport.filter(|_| is_sound);
+        let config = config.map(|transport| Config { transport, glimpse, user, password, backoff: settings.backoff() });
+        (config, keys)
     }
-}
 
-/// The keys while they are read.
-struct Keys<'a> {
-    own: &'a Own,
-    wrong: Vec<String>,
-}
-
-impl Keys<'_> {
     fn lines(&mut self) -> Option<Lines> {
         let a = self.needed("line_a").and_then(|()| self.parsed("line_a", "an address like 233.0.0.1:21001"));
         let b = self.parsed("line_b", "an address like 233.0.0.1:21001");
@@ -95,7 +98,7 @@ impl Keys<'_> {
     fn needed(&mut self, key: &str) -> Option<()> {
         let given = self.own.get(key).map(|_| ());
         if given.is_none() {
-            self.wrong.push(format!("{key}: must be set, there is no public address of the feed"));
+            self.missing.push(format!("{key}: must be set, there is no public address of the feed"));
         }
         given
     }
@@ -207,7 +210,22 @@ mod tests {
         assert_eq!(wrong.len(), 5, "{wrong:?}");
         assert!(!wrong.join(" ").contains("muchtoolong"));
         assert_eq!(check(&settings(&[("transport", "tcp")])).len(), 1);
-        assert_eq!(check(&settings(&[("transport", "soupbintcp")])).len(), 1);
-        assert!(check(&Settings::default()).is_empty());
+        assert_eq!(check(&settings(&[("password", "muchtoolongpassword")])).len(), 1, "also for a stand-in");
+    }
+
+    #[test]
+    fn what_is_missing_is_wrong_only_for_the_exchange_itself() {
+        for (keys, needed) in [
+            (&[][..], "line_a"),
+            (&[("line_b", "127.0.0.1:21002")], "line_a"),
+            (&[("transport", "soupbintcp"), ("line_a", "127.0.0.1:21001")], "soup"),
+        ] {
+            let settings = settings(keys);
+            assert!(check(&settings).is_empty(), "{keys:?}");
+            let missing = missing(&settings);
+            assert!(missing.len() == 1 && missing[0].starts_with(needed), "{keys:?}: {missing:?}");
+            assert_eq!(Config::read(&settings).unwrap_err(), missing);
+        }
+        assert!(missing(&settings(&[("line_a", "127.0.0.1:21001")])).is_empty());
     }
 }

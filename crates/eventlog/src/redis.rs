@@ -67,6 +67,15 @@ impl RedisStore {
         Ok(Arc::new(Self { config, keys, partitions, link, scripts, joined: Joined::default() }))
     }
 
+    /// Looks whether a URL is one that [`Self::connect`] can use, without connecting.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError::Url`].
+    pub fn check_url(url: &str) -> Result<(), ConnectError> {
+        link::parse_url(url).map(drop)
+    }
+
     /// A call that looks at a partition, or at the ends of its channels.
     fn call_on(&self, partition: Partition) -> Call {
         Call::on([self.keys.term(partition), self.keys.feed(partition)])

@@ -20,7 +20,7 @@ use akis_model::Kind;
 use ipnet::IpNet;
 
 pub use build::MIN_SECRET_BYTES;
-pub use read::{Mistake, Mistakes};
+pub use read::Mistake;
 pub use secret::{Secret, ServerUrl};
 pub use source::{Flag, Sources};
 pub use units::parse_duration;
@@ -47,12 +47,10 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads and validates the configuration.
-    ///
-    /// # Errors
-    ///
-    /// [`Mistakes`] lists everything that is wrong, in all sources together.
-    pub fn load(sources: &Sources) -> Result<Self, Mistakes> {
+    /// Reads and validates the configuration, and says everything that is wrong with it, in all sources together. A key, a
+    /// venue or a signing key with a mistake is left out, or has its default: whoever calls may look at the rest before all
+    /// is told.
+    pub fn read(sources: &Sources) -> (Self, Vec<Mistake>) {
         build::build(sources)
     }
 

@@ -9,7 +9,7 @@ use akis_model::{Kind, is_segment};
 use ipnet::IpNet;
 use url::{Host, Url};
 
-use super::read::{Mistake, Mistakes, Reader};
+use super::read::{Mistake, Reader};
 use super::schema;
 use super::source::{self, Node, Sources, Value};
 use super::{
@@ -41,7 +41,7 @@ const REDIS_SCHEMES: [&str; 6] =
 /// Algorithms with a public key. A shared secret belongs to `auth.secret`.
 const KEY_ALGORITHMS: [&str; 9] = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
 
-pub(super) fn build(sources: &Sources) -> Result<Config, Mistakes> {
+pub(super) fn build(sources: &Sources) -> (Config, Vec<Mistake>) {
     let mut mistakes = Vec::new();
     let root = source::read(sources, &mut mistakes);
     let mut reader = Reader::new(root, mistakes);
@@ -56,7 +56,7 @@ pub(super) fn build(sources: &Sources) -> Result<Config, Mistakes> {
         telemetry: telemetry(r),
         log_format: log_format(r),
     };
-    if reader.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(reader.mistakes)) }
+    (config, reader.mistakes)
 }
 
 fn redis(r: &mut Reader) -> RedisConfig {
@@ -299,6 +299,7 @@ fn venue(r: &mut Reader, name: &str, all: &[Kind]) -> Option<VenueConfig> {
     if !r.has(&section) {
         return None;
     }
+    let before = r.mistakes.len();
     let key = |field: &str| format!("{section}.{field}");
     let config = VenueConfig {
         enabled: r.boolean(&key("enabled")).unwrap_or(true),
@@ -315,7 +316,7 @@ fn venue(r: &mut Reader, name: &str, all: &[Kind]) -> Option<VenueConfig> {
         let place = if r.has(&key("symbols")) { key("symbols") } else { section };
         r.refuse(&place, "an enabled venue needs symbols");
     }
-    Some(config)
+    (r.mistakes.len() == before).then_some(config)
 }
 
 /// `2/3`: the second of three.

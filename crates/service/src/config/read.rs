@@ -36,24 +36,6 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// Everything that is wrong with the configuration; never empty. Prints one line each.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mistakes(pub Vec<Mistake>);
-
-impl fmt::Display for Mistakes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, mistake) in self.0.iter().enumerate() {
-            if i > 0 {
-                writeln!(f)?;
-            }
-            mistake.fmt(f)?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for Mistakes {}
-
 /// The tree, and the mistakes found in it so far.
 pub(super) struct Reader {
     root: BTreeMap<String, Node>,

@@ -29,6 +29,8 @@ pub struct Sources {
     pub environment: Vec<(String, String)>,
     /// Flags that stand for keys.
     pub flags: Vec<Flag>,
+    /// What a command has in the place of the defaults: keys and values as flags have them.
+    pub defaults: Vec<(&'static str, &'static str)>,
 }
 
 /// A flag that was given and stands for a key.
@@ -89,6 +91,11 @@ pub(super) fn read(sources: &Sources, mistakes: &mut Vec<Mistake>) -> BTreeMap<S
     for (name, value) in &sources.environment {
         if let Some(path) = variable_path(name, value) {
             set(&mut root, &path, Origin::Variable(name.clone()), value, mistakes);
+        }
+    }
+    for (key, value) in &sources.defaults {
+        if !has(&root, key) {
+            set(&mut root, key, Origin::Flag("default"), value, mistakes);
         }
     }
     for flag in &sources.flags {
@@ -160,6 +167,14 @@ fn refuse_unknown(table: &BTreeMap<String, Node>, above: &str, mistakes: &mut Ve
             (Place::Table, _) => mistakes.push(Mistake::at(&path, &node.origin, "must be a table".to_owned())),
             (Place::Key, _) => {}
         }
+    }
+}
+
+fn has(root: &BTreeMap<String, Node>, path: &str) -> bool {
+    let (name, below) = path.split_once('.').unwrap_or((path, ""));
+    match root.get(name).map(|node| &node.value) {
+        Some(Value::Table(table)) if !below.is_empty() => has(table, below),
+        found => found.is_some(),
     }
 }
 

@@ -12,10 +12,12 @@ fn load(toml: &str, environment: &[(&str, &str)], flags: &[Flag]) -> Result<Conf
         file: Some(file),
         environment: environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         flags: flags.to_vec(),
+        defaults: Vec::new(),
     };
     let directory = format!("{}/", dir.path().display());
-    Config::load(&sources)
-        .map_err(|mistakes| mistakes.0.iter().map(|m| m.to_string().replace(&directory, "")).collect())
+    let (config, mistakes) = Config::read(&sources);
+    let mistakes: Vec<String> = mistakes.iter().map(|m| m.to_string().replace(&directory, "")).collect();
+    if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
 }
 
 #[test]
@@ -212,6 +214,43 @@ fn flags_override_variables_and_variables_the_file() {
 }
 
 #[test]
+fn a_command_has_defaults_of_its_own_that_anything_overrides() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("t.toml");
+    let drain = |toml: &str, variable: Option<&str>| {
+        std::fs::write(&file, toml).unwrap();
+        let (config, mistakes) = Config::read(&Sources {
+            file: Some(file.clone()),
+            environment: variable
+                .map(|value| ("AKIS_GATEWAY__DRAIN".to_owned(), value.to_owned()))
+                .into_iter()
+                .collect(),
+            flags: Vec::new(),
+            defaults: vec![("gateway.drain", "1s")],
+        });
+        assert_eq!(mistakes, []);
+        config.gateway.drain.as_secs()
+    };
+    assert_eq!(drain("", None), 1);
+    assert_eq!(drain("[gateway]\nheartbeat = \"1s\"", None), 1);
+    assert_eq!(drain("[gateway]\ndrain = \"20s\"", None), 20, "what is everybody else's default");
+    assert_eq!(drain("", Some("20s")), 20);
+}
+
+#[test]
+fn what_is_sound_is_read_beside_mistakes() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("t.toml");
+    let toml = "[log]\nprefix = 5\npartitions = 8\n[venues.binance]\nsymbols = [\"A\"]\n[venues.bist]\nsymbols = [\"B\"]\nline_a = 5";
+    std::fs::write(&file, toml).unwrap();
+    let (config, mistakes) = Config::read(&Sources { file: Some(file), ..Sources::default() });
+    assert_eq!(mistakes.len(), 2, "{mistakes:?}");
+    assert_eq!((config.log.prefix.as_str(), config.log.partitions), ("akis", 8));
+    let venues: Vec<&str> = config.venues.enabled().map(|(name, _)| name).collect();
+    assert_eq!(venues, ["binance"], "one whose keys are not known cannot be looked at");
+}
+
+#[test]
 fn a_wrong_value_that_is_overridden_is_no_mistake() {
     let config = load("[log]\npartitions = 1000", &[("AKIS_LOG__PARTITIONS", "8")], &[]);
     assert_eq!(config.unwrap().log.partitions, 8);
@@ -241,6 +280,8 @@ fn a_syntax_error_does_not_show_the_line() {
 #[test]
 fn a_named_file_must_be_there() {
     let sources = Sources { file: Some("/nowhere/akis.toml".into()), ..Sources::default() };
-    let mistakes = Config::load(&sources).unwrap_err().to_string();
+    let mistakes = Config::read(&sources).1;
+    assert_eq!(mistakes.len(), 1);
+    let mistakes = mistakes[0].to_string();
     assert!(mistakes.starts_with("/nowhere/akis.toml: cannot be read"), "{mistakes}");
 }
