@@ -110,11 +110,17 @@ fn venue(venue: &VenueConfig) -> Value {
         ("ws_url", venue.ws_url.as_deref().map(|url| hide_passwords(url).into())),
         ("rest_url", venue.rest_url.as_deref().map(|url| hide_passwords(url).into())),
     ];
-    let own = venue.own.iter().map(|(name, value)| {
-        let shown = if name == "password" { HIDDEN.to_owned() } else { hide_passwords(value.expose()) };
-        (name.as_str(), shown.into())
-    });
+    let own = venue.own.iter().map(|(name, value)| (name.as_str(), shown(name, value.expose()).into()));
     table(options.into_iter().filter_map(|(name, value)| Some((name, value?))).chain(own))
+}
+
+/// The value of a key that only one venue has: a password is hidden, an address of any kind only where it holds one.
+fn shown(name: &str, value: &str) -> String {
+    match name {
+        "password" => HIDDEN.to_owned(),
+        _ if value.contains("://") => hide_passwords(value),
+        _ => value.to_owned(),
+    }
 }
 
 fn table<'a>(entries: impl IntoIterator<Item = (&'a str, Value)>) -> Value {

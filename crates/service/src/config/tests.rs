@@ -271,6 +271,19 @@ fn what_is_printed_hides_secrets_and_reads_back() {
 }
 
 #[test]
+fn what_only_one_venue_has_is_printed_but_for_its_password() {
+    let toml = "[venues.bist]\nsymbols = [\"THYAO\"]\ntransport = \"moldudp64\"\nline_a = \"233.113.216.1:21001\"\n\
+                line_b = \"233.113.216.2:21001\"\ninterface = \"10.0.0.1\"\nsoup = \"feed.example:9450\"\nusername = \"USER\"\n\
+                half_days = \"2026-10-28T12:40\"\nglimpse = \"tcp://u:pa55@h:1\"\npassword = \"pa55\"\n";
+    let shown = load(toml, &[], &[]).unwrap().to_toml();
+    for line in toml.lines().skip(2).filter(|line| !line.contains("pa55")) {
+        assert!(shown.contains(line), "{line} is missing in {shown}");
+    }
+    assert!(!shown.contains("pa55") && shown.contains("glimpse = \"tcp://u:***@h:1\""), "{shown}");
+    assert_eq!(load(&shown, &[], &[]).unwrap().to_toml(), shown);
+}
+
+#[test]
 fn a_syntax_error_does_not_show_the_line() {
     let mistakes = load("[auth]\nsecret = \"hunter2", &[], &[]).unwrap_err();
     assert!(mistakes.iter().any(|m| m.contains("no TOML")), "{mistakes:?}");
