@@ -41,6 +41,9 @@ const REDIS_SCHEMES: [&str; 6] =
 /// Algorithms with a public key. A shared secret belongs to `auth.secret`.
 const KEY_ALGORITHMS: [&str; 9] = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
 
+/// What an entry of `[[auth.keys]]` has.
+const KEY_FIELDS: [&str; 4] = ["id", "alg", "pem", "jwks"];
+
 pub(super) fn build(sources: &Sources) -> (Config, Vec<Mistake>) {
     let mut mistakes = Vec::new();
     let root = source::read(sources, &mut mistakes);
@@ -219,8 +222,9 @@ fn keys(r: &mut Reader) -> Vec<KeyConfig> {
 /// Reads one entry of `[[auth.keys]]`, or says all that is wrong with it.
 fn key(table: &BTreeMap<String, Node>) -> Result<KeyConfig, Vec<String>> {
     let mut wrong = Vec::new();
-    for name in table.keys().filter(|name| !["id", "alg", "pem", "jwks"].contains(&name.as_str())) {
-        wrong.push(format!("unknown key {name:?}, known are id, alg, pem, jwks"));
+    for name in table.keys().filter(|name| !KEY_FIELDS.contains(&name.as_str())) {
+        let near = schema::nearest_name(name, &KEY_FIELDS);
+        wrong.push(format!("unknown key {name:?}, did you mean {near}? Known are {}", KEY_FIELDS.join(", ")));
     }
     let mut text = |name: &str| match table.get(name).map(|node| &node.value) {
         Some(Value::Text(text)) => Some(text.clone()),

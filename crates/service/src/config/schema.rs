@@ -123,6 +123,21 @@ pub(super) fn place(path: &str) -> Place {
 
 /// The known key or table that `path` most likely means.
 pub(super) fn nearest(path: &str) -> String {
+    nearest_of(path, |_, _| true)
+}
+
+/// The known key that a variable can set and that `path` most likely means.
+pub(super) fn nearest_variable(path: &str) -> String {
+    nearest_of(path, |key, end| end == key.len() && key != ["auth", "keys"])
+}
+
+/// The one of some names that `name` most likely means.
+pub(super) fn nearest_name<'a>(name: &str, names: &[&'a str]) -> &'a str {
+    names.iter().min_by_key(|known| distance(name, known)).copied().unwrap_or_default()
+}
+
+/// The nearest of all beginnings of keys that count: of a key, so many of its names.
+fn nearest_of(path: &str, counts: impl Fn(&[&str], usize) -> bool) -> String {
     let last = path.rsplit('.').next().unwrap_or(path);
     let depth = path.split('.').count();
     let mut best = (usize::MAX, String::new());
@@ -133,7 +148,7 @@ pub(super) fn nearest(path: &str) -> String {
             .zip(path.split('.').chain(std::iter::repeat("*")))
             .map(|(k, p)| if k == "*" { p } else { k })
             .collect();
-        for end in 1..=key.len() {
+        for end in (1..=key.len()).filter(|&end| counts(&key, end)) {
             let candidate = key[..end].join(".");
             let moved = key[end - 1] == last && end != depth;
             // A name that is right but stands in the wrong table is nearer than a similar one.
@@ -147,7 +162,7 @@ pub(super) fn nearest(path: &str) -> String {
 }
 
 /// Levenshtein's edit distance, where `.` and `_` count as the same: `AKIS_REDIS_URL` is nearly right.
-fn distance(a: &str, b: &str) -> usize {
+pub(super) fn distance(a: &str, b: &str) -> usize {
     let same = |x: char, y: char| x == y || (matches!(x, '.' | '_') && matches!(y, '.' | '_'));
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
@@ -183,6 +198,22 @@ mod tests {
             assert_eq!(place(wrong), Place::Unknown, "{wrong}");
             assert_eq!(nearest(wrong), right, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_variable_is_near_to_no_table() {
+        for (wrong, right) in [
+            ("gatewy", "gateway.drain"),
+            ("gateway.lisen", "gateway.listen"),
+            ("logformat", "log_format"),
+            ("auth.roles.desk.chanels", "auth.roles.desk.channels"),
+        ] {
+            assert_eq!(nearest_variable(wrong), right, "{wrong}");
+        }
+        for wrong in ["foo", "port", "config", "log", "keys", "auth", "venues"] {
+            assert_eq!(place(&nearest_variable(wrong)), Place::Key, "{wrong}");
+        }
+        assert_eq!(nearest_name("algo", &["id", "alg", "pem", "jwks"]), "alg");
     }
 
     #[test]

@@ -20,6 +20,9 @@ const VARIABLE_PREFIX: &str = "AKIS_";
 /// Variables with the prefix that are no configuration: the token of `publish` and `tail`.
 const OTHER_VARIABLES: [&str; 1] = ["AKIS_TOKEN"];
 
+/// A name that differs from another one in so many letters is that one misspelled.
+const SLIP: usize = 2;
+
 /// Everything that a configuration is read from.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
@@ -180,9 +183,15 @@ fn has(root: &BTreeMap<String, Node>, path: &str) -> bool {
 
 /// Puts a text at `path`, over whatever was there.
 fn set(root: &mut BTreeMap<String, Node>, path: &str, origin: Origin, value: &str, mistakes: &mut Vec<Mistake>) {
-    if schema::place(path) != Place::Key {
-        let near = variable_name(&schema::nearest(path));
-        mistakes.push(Mistake::new(origin, format!("unknown variable, did you mean {near}?")));
+    let unknown = match schema::place(path) {
+        Place::Key => None,
+        Place::Table => {
+            Some(format!("is a table and no variable: those of its keys begin with {}__", variable_name(path)))
+        }
+        Place::Unknown => Some(format!("unknown variable, did you mean {}?", nearest_variable(path))),
+    };
+    if let Some(message) = unknown {
+        mistakes.push(Mistake::new(origin, message));
         return;
     }
     let (tables, last) = path.rsplit_once('.').unwrap_or(("", path));
@@ -207,6 +216,13 @@ fn variable_path(name: &str, value: &str) -> Option<String> {
         return None;
     }
     Some(rest.to_ascii_lowercase().replace("__", "."))
+}
+
+/// The name of a variable that `path` most likely means.
+fn nearest_variable(path: &str) -> String {
+    let name = variable_name(path);
+    let other = OTHER_VARIABLES.iter().find(|other| schema::distance(&name, other) <= SLIP);
+    other.map_or_else(|| variable_name(&schema::nearest_variable(path)), |other| (*other).to_owned())
 }
 
 /// How a key, or a table, is called in the environment.

@@ -132,6 +132,10 @@ fn each_mistake_is_told_with_its_place() {
         ("[auth]\nsecret = \"short\"", "must have 32 bytes or more"),
         ("[auth.roles.desk]\nchannels = [\"bin*:x\"]", "\"bin*:x\" is no pattern"),
         ("[[auth.keys]]\nid = \"a\"\nalg = \"HS256\"\njwks = \"https://h\"", "alg must be one of RS256"),
+        (
+            "[[auth.keys]]\nid = \"a\"\nalgo = \"RS256\"\njwks = \"https://h\"",
+            "unknown key \"algo\", did you mean alg?",
+        ),
         ("[[auth.keys]]\nid = \"a\"\nalg = \"RS256\"", "exactly one of pem and jwks"),
         ("[[auth.keys]]\nid = \"a\"\nalg = \"RS256\"\npem = \"/nowhere\"", "cannot be read"),
         ("[[auth.keys]]\nid = \"a\"\nalg = \"RS256\"\njwks = \"http://h\"", "must be an https:// URL"),
@@ -188,6 +192,23 @@ fn a_secret_without_its_quotes_is_not_shown_either() {
             );
             assert!(!mistakes.contains("9876543210"), "{mistakes}");
         }
+    }
+}
+
+#[test]
+fn a_variable_that_is_none_is_answered_with_one() {
+    for (name, expected) in [
+        ("AKIS_GATEWAY", "AKIS_GATEWAY: is a table and no variable: those of its keys begin with AKIS_GATEWAY__"),
+        ("AKIS_AUTH__ROLES__DESK", "those of its keys begin with AKIS_AUTH__ROLES__DESK__"),
+        ("AKIS_TOKN", "did you mean AKIS_TOKEN?"),
+        ("AKIS_LOGFORMAT", "did you mean AKIS_LOG_FORMAT?"),
+        ("AKIS_FOO", "AKIS_FOO: unknown variable, did you mean AKIS_"),
+        ("AKIS_PORT", "AKIS_PORT: unknown variable, did you mean AKIS_"),
+        ("AKIS_CONFIG", "AKIS_CONFIG: unknown variable, did you mean AKIS_"),
+    ] {
+        let mistakes = load("", &[(name, "x")], &[]).unwrap_err();
+        assert!(mistakes.len() == 1 && mistakes[0].contains(expected), "{mistakes:?}");
+        assert!(!mistakes[0].contains("AKIS_LOG?"), "{mistakes:?}");
     }
 }
 
