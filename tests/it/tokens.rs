@@ -101,6 +101,27 @@ async fn no_token_is_written_to_a_log_whichever_way_it_comes() {
 }
 
 #[tokio::test]
+async fn the_tools_write_no_token_to_their_logs_either() {
+    let dir = tempfile::tempdir().unwrap();
+    let dev = Dev::start(dir.path(), |command| _ = command.env("AKIS_AUTH__SECRET", SECRET)).await;
+    let args = ["token", "--sub", "a", "--channels", "job:*", "--publish", "job:*"];
+    let token = run(akis(dir.path()).args(args).env("AKIS_AUTH__SECRET", SECRET)).1.trim_end().to_owned();
+    let publish = &["publish", "job:1", "job_progress", "{}"][..];
+    let tail = &["tail", "job:1", "--after", "0", "--count", "1"];
+    for level in ["trace", "off,tungstenite::handshake::client=trace"] {
+        for args in [publish, tail] {
+            let mut command = akis(dir.path());
+            command.args(args).args(["--url", &dev.url]).env("AKIS_TOKEN", &token).env("RUST_LOG", level);
+            let (code, _, stderr) = run(&mut command);
+            assert_eq!(code, 0, "{args:?}: {stderr}");
+            let told = args[0] == "publish" || stderr.contains("Doing handshake round");
+            assert!(told || level != "trace", "the log was looked at: {stderr}");
+            assert!(!token.split('.').any(|part| stderr.contains(part)), "{level}, {args:?}: a token in the log");
+        }
+    }
+}
+
+#[tokio::test]
 async fn tools_make_a_token_for_themselves_where_the_secret_is() {
     let dir = tempfile::tempdir().unwrap();
     let toml = format!("[auth]\nsecret = \"{SECRET}\"\nissuer = \"us\"\naudience = \"akis\"\n");

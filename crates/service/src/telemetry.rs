@@ -6,8 +6,9 @@ use std::io::IsTerminal;
 use akis_model::TraceContext;
 use prometheus::Registry;
 use prometheus::core::Collector;
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::format::{Format, Json, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::layer::SubscriberExt;
@@ -55,9 +56,21 @@ pub fn start(format: Option<LogFormat>, level: &str, pushed: Option<LogLayer>) {
         .log_internal_errors(false);
     // The only failure is a subscriber that is already there.
     let _ = match format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json }) {
-        LogFormat::Text => builder.with_target(false).finish().with(pushed).try_init(),
-        LogFormat::Json => builder.json().map_event_format(|_| WithTrace::default()).finish().with(pushed).try_init(),
+        LogFormat::Text => {
+            let lines = builder.with_target(false).finish();
+            lines.with(pushed).with(filter_fn(is_harmless)).try_init()
+        }
+        LogFormat::Json => {
+            let lines = builder.json().map_event_format(|_| WithTrace::default()).finish();
+            lines.with(pushed).with(filter_fn(is_harmless)).try_init()
+        }
     };
+}
+
+/// Whether something may be logged at all, whatever `RUST_LOG` says: the WebSocket client traces its whole request, and with it
+/// the token.
+fn is_harmless(metadata: &Metadata<'_>) -> bool {
+    *metadata.level() < Level::TRACE || metadata.target() != "tungstenite::handshake::client"
 }
 
 /// A span of the log, so that what is logged in it carries the ids of the trace.
