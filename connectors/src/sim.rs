@@ -35,12 +35,12 @@ pub enum Source {
     },
 }
 
-/// A stand-in that has its ports.
+/// A stand-in that has its ports and its source: nothing is left to fail.
 pub struct StandIn {
     /// The keys of the venue's configuration that lead to it, `ws_url` for example, with their values.
     pub addresses: Vec<(&'static str, String)>,
     /// Serves until it is cancelled, then closes every connection and waits for it to end.
-    pub serving: Pin<Box<dyn Future<Output = Result<(), SimError>> + Send>>,
+    pub serving: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl fmt::Debug for StandIn {
@@ -78,6 +78,16 @@ pub enum SimError {
     /// A value makes no sense.
     #[error("start the stand-in: {0}")]
     Config(String),
+}
+
+impl SimError {
+    /// Whether something else should have been asked for.
+    pub fn is_wrong_usage(&self) -> bool {
+        match self {
+            Self::Port(_) | Self::Recording { .. } => false,
+            Self::OtherVenue { .. } | Self::Config(_) => true,
+        }
+    }
 }
 
 /// Most events a second that are generated: far more than one task can serve.

@@ -76,11 +76,12 @@ pub(crate) async fn run(mut args: SimArgs) -> Result<(), Failure> {
         let _ = writeln!(lines, "{key}: {value}");
     }
     std::io::stdout().write_all(lines.as_bytes()).context("cannot write to stdout")?;
-    stand_in.serving.await.map_err(failure)
+    stand_in.serving.await;
+    Ok(())
 }
 
 fn failure(error: SimError) -> Failure {
-    anyhow::Error::new(error).into()
+    if error.is_wrong_usage() { Failure::usage(error.to_string()) } else { anyhow::Error::new(error).into() }
 }
 
 fn source(args: SimArgs) -> Result<Source, Failure> {

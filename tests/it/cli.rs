@@ -7,6 +7,9 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 
 pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
+/// A recording of another venue than Binance and Borsa Istanbul.
+const BTCTURK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/connectors/fixtures/btcturk/frames_2022-2026.jsonl");
+
 /// `akis` in a directory without a configuration, with nothing of ours in the environment.
 pub(crate) fn akis(directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_akis"));
@@ -77,12 +80,31 @@ fn wrong_usage_is_exit_code_2() {
         &["sim", "binance", "--line-a", "127.0.0.1:26400"],
         &["sim", "binance", "--speed", "2"],
         &["sim", "bist", "--line-b", "127.0.0.1:26401"],
+        &["sim", "binance", "--listen", "127.0.0.1:0", "--symbols", "btcusdt"],
+        &["sim", "btcturk", "--listen", "127.0.0.1:0", "--symbols", ""],
+        &["sim", "bist", "--listen", "127.0.0.1:0", "--speed", "nan"],
+        &["sim", "binance", "--listen", "127.0.0.1:0", "--from", BTCTURK],
+        &["sim", "bist", "--listen", "127.0.0.1:0", "--from", BTCTURK],
+        &["sim", "btcturk", "--listen", "127.0.0.1:0", "--from", BTCTURK, "--speed", "0"],
+        &["sim", "btcturk", "--listen", "127.0.0.1:0", "--from", BTCTURK, "--speed=-1"],
+        &["sim", "btcturk", "--listen", "127.0.0.1:0", "--from", BTCTURK, "--speed", "inf"],
         &["dev", "--venues", "none"],
         &["record", "nasdaq", "--out", "f"],
     ] {
         let (code, stdout, stderr) = run(akis(dir.path()).args(args));
         assert_eq!((code, stdout.as_str()), (2, ""), "{args:?}: {stderr}");
         assert!(stderr.starts_with("error: "), "{args:?}: {stderr}");
+    }
+}
+
+#[test]
+fn a_stand_in_tells_where_it_is_only_when_it_has_what_it_plays() {
+    let dir = tempfile::tempdir().unwrap();
+    for venue in ["binance", "btcturk", "bist"] {
+        let args = ["sim", venue, "--listen", "127.0.0.1:0", "--from", "/nowhere"];
+        let (code, stdout, stderr) = run(akis(dir.path()).args(args));
+        assert_eq!((code, stdout.as_str(), stderr.lines().count()), (1, "", 1), "{stderr}");
+        assert!(stderr.contains("/nowhere"), "{stderr}");
     }
 }
 

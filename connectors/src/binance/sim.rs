@@ -83,12 +83,12 @@ pub fn symbols(count: usize) -> Vec<String> {
 ///
 /// # Errors
 ///
-/// [`SimError::Port`] when the listener has none.
+/// [`SimError`] when the listener has no port, or the source cannot be played.
 pub fn stand_in(listener: TcpListener, source: Source, cancel: CancellationToken) -> Result<StandIn, SimError> {
     let address = listener.local_addr()?;
     let addresses = vec![("ws_url", format!("ws://{address}")), ("rest_url", format!("http://{address}"))];
     let config = SimConfig { source, limits: Limits::default() };
-    Ok(StandIn { addresses, serving: Box::pin(serve(listener, config, cancel)) })
+    Ok(StandIn { addresses, serving: Box::pin(prepare(listener, config, cancel)?) })
 }
 
 /// Serves until cancelled, then closes every connection and waits for it to end.
@@ -97,18 +97,30 @@ pub fn stand_in(listener: TcpListener, source: Source, cancel: CancellationToken
 ///
 /// [`SimError`] when it cannot start; nothing has been accepted then.
 pub async fn serve(listener: TcpListener, config: SimConfig, cancel: CancellationToken) -> Result<(), SimError> {
-    let epoch = now_ms();
-    let mut worlds = Worlds::default();
-    let mut running = JoinSet::new();
-    for (venue, opening) in openings(config.source)? {
-        let (sender, commands) = mpsc::channel(COMMANDS);
-        let (freeze, frozen) = watch::channel(false);
-        worlds.add(venue, World { commands: sender, frozen });
-        running.spawn(world::run(opening, freeze, epoch, commands, cancel.clone()));
-    }
-    Server::new(worlds, config.limits, epoch, cancel).run(listener).await;
-    running.join_all().await;
+    prepare(listener, config, cancel)?.await;
     Ok(())
+}
+
+/// Opens the source, and gives back what serves.
+fn prepare(
+    listener: TcpListener,
+    config: SimConfig,
+    cancel: CancellationToken,
+) -> Result<impl Future<Output = ()> + Send, SimError> {
+    let openings = openings(config.source)?;
+    Ok(async move {
+        let epoch = now_ms();
+        let mut worlds = Worlds::default();
+        let mut running = JoinSet::new();
+        for (venue, opening) in openings {
+            let (sender, commands) = mpsc::channel(COMMANDS);
+            let (freeze, frozen) = watch::channel(false);
+            worlds.add(venue, World { commands: sender, frozen });
+            running.spawn(world::run(opening, freeze, epoch, commands, cancel.clone()));
+        }
+        Server::new(worlds, config.limits, epoch, cancel).run(listener).await;
+        running.join_all().await;
+    })
 }
 
 /// Both markets are generated; a recording is of one.

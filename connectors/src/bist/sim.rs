@@ -84,7 +84,7 @@ pub fn symbols(count: usize) -> Vec<String> {
 ///
 /// # Errors
 ///
-/// [`SimError::Port`] when there are no ports for it.
+/// [`SimError`] when there are no ports for it, or the source cannot be played.
 pub fn stand_in(listener: TcpListener, source: Source, cancel: CancellationToken) -> Result<StandIn, SimError> {
     let config = SimConfig { source, day: Day::Present, line_a: Vec::new(), line_b: Vec::new() };
     stand_in_of(listener, config, cancel)
@@ -94,7 +94,7 @@ pub fn stand_in(listener: TcpListener, source: Source, cancel: CancellationToken
 ///
 /// # Errors
 ///
-/// [`SimError::Port`] when there are no ports for it.
+/// [`SimError`] when there are no ports for it, or the source cannot be played.
 pub fn stand_in_of(listener: TcpListener, config: SimConfig, cancel: CancellationToken) -> Result<StandIn, SimError> {
     let sockets = Sockets::above(listener)?;
     let Addresses { control, soup, glimpse, rewinder } = sockets.addresses()?;
@@ -107,7 +107,7 @@ pub fn stand_in_of(listener: TcpListener, config: SimConfig, cancel: Cancellatio
     addresses.push(("transport", transport.to_owned()));
     addresses.extend(lines.into_iter().flatten().map(|(key, line)| (key, line.to_string())));
     addresses.push(("rewinder", rewinder.to_string()));
-    Ok(StandIn { addresses, serving: Box::pin(serve(sockets, config, cancel)) })
+    Ok(StandIn { addresses, serving: Box::pin(prepare(sockets, config, cancel)?) })
 }
 
 /// Serves until cancelled.
@@ -116,9 +116,18 @@ pub fn stand_in_of(listener: TcpListener, config: SimConfig, cancel: Cancellatio
 ///
 /// [`SimError`] when it cannot start; nothing has been sent or accepted then.
 pub async fn serve(sockets: Sockets, config: SimConfig, cancel: CancellationToken) -> Result<(), SimError> {
-    let world = open(config.source, config.day)?;
-    server::run(sockets, [config.line_a, config.line_b], Shared::new(world), cancel).await;
+    prepare(sockets, config, cancel)?.await;
     Ok(())
+}
+
+/// Opens the source, and gives back what serves.
+fn prepare(
+    sockets: Sockets,
+    config: SimConfig,
+    cancel: CancellationToken,
+) -> Result<impl Future<Output = ()> + Send, SimError> {
+    let world = open(config.source, config.day)?;
+    Ok(server::run(sockets, [config.line_a, config.line_b], Shared::new(world), cancel))
 }
 
 fn open(source: Source, day: Day) -> Result<World, SimError> {

@@ -71,12 +71,12 @@ pub fn symbols(count: usize) -> Vec<String> {
 ///
 /// # Errors
 ///
-/// [`SimError::Port`] when the listener has none.
+/// [`SimError`] when the listener has no port, or the source cannot be played.
 pub fn stand_in(listener: TcpListener, source: Source, cancel: CancellationToken) -> Result<StandIn, SimError> {
     let address = listener.local_addr()?;
     let addresses = vec![("ws_url", format!("ws://{address}")), ("rest_url", format!("http://{address}"))];
     let config = SimConfig { source, limits: Limits::default() };
-    Ok(StandIn { addresses, serving: Box::pin(serve(listener, config, cancel)) })
+    Ok(StandIn { addresses, serving: Box::pin(prepare(listener, config, cancel)?) })
 }
 
 /// Serves until cancelled, then closes every connection and waits for it to end.
@@ -85,14 +85,25 @@ pub fn stand_in(listener: TcpListener, source: Source, cancel: CancellationToken
 ///
 /// [`SimError`] when it cannot start; nothing has been accepted then.
 pub async fn serve(listener: TcpListener, config: SimConfig, cancel: CancellationToken) -> Result<(), SimError> {
+    prepare(listener, config, cancel)?.await;
+    Ok(())
+}
+
+/// Opens the source, and gives back what serves.
+fn prepare(
+    listener: TcpListener,
+    config: SimConfig,
+    cancel: CancellationToken,
+) -> Result<impl Future<Output = ()> + Send, SimError> {
     let epoch = now_ms();
     let (market, seed) = open(config.source, epoch)?;
-    let (frozen, is_frozen) = watch::channel(false);
-    let world = World::new(market, seed, frozen);
-    let (sender, commands) = mpsc::channel(COMMANDS);
-    let server = Server::new(sender, config.limits, is_frozen, cancel.clone());
-    tokio::join!(world::run(world, epoch, commands, cancel), server.run(listener));
-    Ok(())
+    Ok(async move {
+        let (frozen, is_frozen) = watch::channel(false);
+        let world = World::new(market, seed, frozen);
+        let (sender, commands) = mpsc::channel(COMMANDS);
+        let server = Server::new(sender, config.limits, is_frozen, cancel.clone());
+        tokio::join!(world::run(world, epoch, commands, cancel), server.run(listener));
+    })
 }
 
 fn open(source: Source, now: i64) -> Result<(Market, u64), SimError> {

@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use akis_connectors::sim::{SimError, Source};
-use akis_connectors::{Settings, Venue};
+use akis_connectors::sim::Source;
+use akis_connectors::{Settings, Venue, is_symbol};
 use anyhow::Context;
 use clap::ValueEnum;
 use tokio::net::TcpListener;
@@ -45,7 +45,7 @@ pub(super) struct Sourced {
 /// All venues of a run, and the stand-ins that run for some of them.
 pub(super) struct Sources {
     pub(super) venues: Vec<Sourced>,
-    stand_ins: JoinSet<Result<(), SimError>>,
+    stand_ins: JoinSet<()>,
 }
 
 impl Sources {
@@ -57,10 +57,8 @@ impl Sources {
     /// Waits for the stand-ins, which were told to stop.
     pub(super) async fn end(mut self) {
         while let Some(ended) = self.stand_ins.join_next().await {
-            match ended {
-                Ok(Ok(())) => {}
-                Ok(Err(failure)) => error!(%failure, "a stand-in failed"),
-                Err(failure) => error!(%failure, "a stand-in broke down"),
+            if let Err(failure) = ended {
+                error!(%failure, "a stand-in broke down");
             }
         }
     }
@@ -109,13 +107,43 @@ async fn probe(venue: &Venue, settings: &Settings) -> Result<(), String> {
 async fn stand_in(
     venue: &Venue,
     mut settings: Settings,
-    running: &mut JoinSet<Result<(), SimError>>,
+    running: &mut JoinSet<()>,
     end: &CancellationToken,
 ) -> anyhow::Result<Settings> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("cannot listen for a stand-in")?;
-    let source = Source::Generated { symbols: settings.symbols.clone(), rate: RATE, seed: SEED };
+    let source = Source::Generated { symbols: generated(venue, &settings.symbols), rate: RATE, seed: SEED };
     let stand_in = (venue.stand_in)(listener, source, end.clone())?;
     settings.lead_to(&stand_in.addresses);
     running.spawn(stand_in.serving);
     Ok(settings)
+}
+
+/// The symbols that a stand-in has: those that are named, and some to be found where a pattern or the busiest are asked for.
+fn generated(venue: &Venue, wanted: &[String]) -> Vec<String> {
+    let named = wanted.iter().filter(|entry| is_symbol(entry)).map(|name| name.to_ascii_uppercase());
+    let looks_up = wanted.iter().any(|entry| !is_symbol(entry));
+    let found = if looks_up { (venue.symbols)(super::SYMBOLS) } else { Vec::new() };
+    let mut symbols: Vec<String> = Vec::new();
+    for symbol in named.chain(found) {
+        if !symbols.contains(&symbol) {
+            symbols.push(symbol);
+        }
+    }
+    symbols
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stand_in_has_what_is_asked_for_in_any_way() {
+        let binance = akis_connectors::venue("binance").unwrap();
+        let generated =
+            |wanted: &[&str]| generated(binance, &wanted.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
+        assert_eq!(generated(&["btcusdt", "ETHUSDT", "BTCUSDT"]), ["BTCUSDT", "ETHUSDT"]);
+        let found = generated(&["XYZUSDT", "top:5"]);
+        assert_eq!((found.len(), found[0].as_str(), found[1].as_str()), (9, "XYZUSDT", "BTCUSDT"));
+        assert_eq!(generated(&["*USDT"]).len(), 8);
+    }
 }
