@@ -116,13 +116,18 @@ impl AdminFlag {
 pub(crate) struct RedisFlag {
     /// Where Redis is [default: redis.url, redis://127.0.0.1:6379].
     #[arg(long, value_name = "URL")]
-    pub(crate) redis: Option<String>,
+    redis: Option<String>,
 }
 
 impl RedisFlag {
     pub(crate) fn flag(&self) -> Option<Flag> {
-        flag("--redis", "redis.url", self.redis.as_ref())
+        redis_flag(self.redis.as_ref())
     }
+}
+
+/// `--redis` of whatever command has it.
+pub(crate) fn redis_flag(value: Option<&String>) -> Option<Flag> {
+    flag("--redis", "redis.url", value)
 }
 
 /// How the tools reach a gateway.
@@ -156,11 +161,10 @@ impl GatewayClient {
             _ => Some(self.file.load([])?),
         };
         let url = match &self.url {
-            Some(url) if url.starts_with("http://") || url.starts_with("https://") => url.clone(),
-            Some(url) => {
-                mistakes.push(format!("--url must begin with http:// or https://, not {url:?}"));
+            Some(url) => gateway_url(url).unwrap_or_else(|wrong| {
+                mistakes.push(wrong);
                 String::new()
-            }
+            }),
             None => {
                 let listen = config.as_ref().map_or_else(|| Config::default().gateway.listen, |c| c.gateway.listen);
                 format!("http://{}", crate::net::reachable(listen))
@@ -200,6 +204,15 @@ impl AdminClient {
             Ok(address) => crate::net::reachable(address).to_string(),
             Err(name) => name,
         })
+    }
+}
+
+/// The address of a gateway on the command line, in the usual spelling. It is not repeated: it may hold a password.
+fn gateway_url(text: &str) -> Result<String, String> {
+    let url = reqwest::Url::parse(text).map_err(|error| format!("--url is no URL: {error}"))?;
+    match url.scheme() {
+        "http" | "https" => Ok(url.into()),
+        _ => Err("--url must begin with http:// or https://".to_owned()),
     }
 }
 

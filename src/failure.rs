@@ -17,20 +17,44 @@ impl Failure {
         Self::Usage(vec![message.into()])
     }
 
+    /// Both together: wrong usage as soon as one of them is.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Usage(mut mistakes), other) => {
+                mistakes.extend(other.lines());
+                Self::Usage(mistakes)
+            }
+            (failed, Self::Usage(mistakes)) => Self::Usage(failed.lines().into_iter().chain(mistakes).collect()),
+            (failed @ Self::Failed(_), Self::Failed(_)) => failed,
+        }
+    }
+
+    fn lines(self) -> Vec<String> {
+        match self {
+            Self::Usage(mistakes) => mistakes,
+            Self::Failed(error) => vec![format!("{error:#}")],
+        }
+    }
+
     /// Says on stderr what went wrong, a line for each, and gives the exit code.
     pub(crate) fn report(self) -> ExitCode {
-        match self {
-            Self::Usage(mistakes) => {
-                for mistake in mistakes {
-                    eprintln!("error: {mistake}");
-                }
-                ExitCode::from(2)
-            }
-            Self::Failed(error) => {
-                eprintln!("error: {error:#}");
-                ExitCode::from(1)
-            }
+        let code = match self {
+            Self::Usage(_) => 2,
+            Self::Failed(_) => 1,
+        };
+        for line in self.lines() {
+            eprintln!("error: {line}");
         }
+        ExitCode::from(code)
+    }
+}
+
+/// Two results, or all that is wrong with either.
+pub(crate) fn both<A, B>(a: Result<A, Failure>, b: Result<B, Failure>) -> Result<(A, B), Failure> {
+    match (a, b) {
+        (Ok(a), Ok(b)) => Ok((a, b)),
+        (Err(a), Err(b)) => Err(a.and(b)),
+        (Err(failure), Ok(_)) | (Ok(_), Err(failure)) => Err(failure),
     }
 }
 

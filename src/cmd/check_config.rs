@@ -1,6 +1,6 @@
 //! `akis check-config`: the effective configuration, or everything that is wrong with it.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 
 use anyhow::Context;
 
@@ -25,5 +25,9 @@ pub(crate) fn run(args: CheckConfigArgs) -> Result<(), Failure> {
     let config = args.file.load_for(flags, &[], |config| {
         gateway::wrong_keys(config).into_iter().chain(normalizer::wrong_venues(config, true)).collect()
     })?;
-    Ok(write!(std::io::stdout(), "{}", config.to_toml()).context("cannot write the configuration")?)
+    match write!(std::io::stdout(), "{}", config.to_toml()) {
+        // It is in order; who asked has read enough of it.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written.context("cannot write the configuration")?),
+    }
 }

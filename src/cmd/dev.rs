@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{gateway, normalizer, token};
-use crate::cli::{AdminFlag, ConfigFile, ListenFlag, RedisFlag};
+use crate::cli::{AdminFlag, ConfigFile, ListenFlag, redis_flag};
 use crate::failure::Failure;
 use crate::net;
 use crate::role::{self, Role};
@@ -39,8 +39,9 @@ pub(crate) struct DevArgs {
     listen: ListenFlag,
     #[command(flatten)]
     admin: AdminFlag,
-    #[command(flatten)]
-    redis: RedisFlag,
+    /// Keep the log in this Redis [default: in memory].
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
     /// auto: live venues that can be reached, stand-ins for the rest; live: those that are configured, or that have a public
     /// address; sim.
     #[arg(long, value_enum, default_value_t = VenueMode::Auto)]
@@ -48,7 +49,7 @@ pub(crate) struct DevArgs {
 }
 
 pub(crate) async fn run(args: DevArgs) -> Result<(), Failure> {
-    let flags = [args.listen.flag(), args.admin.flag(), args.redis.flag()];
+    let flags = [args.listen.flag(), args.admin.flag(), redis_flag(args.redis.as_ref())];
     let live = args.venues == VenueMode::Live;
     let mut config = args.file.load_for(flags, &DEFAULTS, |config| {
         gateway::wrong_keys(config).into_iter().chain(normalizer::wrong_venues(config, live)).collect()
@@ -63,7 +64,7 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), Failure> {
     let running: Arc<OnceLock<Arc<Gateway>>> = Arc::default();
     let readiness = gateway::readiness(&running, "starting");
     let work = Box::pin(async {
-        let Some(store) = store(&config, &args.redis, &stop).await? else { return Ok(()) };
+        let Some(store) = store(&config, args.redis.is_some(), &stop).await? else { return Ok(()) };
         let stand_ins = CancellationToken::new();
         let Some(sourced) = source::choose(venues, args.venues, &stand_ins, &stop).await? else { return Ok(()) };
         let jwt = reader_token(&config)?;
@@ -107,8 +108,8 @@ fn settle(config: &mut Config, live: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn store(config: &Config, redis: &RedisFlag, stop: &CancellationToken) -> anyhow::Result<Option<Arc<dyn Store>>> {
-    if redis.redis.is_none() {
+async fn store(config: &Config, in_redis: bool, stop: &CancellationToken) -> anyhow::Result<Option<Arc<dyn Store>>> {
+    if !in_redis {
         return Ok(Some(MemoryStore::new(config.log.partitions)));
     }
     let store = role::connect(config, stop).await?;

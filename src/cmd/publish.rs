@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::cli::GatewayClient;
-use crate::failure::Failure;
+use crate::failure::{Failure, both};
 use crate::http;
 
 /// Longer than the 5 s within which a gateway answers when the log is away.
@@ -46,8 +46,8 @@ struct Published {
 }
 
 pub(crate) async fn run(args: PublishArgs) -> Result<(), Failure> {
-    let body = body(&args)?;
-    let target = args.gateway.target(&[], std::slice::from_ref(&args.channel))?;
+    let target = args.gateway.target(&[], std::slice::from_ref(&args.channel));
+    let (body, target) = both(body(&args), target)?;
     let response = http::client()?
         .post(format!("{}/v1/publish", target.url))
         .bearer_auth(&target.token)

@@ -12,7 +12,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 use crate::cli::ConfigFile;
-use crate::failure::Failure;
+use crate::failure::{Failure, both};
 
 pub(crate) use self::signer::Signer;
 
@@ -70,17 +70,17 @@ pub(crate) struct Terms<'a> {
 pub(crate) fn run(args: TokenArgs) -> Result<(), Failure> {
     let config = args.file.load([])?;
     let patterns = args.channels.iter().chain(&args.publish);
-    let mut mistakes: Vec<String> =
+    let wrong: Vec<String> =
         patterns.filter_map(|pattern| Pattern::parse(pattern).err()).map(|error| error.to_string()).collect();
+    let patterns = if wrong.is_empty() { Ok(()) } else { Err(Failure::Usage(wrong)) };
     let signer = match (&args.key, &config.auth.secret) {
-        (Some(file), _) => Some(Signer::from_file(file, &config.auth.keys)?),
-        (None, Some(secret)) => Some(Signer::from_secret(secret)),
-        (None, None) => None,
+        (Some(file), _) => Signer::from_file(file, &config.auth.keys),
+        (None, Some(secret)) => Ok(Signer::from_secret(secret)),
+        (None, None) => {
+            Err(Failure::usage("nothing to sign with: set auth.secret (AKIS_AUTH__SECRET) or give --key FILE"))
+        }
     };
-    if signer.is_none() {
-        mistakes.push("nothing to sign with: set auth.secret (AKIS_AUTH__SECRET) or give --key FILE".to_owned());
-    }
-    let Some(signer) = signer.filter(|_| mistakes.is_empty()) else { return Err(Failure::Usage(mistakes)) };
+    let ((), signer) = both(patterns, signer)?;
     let token = sign(
         &signer,
         &Terms {

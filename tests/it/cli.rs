@@ -51,6 +51,9 @@ fn every_subcommand_has_help() {
         let (code, text, stderr) = run(akis(dir.path()).args([name, "--help"]));
         assert_eq!((code, stderr.as_str()), (0, ""), "{name}");
         assert!(text.contains("Usage: akis"), "{text}");
+        if name == "dev" {
+            assert!(text.contains("[default: in memory]") && !text.contains("redis.url"), "{text}");
+        }
     }
 }
 
@@ -70,6 +73,8 @@ fn wrong_usage_is_exit_code_2() {
         &["publish", "a:b", "e", "[]", "--token", "t"],
         &["publish", "a b", "e", "{", "--token", "t"],
         &["tail", "a:b", "--token", "t", "--url", "localhost:8080"],
+        &["tail", "a:b", "--token", "t", "--url", "http://"],
+        &["publish", "a:b", "e", "{}", "--token", "t", "--url", "ftp://u:pa55@h"],
         &["token", "--sub", "a", "--channels", "bin*:x"],
         &["gateway"],
         &["normalizer"],
@@ -93,8 +98,33 @@ fn wrong_usage_is_exit_code_2() {
     ] {
         let (code, stdout, stderr) = run(akis(dir.path()).args(args));
         assert_eq!((code, stdout.as_str()), (2, ""), "{args:?}: {stderr}");
-        assert!(stderr.starts_with("error: "), "{args:?}: {stderr}");
+        assert!(stderr.starts_with("error: ") && !stderr.contains("pa55"), "{args:?}: {stderr}");
     }
+}
+
+#[test]
+fn mistakes_of_several_arguments_are_told_together() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("short"), "short").unwrap();
+    for (args, expected) in [
+        (&["token", "--sub", "a", "--key", "short", "--channels", "bad*"][..], ["--key must hold", "\"bad*\""]),
+        (&["token", "--sub", "a", "--key", "missing", "--channels", "bad*"], ["cannot read --key", "\"bad*\""]),
+        (&["publish", "a:b", "e", "{"], ["JSON cannot be read", "a token is needed"]),
+    ] {
+        let (code, stdout, stderr) = run(akis(dir.path()).args(args));
+        assert_eq!((code, stdout.as_str(), stderr.lines().count()), (2, "", 2), "{args:?}: {stderr}");
+        assert!(expected.iter().all(|part| stderr.contains(part)), "{args:?}: {stderr}");
+    }
+}
+
+#[test]
+fn a_gateway_is_found_in_any_spelling_of_its_scheme() {
+    let dir = tempfile::tempdir().unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let args = ["publish", "a:b", "e", "{}", "--token", "t", "--url", &format!("HTTP://{free}/")];
+    let (code, _, stderr) = run(akis(dir.path()).args(args));
+    assert_eq!(code, 1, "{stderr}");
+    assert!(stderr.contains(&format!("no answer from http://{free}:")), "{stderr}");
 }
 
 #[test]

@@ -32,6 +32,16 @@ fn the_effective_configuration_is_printed_without_secrets() {
 }
 
 #[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = akis(dir.path());
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let (code, _, stderr) = run(child.arg("check-config").stdout(writer));
+    assert_eq!((code, stderr.as_str()), (0, ""));
+}
+
+#[test]
 fn a_variable_that_nothing_reads_is_a_mistake() {
     let dir = tempfile::tempdir().unwrap();
     let (code, _, stderr) = run(akis(dir.path()).arg("check-config").env("AKIS_GATEWAY__LISTN", "127.0.0.1:1"));
