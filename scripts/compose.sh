@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Checks deploy/compose.yaml: by the loader of the Compose Specification, and by what every service here has to be.
+# Checks deploy/compose.yaml: by the loader of the Compose Specification, and by what every service here has to be. And what
+# stands before its gateways.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/tools.sh
@@ -18,3 +19,4 @@ fi
 sed -E 's/\$\{AKIS_AUTH__SECRET:[^}]*\}/none/' compose.yaml >"$work/compose.yaml"
 compose-spec -format json "$work/compose.yaml" >"$work/model.json" 2>"$work/said" || { cat "$work/said"; exit 1; }
 ../scripts/compose-check.py compose.yaml "$work/model.json"
+../scripts/haproxy-check.py
