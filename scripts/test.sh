@@ -41,6 +41,8 @@ scripts/chart.sh
 
 step "load test (the first time k6 is built, which takes minutes)"
 (cd loadtest/k6 && npm ci --silent --no-audit --no-fund && npm run --silent check)
-AKIS="${CARGO_TARGET_DIR:-target}/debug/akis" scripts/load.sh smoke
+export AKIS="${CARGO_TARGET_DIR:-target}/debug/akis"
+scripts/load.sh smoke
+scripts/k6-check.sh
 
 step "everything passed"

@@ -42,6 +42,7 @@ export const options: Options = {
     // Who keeps exceeding the rate is closed.
     akis_flood_closed: ["rate==1"],
     // Whoever may is not disturbed by those who may not.
+    "akis_connected{scenario:good}": ["rate==1"],
     "akis_cuts{scenario:good}": ["count==0"],
     "akis_told_losses{scenario:good}": ["count==0"],
   },

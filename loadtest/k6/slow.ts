@@ -38,6 +38,7 @@ export const options: Options = {
     ...WHOLE,
     ...GENERATOR_KEPT_UP,
     // One slow client never delays another.
+    "akis_connected{scenario:healthy}": ["rate==1"],
     "akis_latency{scenario:healthy}": ["p(95)<250", "p(99)<500"],
     "akis_told_losses{scenario:healthy}": ["count==0"],
     "akis_cuts{scenario:healthy}": ["count==0"],

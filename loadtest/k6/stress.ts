@@ -39,6 +39,8 @@ export const options: Options = {
     // However late, nothing is lost without a word. Being late is what is looked for, and breaks no promise here.
     ...WHOLE,
     ...GENERATOR_KEPT_UP,
+    // A client that was refused is not there: a step has as many as it is named for.
+    akis_connected: ["rate==1"],
     ...Object.fromEntries(
       Array.from({ length: STEPS }, (_, number) => [`akis_latency_by_step{clients:${step(number)}}`, ["max>=0"]]),
     ),
@@ -61,6 +63,8 @@ export default function ramp(): void {
 }
 
 export const handleSummary = report("stress", (metrics) => {
+  const refused = metrics["akis_connected"]?.values["fails"] ?? 0;
+  if (refused > 0) return [`${refused} connections were refused: steps had fewer clients than they say, and no knee is named`];
   const late = (name: string) => (metrics[name]?.values["p(99)"] ?? 0) > LATE;
   const steps = Array.from({ length: STEPS }, (_, number) => step(number));
   const knee = steps.find((count) => late(`akis_latency_by_step{clients:${count}}`));

@@ -35,14 +35,16 @@ function text(name: string, fallback: string): string {
   return __ENV[name] || fallback;
 }
 
+// Mistakes are thrown as text: of an Error k6 would print the stack as well.
+
 function required(name: string): string {
   const value = __ENV[name];
-  if (!value) throw new Error(`${name} is missing: k6 run -e ${name}=…`);
+  if (!value) throw `${name} is missing: k6 run -e ${name}=…`;
   return value;
 }
 
 function whole(name: string, fallback: number): number {
   const value = Number(__ENV[name] || fallback);
-  if (!Number.isInteger(value) || value < 1) throw new Error(`${name} is no whole number above 0: ${__ENV[name]}`);
+  if (!Number.isInteger(value) || value < 1) throw `${name} is no whole number above 0: ${__ENV[name]}`;
   return value;
 }

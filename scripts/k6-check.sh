@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Looks whether load tests say what is wrong: a setting that is missing, and clients that a gateway refuses. `make test` calls it;
+# AKIS names the binary.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=scripts/k6.sh
+. scripts/k6.sh
+
+die() { echo "scripts/k6-check.sh: $*" >&2; exit 1; }
+run() { k6 run --quiet "$@"; }
+work=$(mktemp -d)
+trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$work"' EXIT
+
+# A terminal is told a stack in lines of its own, other readers in the same line.
+for wrong in TOKEN= CLIENTS=many SECONDS=0; do
+  if run -e TOKEN=x -e "$wrong" loadtest/k6/smoke.ts >"$work/said" 2>&1; then die "$wrong is taken"; fi
+  grep -q "${wrong%%=*} is" "$work/said" || die "$wrong is not named: $(cat "$work/said")"
+  if grep -q 'settings.ts' "$work/said" || [ "$(wc -l <"$work/said")" != 1 ]; then die "$wrong is more than one line: $(cat "$work/said")"; fi
+done
+
+printf '[gateway.limits]\nconnections_per_subject = 2\n' >"$work/akis.toml"
+read -r port admin < <(python3 -c 'import socket
+a, b = socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))
+print(a.getsockname()[1], b.getsockname()[1])')
+"$AKIS" dev --config "$work/akis.toml" --venues sim --listen "127.0.0.1:$port" --admin "127.0.0.1:$admin" >"$work/dev" 2>&1 &
+for _ in $(seq 300); do
+  if grep -q '^token: ' "$work/dev" && curl --silent --fail --output /dev/null "http://127.0.0.1:$admin/readyz"; then break; fi
+  sleep 0.1
+done
+token=$(sed -n 's/^token: //p' "$work/dev")
+if run -e URL="ws://127.0.0.1:$port/live" -e TOKEN="$token" -e CLIENTS=8 -e SECONDS=8 loadtest/k6/stress.ts >"$work/said" 2>&1; then
+  die "stress passes where most clients are refused: $(cat "$work/said")"
+fi
+grep -q 'broken: .*akis_connected' "$work/said" || die "stress does not say that clients are refused: $(cat "$work/said")"
+if grep -q 'knee is at\|no knee up to' "$work/said"; then die "stress names a knee for clients that were refused"; fi
