@@ -4,7 +4,10 @@
 import json
 import re
 import sys
+import tomllib
 from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent.parent / "deploy"
 
 # Services that have nothing to check their health with, and why: a collector and a trace store come without any tool,
 # toxiproxy too, and k6 is a command.
@@ -55,6 +58,15 @@ def main() -> None:
     wanted = {"redis", "haproxy", "gateway-1", "gateway-2", "normalizer-1", "normalizer-2", "binance", "page"}
     if missing := wanted - {name for name, service in model["services"].items() if not service.get("profiles")}:
         found.append(f"without a profile, {', '.join(sorted(missing))} would not start")
+    # One subject and one address: as many clients as a scenario has by itself.
+    limits = tomllib.loads((FOLDER / "akis.toml").read_text())["gateway"]["limits"]
+    scenarios = (FOLDER.parent / "loadtest/k6").glob("*.ts")
+    most = max(int(count) for scenario in scenarios for count in re.findall(r"\bclients\((\d+)\)", scenario.read_text()))
+    for limit in ("connections_per_subject", "connections_per_address"):
+        if limits.get(limit, 0) < most:
+            found.append(f"{limit} in akis.toml lets in fewer than the {most} clients of a load test")
+    if missing := {"URL", "TOKEN", "CLIENTS", "SECONDS", "CHANNELS", "OUT"} - set(model["services"]["k6"]["environment"]):
+        found.append(f"k6 is not told {', '.join(sorted(missing))}")
     for one in found:
         print(f"{sys.argv[1]}: {one}")
     sys.exit(bool(found))
