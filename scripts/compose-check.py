@@ -58,6 +58,9 @@ def main() -> None:
     wanted = {"redis", "haproxy", "gateway-1", "gateway-2", "normalizer-1", "normalizer-2", "binance", "page"}
     if missing := wanted - {name for name, service in model["services"].items() if not service.get("profiles")}:
         found.append(f"without a profile, {', '.join(sorted(missing))} would not start")
+    grafana = model["services"]["grafana"]["environment"]
+    if any(grafana.get(f"GF_AUTH_{name}") != value for name, value in (("DISABLE_LOGIN_FORM", "true"), ("BASIC_ENABLED", "false"))):
+        found.append("grafana takes the first administrator's password")
     # One subject and one address: as many clients as a scenario has by itself.
     limits = tomllib.loads((FOLDER / "akis.toml").read_text())["gateway"]["limits"]
     scenarios = (FOLDER.parent / "loadtest/k6").glob("*.ts")
