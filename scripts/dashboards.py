@@ -13,6 +13,9 @@ OUT = pathlib.Path(__file__).resolve().parent.parent / "helm/akis/files/dashboar
 GATEWAY = 'instance=~"$instance"'
 VENUE = 'venue=~"$venue"'
 
+# Histograms whose buckets have exemplars (docs/METRICS.md).
+WITH_EXEMPLARS = ("akis_gateway_delivery_age_seconds", "akis_publisher_write_delay_seconds")
+
 
 def rate(metric, by="", where=GATEWAY):
     """The sum of a counter's rates."""
@@ -252,6 +255,18 @@ def variable(name, query):
     }
 
 
+def targets(panel):
+    """A panel's queries. The first of a histogram with exemplars asks for them: others would bring the same once more."""
+    made = [
+        {"refId": chr(ord("A") + n), "expr": expr, "legendFormat": legend}
+        for n, (expr, legend) in enumerate(panel["queries"])
+    ]
+    if panel["type"] == "timeseries":
+        for target in [one for one in made if any(metric in one["expr"] for metric in WITH_EXEMPLARS)][:1]:
+            target["exemplar"] = True
+    return made
+
+
 def dashboard(name, title, panels):
     """One file's content."""
     placed, x, y = [], 0, 0
@@ -265,10 +280,7 @@ def dashboard(name, title, panels):
             "gridPos": {"x": x, "y": y, "w": width, "h": height},
             "fieldConfig": {"defaults": {"unit": panel["unit"], "min": 0 if panel["unit"] != "ms" else None},
             "overrides": []},
-            "targets": [
-                {"refId": chr(ord("A") + n), "expr": expr, "legendFormat": legend}
-                for n, (expr, legend) in enumerate(panel["queries"])
-            ],
+            "targets": targets(panel),
         })
         x += width
     choice = {"name": "datasource", "type": "datasource", "query": "prometheus", "label": "Source"}

@@ -15,6 +15,7 @@ RULES = ROOT / "helm/akis/files/rules.yaml"
 TESTS = ROOT / "deploy/observe/rules_test.yaml"
 RUNBOOKS = ROOT / "deploy/runbooks"
 DASHBOARDS = ROOT / "helm/akis/files/dashboards"
+METRICS = ROOT / "docs/METRICS.md"
 
 
 def alerts(wrong):
@@ -45,8 +46,8 @@ def alerts(wrong):
 
 
 def panels(wrong):
-    """Every panel has a title, a description, a unit and expressions. Gives the expressions."""
-    expressions = []
+    """Every panel has a title, a description, a unit and expressions, and exemplars are shown. Gives the expressions."""
+    expressions, exemplars = [], []
     for path in sorted(DASHBOARDS.glob("*.json")):
         for panel in json.loads(path.read_text())["panels"]:
             where = f"{path.name}: {panel.get('title') or 'a panel without a title'}"
@@ -59,6 +60,11 @@ def panels(wrong):
             for target in panel.get("targets", []):
                 expression = target["expr"].replace("$__rate_interval", "5m").replace("$__interval", "5m")
                 expressions.append(re.sub(r"\$\w+", ".*", expression))
+                if target.get("exemplar"):
+                    exemplars.append(expression)
+    for metric in re.findall(r"^\| `(\w+)` .*has exemplars", METRICS.read_text(), flags=re.M):
+        if not any(metric in expression for expression in exemplars):
+            wrong.append(f"no panel shows the exemplars of {metric}")
     return expressions
 
 
