@@ -51,19 +51,19 @@ class Gateway(BaseHTTPRequestHandler):
         pass
 
 
-def ask(port, method):
+def ask(address, method):
     """The status that a request is answered with. Head and body go in one piece: only such a request can be sent again."""
     body = "{}" if method == "POST" else ""
     head = f"{method} /v1/any HTTP/1.1\r\nHost: akis\r\nContent-Length: {len(body)}\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", port), 10) as connection:
+    with socket.create_connection(address, 10) as connection:
         connection.sendall((head + body).encode())
         return int(connection.makefile().readline().split()[1])
 
 
-def wait_for(port):
+def wait_for(address):
     for _ in range(100):
         try:
-            return socket.create_connection(("127.0.0.1", port), 1).close()
+            return socket.create_connection(address, 1).close()
         except OSError:
             time.sleep(0.1)
     sys.exit("haproxy does not listen after 10 s")
@@ -71,10 +71,9 @@ def wait_for(port):
 
 def main():
     servers = [ThreadingHTTPServer(("127.0.0.1", 0), Gateway) for _ in range(3)]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    env = {**os.environ, "AKIS_LISTEN": f"127.0.0.1:{port}"}
+    # An address of this process alone: a free port of 127.0.0.1 may be taken by the time that HAProxy binds it.
+    address = (f"127.64.{os.getpid() // 256 % 256}.{os.getpid() % 256}", 8080)
+    env = {**os.environ, "AKIS_LISTEN": f"{address[0]}:{address[1]}"}
     for number, server in enumerate(servers, 1):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         env[f"AKIS_GATEWAY_{number}"] = f"127.0.0.1:{server.server_port}"
@@ -82,7 +81,7 @@ def main():
     haproxy = subprocess.Popen(["haproxy", "-f", CONFIG], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wrong = []
     try:
-        wait_for(port)
+        wait_for(address)
         for method, failure, status, times in (
             ("GET", "503", 200, 3),
             ("GET", "no answer", 200, 3),
@@ -90,7 +89,7 @@ def main():
             ("POST", "no answer", 502, 1),
         ):
             Gateway.failure, Gateway.taken = failure, 0
-            told = ask(port, method)
+            told = ask(address, method)
             if (told, Gateway.taken) != (status, times):
                 wrong.append(f"{method} with {failure} from {FAILING} gateways: {told} after {Gateway.taken} took it, not {status} after {times}")
     finally:

@@ -19,17 +19,16 @@ for wrong in TOKEN= CLIENTS=many SECONDS=0; do
 done
 
 printf '[gateway.limits]\nconnections_per_subject = 2\n' >"$work/akis.toml"
-read -r port admin < <(python3 -c 'import socket
-a, b = socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))
-print(a.getsockname()[1], b.getsockname()[1])')
-"$AKIS" dev --config "$work/akis.toml" --venues sim --listen "127.0.0.1:$port" --admin "127.0.0.1:$admin" >"$work/dev" 2>&1 &
+"$AKIS" dev --config "$work/akis.toml" --venues sim --listen 127.0.0.1:0 --admin 127.0.0.1:0 >"$work/dev" 2>"$work/log" &
 for _ in $(seq 300); do
-  if grep -q '^token: ' "$work/dev" && curl --silent --fail --output /dev/null "http://127.0.0.1:$admin/readyz"; then break; fi
+  if grep -q '^token: ' "$work/dev"; then break; fi
   sleep 0.1
 done
-token=$(sed -n 's/^token: //p' "$work/dev")
-if run -e URL="ws://127.0.0.1:$port/live" -e TOKEN="$token" -e CLIENTS=8 -e SECONDS=8 loadtest/k6/stress.ts >"$work/said" 2>&1; then
+token=$(sed -n 's/^token: //p' "$work/dev") url=$(sed -n 's/^page: http/ws/p' "$work/dev")live
+[ -n "$token" ] || die "akis dev does not start: $(tail -n 3 "$work/log")"
+if run -e URL="$url" -e TOKEN="$token" -e CLIENTS=8 -e SECONDS=8 loadtest/k6/stress.ts >"$work/said" 2>&1; then
   die "stress passes where most clients are refused: $(cat "$work/said")"
 fi
-grep -q 'broken: .*akis_connected' "$work/said" || die "stress does not say that clients are refused: $(cat "$work/said")"
+# Not the verdict: on a busy machine that is about the generator.
+grep -q 'akis_connected .*BROKEN' "$work/said" || die "stress does not say that clients are refused: $(cat "$work/said")"
 if grep -q 'knee is at\|no knee up to' "$work/said"; then die "stress names a knee for clients that were refused"; fi
