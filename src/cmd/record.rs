@@ -81,8 +81,16 @@ pub(crate) async fn run(args: RecordArgs) -> Result<(), Failure> {
     };
     let writing = akis_connectors::record(frames, writer, tell);
     let (observed, written) = Box::pin(async { tokio::join!(observing, writing) }).await;
-    written.map_err(|error| anyhow!(error).context("cannot write the recording"))?;
-    Ok(observed.context("the session broke down")?)
+    let progress = written.map_err(|error| anyhow!(error).context("cannot write the recording"))?;
+    if progress.frames == 0 {
+        // The next attempt would not overwrite it.
+        std::fs::remove_file(&args.out).with_context(|| format!("cannot remove the empty {}", args.out.display()))?;
+    }
+    observed.context("the session broke down")?;
+    if progress.frames == 0 {
+        return Err(anyhow!("nothing was recorded: {} was not reached, or said nothing", venue.name).into());
+    }
+    Ok(())
 }
 
 fn header(venue: &Venue, settings: &Settings) -> Header {

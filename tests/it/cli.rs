@@ -254,4 +254,26 @@ fn recordings_play_the_same_every_time() {
     assert_eq!(run(akis(dir.path()).args(["normalize", "r.jsonl"])).1, first);
     let (code, stdout, stderr) = run(akis(dir.path()).args(["normalize", "missing.jsonl"]));
     assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
+    for (name, content) in
+        [("none.jsonl", "{}\n"), ("other.jsonl", &recording.replace(r#""market":"spot""#, r#""market":"moon""#))]
+    {
+        std::fs::write(dir.path().join(name), content).unwrap();
+        let (code, _, stderr) = run(akis(dir.path()).args(["normalize", "r.jsonl", name]));
+        assert_eq!(code, 1);
+        assert!(stderr.contains(&format!("cannot play {name}")), "{stderr}");
+    }
+}
+
+#[test]
+fn a_recording_of_nothing_is_a_failure_and_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let toml =
+        format!("[venues.btcturk]\nsymbols = [\"BTCTRY\"]\nws_url = \"ws://{free}\"\nrest_url = \"http://{free}\"\n");
+    std::fs::write(dir.path().join("akis.toml"), toml).unwrap();
+    let args = ["record", "btcturk", "--out", "r.jsonl", "--for", "1s"];
+    let (code, _, stderr) = run(akis(dir.path()).args(args));
+    assert_eq!(code, 1, "{stderr}");
+    assert!(stderr.contains("nothing was recorded: btcturk was not reached"), "{stderr}");
+    assert!(!dir.path().join("r.jsonl").exists());
 }
