@@ -202,9 +202,7 @@ impl Series {
         let count = u32::try_from(passed + 2).unwrap_or(MOST_CANDLES).min(MOST_CANDLES);
         (passed > 1 || !was_closed).then_some(count)
     }
-}
 
-impl Series {
     /// Whether the candle that opened then still has to be told closed. Says so once.
     fn closes(&mut self, open_time: i64) -> bool {
         let at = self.unclosed.iter().position(|&unclosed| unclosed == open_time);
