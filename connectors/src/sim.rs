@@ -8,6 +8,7 @@ pub(crate) mod replies;
 
 use std::fmt;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
@@ -41,6 +42,14 @@ pub struct StandIn {
     pub addresses: Vec<(&'static str, String)>,
     /// Serves until it is cancelled, then closes every connection and waits for it to end.
     pub serving: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl StandIn {
+    /// One whose WebSocket and REST are both at `address`.
+    pub(crate) fn of_one_port(address: SocketAddr, serving: impl Future<Output = ()> + Send + 'static) -> Self {
+        let addresses = vec![("ws_url", format!("ws://{address}")), ("rest_url", format!("http://{address}"))];
+        Self { addresses, serving: Box::pin(serving) }
+    }
 }
 
 impl fmt::Debug for StandIn {

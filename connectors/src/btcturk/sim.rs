@@ -74,9 +74,8 @@ pub fn symbols(count: usize) -> Vec<String> {
 /// [`SimError`] when the listener has no port, or the source cannot be played.
 pub fn stand_in(listener: TcpListener, source: Source, cancel: CancellationToken) -> Result<StandIn, SimError> {
     let address = listener.local_addr()?;
-    let addresses = vec![("ws_url", format!("ws://{address}")), ("rest_url", format!("http://{address}"))];
     let config = SimConfig { source, limits: Limits::default() };
-    Ok(StandIn { addresses, serving: Box::pin(prepare(listener, config, cancel)?) })
+    Ok(StandIn::of_one_port(address, prepare(listener, config, cancel)?))
 }
 
 /// Serves until cancelled, then closes every connection and waits for it to end.
