@@ -25,7 +25,7 @@ use foldhash::fast::RandomState;
 use fred::types::Resp3Frame;
 use fred::types::config::Config;
 
-use self::call::{Call, Texts};
+use self::call::{Args, Call};
 pub use self::error::ConnectError;
 use self::error::broken;
 use self::feed::{FeedReader, Source};
@@ -170,27 +170,20 @@ impl Store for RedisStore {
 
     async fn publish(&self, partition: Partition, claim: &Claim, writes: &[Write]) -> Result<(), StoreError> {
         let mut call = self.writing_call_on(partition);
-        // At most; the bytes are a guess. Growing step by step costs as much as all the rest.
-        let (mut events, count) = (Texts::default(), writes.len());
-        events.reserve(6 * count, 32 * count);
+        let count = writes.len();
         call.keys.reserve(2 * count, 64 * count);
-        call.args.reserve(8 + 10 * count, 128 + 64 * count);
         let mut numbers: HashMap<&Channel, usize, RandomState> = HashMap::default();
-        let mut channels = Vec::new();
+        let (mut channels, mut channel_of) = (Vec::new(), Vec::with_capacity(count));
         for write in writes {
-            let next = numbers.len() + 1;
-            let number = *numbers.entry(&write.channel).or_insert_with(|| {
+            channel_of.push(*numbers.entry(&write.channel).or_insert_with(|| {
                 call.keys.push(self.keys.history(partition, &write.channel));
                 channels.push(&write.channel);
-                next
-            });
-            events.push(number);
-            events.push(write.seq);
-            events.push_some(write.previous);
-            events.push_some(closed_candle(&write.channel, &write.body));
-            events.push_body(write.body.clone());
-            events.push_some(write.origin.trace);
+                channels.len()
+            }));
         }
+        // At most; but for the bodies the bytes are a guess. Growing step by step costs as much as all the rest.
+        let bodies: usize = writes.iter().map(|write| write.body.len()).sum();
+        call.args.reserve(8 + 10 * count, 128 + 96 * count + bodies);
         push_claim(claim, &mut call.args);
         call.args.push(CANDLES_KEPT);
         call.args.push(channels.len());
@@ -203,7 +196,14 @@ impl Store for RedisStore {
                 call.args.push(0);
             }
         }
-        call.args.extend(&events);
+        for (number, write) in channel_of.into_iter().zip(writes) {
+            call.args.push(number);
+            call.args.push(write.seq);
+            call.args.push_some(write.previous);
+            call.args.push_some(closed_candle(&write.channel, &write.body));
+            call.args.push_bytes(&write.body);
+            call.args.push_some(write.origin.trace);
+        }
         self.joined.publish(&self.link, &self.scripts.publish, call, count).await
     }
 
@@ -233,7 +233,7 @@ impl Store for RedisStore {
             call.args.push(u8::from(id_key.is_some()));
             call.args.push(random());
             call.args.push_some(closed_candle(&event.channel, &event.body));
-            call.args.push_body(event.body.clone());
+            call.args.push_bytes(&event.body);
             call.args.push_some(event.trace);
             let has_candles = event.channel.kind() == Kind::Candles;
             let candles = has_candles.then(|| self.keys.candles(partition, &event.channel));
@@ -258,7 +258,7 @@ impl Store for RedisStore {
         call.args.push(CANDLES_KEPT);
         for candle in candles {
             call.args.push(candle.open_ms);
-            call.args.push_body(candle.body.clone());
+            call.args.push_bytes(&candle.body);
         }
         done(&self.scripts.candles.run(&self.link, &call).await?)
     }
@@ -387,7 +387,7 @@ fn refusal(reply: &Resp3Frame) -> StoreError {
 }
 
 /// Publisher, fence, identity, what it has seen; and how long the feed is kept.
-fn push_claim(claim: &Claim, args: &mut Texts) {
+fn push_claim(claim: &Claim, args: &mut Args) {
     args.push(&claim.publisher);
     args.push(&claim.fence);
     args.push(&claim.identity.0);
@@ -396,7 +396,7 @@ fn push_claim(claim: &Claim, args: &mut Texts) {
 }
 
 /// A channel, and length and retention of its history.
-fn push_channel(channel: &Channel, args: &mut Texts) {
+fn push_channel(channel: &Channel, args: &mut Args) {
     args.push(channel);
     args.push(history_len(channel));
     args.push(retention(channel).as_millis());
