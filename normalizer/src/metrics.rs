@@ -90,7 +90,7 @@ impl Metrics {
             skipped: counter("akis_normalizer_skipped_total", "What was skipped, and why.", &["venue", "reason"])?,
             resyncs: counter("akis_normalizer_book_resyncs_total", "Books built anew.", &["venue", "cause"])?,
             lost_trades: counter("akis_normalizer_lost_trades_total", "Trades missing in these holes.", &["venue"])?,
-            up: gauge("akis_venue_up", "1 while the venue's data flows.", &["venue"])?,
+            up: gauge("akis_venue_up", "1 while the venue's data flows.", &["venue", "lease"])?,
             connections: gauge("akis_venue_connections", "Connections to the venue that are open.", &["venue"])?,
             connection_age: gauge(
                 "akis_venue_connection_age_seconds",
@@ -142,7 +142,7 @@ impl Metrics {
             delays: by_venue(&self.delays, venue),
             active: self.active.with_label_values(&[venue, lease]),
             lost_trades: self.lost_trades.with_label_values(&[venue]),
-            up: self.up.with_label_values(&[venue]),
+            up: self.up.with_label_values(&[venue, lease]),
             connections: self.connections.with_label_values(&[venue]),
             connection_age: self.connection_age.with_label_values(&[venue]),
             clock_offset: self.clock_offset.with_label_values(&[venue]),

@@ -200,7 +200,7 @@ async fn every_kind_of_every_symbol_flows_and_is_dense() -> Result<()> {
             assert!(symbols.iter().all(|name| name.as_str() == Some(symbol.replace("USDT", "/USDT").as_str())));
         }
     }
-    assert_eq!(normalizer.metric("akis_venue_up{venue=\"binance\"}"), 1);
+    assert_eq!(normalizer.metric("akis_venue_up{lease=\"binance\",venue=\"binance\"}"), 1);
     for counted in [
         "akis_normalizer_frames_total{kind=\"text\",venue=\"binance\"}",
         "akis_normalizer_frames_total{kind=\"reply\",venue=\"binance\"}",
@@ -308,7 +308,7 @@ async fn a_venue_that_goes_is_told_and_so_is_its_return() -> Result<()> {
     for facet in ["ticker", "trades", "book", "1m"] {
         normalizer.wait_for_state(&format!("binance:ETHUSDT:{facet}"), "down").await?;
     }
-    assert_eq!(normalizer.metric("akis_venue_up{venue=\"binance\"}"), 0);
+    assert_eq!(normalizer.metric("akis_venue_up{lease=\"binance\",venue=\"binance\"}"), 0);
     let venue = Venue::start(&address.to_string()).await?;
     normalizer.wait_for_state("binance:ETHUSDT:trades", "up").await?;
     normalizer.wait_for_more("binance:BTCUSDT:book", 2).await?;
