@@ -21,7 +21,9 @@ listen = "0.0.0.0:9090"
 {{- define "akis.config.gateway" -}}
 {{- $gateway := .Values.gateway -}}
 {{- $limits := deepCopy $gateway.limits -}}
-{{- if and (or .Values.ingress.enabled .Values.httpRoute.enabled) (not (or $limits.connections_per_address $gateway.trusted_proxies)) -}}
+{{- /* Proxies put their addresses in the place of the clients', and nodes that send clients on to others do. */ -}}
+{{- $byNodes := and (ne $gateway.service.type "ClusterIP") (ne $gateway.service.externalTrafficPolicy "Local") -}}
+{{- if and (or .Values.ingress.enabled .Values.httpRoute.enabled $byNodes) (not (or $limits.connections_per_address $gateway.trusted_proxies)) -}}
 {{- $_ := set $limits "connections_per_address" (default 20000 $limits.connections) -}}
 {{- end -}}
 {{ include "akis.config.common" . }}
