@@ -96,7 +96,16 @@ capabilities:
 {{- end }}
 {{- end -}}
 
+{{/* What a container that runs akis logs. */}}
+{{- define "akis.logEnv" -}}
+{{- with .Values.logLevel }}
+- name: RUST_LOG
+  value: {{ . | quote }}
+{{- end }}
+{{- end -}}
+
 {{- define "akis.gateway.env" -}}
+{{- include "akis.logEnv" . }}
 {{- include "akis.secretEnv" (list "AKIS_AUTH__SECRET" (include "akis.authSecret" . | fromYaml)) }}
 {{- include "akis.redisEnv" (list . "gateway") }}
 {{- end -}}
@@ -105,6 +114,7 @@ capabilities:
 {{- define "akis.normalizer.env" -}}
 {{- $root := index . 0 -}}
 {{- $venue := index . 1 -}}
+{{- include "akis.logEnv" $root }}
 {{- include "akis.redisEnv" (list $root "normalizer") }}
 {{- include "akis.secretEnv" (list (printf "AKIS_VENUES__%s__PASSWORD" (upper $venue)) (index $root.Values.venues $venue).passwordSecret) }}
 {{- end -}}
