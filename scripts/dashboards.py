@@ -10,8 +10,10 @@ import sys
 
 OUT = pathlib.Path(__file__).resolve().parent.parent / "helm/akis/files/dashboards"
 
-GATEWAY = 'instance=~"$instance"'
-VENUE = 'venue=~"$venue"'
+# What a panel looks at: only what is chosen at the top of its dashboard.
+CHOSEN = 'namespace=~"$namespace"'
+GATEWAY = CHOSEN + ',instance=~"$instance"'
+VENUE = CHOSEN + ',venue=~"$venue"'
 
 # Histograms whose buckets have exemplars (docs/METRICS.md).
 WITH_EXEMPLARS = ("akis_gateway_delivery_age_seconds", "akis_publisher_write_delay_seconds")
@@ -35,9 +37,12 @@ def quantiles(metric, where=GATEWAY):
 
 
 def burnt(ratio, *windows):
-    """What the rules record of an objective over each window. They do it by namespace, and those of a venue by venue, too."""
-    labels = "{{namespace}} {{venue}}"
-    return [(f"akis:{ratio}:ratio_{window.split()[0]}{window.split()[1][0]}", f"{window} {labels}") for window in windows]
+    """What the rules record of an objective over each window. They do it by namespace, those of a venue by lease, too."""
+    def recorded(window):
+        count, unit = window.split()
+        return f"akis:{ratio}:ratio_{count}{unit[0]}{{{CHOSEN}}}"
+
+    return [(recorded(window), f"{window} {{{{namespace}}}} {{{{lease}}}}") for window in windows]
 
 
 def graph(title, unit, description, *queries):
@@ -54,8 +59,8 @@ TOKENS = rate("akis_gateway_refusals_total", where=GATEWAY + ',reason="token"')
 
 DASHBOARDS = {
     "overview": ("Akis: overview", [
-        number("Venues with data", "short", "Venues that at least one normalizer hears, counted in each namespace.",
-               ("sum(max by (namespace, venue) (akis_venue_up))", "")),
+        number("Venues with data", "short", "Venues of which a normalizer hears each part, counted in each namespace.",
+               (f"sum(min by (namespace, venue) (max by (namespace, venue, lease) (akis_venue_up{{{CHOSEN}}})))", "")),
         number("Clients", "short", "Open WebSockets of all gateways.",
                (f"sum(akis_gateway_connections{{{GATEWAY}}})", "")),
         number("Delivery age, p99", "s", "From the append to the log until the write to a socket; 250 ms are promised.",
@@ -72,12 +77,12 @@ DASHBOARDS = {
         graph("Budget burnt: venues", "percentunit", "Time without data of a venue. The objective is 0.1 %.",
               *burnt("venue_down", "1 hour", "1 day")),
         graph("Ages at every hop, p99", "s", "Where time goes between a venue and a socket.",
-              (quantile(0.99, "akis_normalizer_receive_delay_seconds", where=""), "venue to connector"),
-              (quantile(0.99, "akis_publisher_write_delay_seconds", where=""), "connector to log"),
+              (quantile(0.99, "akis_normalizer_receive_delay_seconds", where=CHOSEN), "venue to connector"),
+              (quantile(0.99, "akis_publisher_write_delay_seconds", where=CHOSEN), "connector to log"),
               (quantile(0.99, "akis_gateway_read_delay_seconds"), "log to replica"),
               (quantile(0.99, "akis_gateway_write_delay_seconds"), "replica to socket")),
         graph("Events", "ops", "Events that the log took, and envelopes handed to clients.",
-              ("sum(rate(akis_publisher_events_total{what=\"published\"}[$__rate_interval]))", "published"),
+              (rate("akis_publisher_events_total", where=CHOSEN + ',what="published"'), "published"),
               (rate("akis_gateway_deliveries_total"), "delivered")),
     ]),
     "fan-out": ("Akis: fan-out and back-pressure", [
@@ -133,7 +138,8 @@ DASHBOARDS = {
               (rate("akis_gateway_joins_total"), "joins"), (rate("akis_gateway_join_failures_total"), "failed")),
         graph("Reads of history", "ops", "Joins that memory could not serve.",
               (rate("akis_gateway_log_reads_total", where=GATEWAY + ',what="history_reads"'), "history reads")),
-        graph("Versions", "short", "Processes of each version.", ("sum by (version) (akis_build_info)", "{{version}}")),
+        graph("Versions", "short", "Processes of each version.",
+              (f"sum by (version) (akis_build_info{{{CHOSEN}}})", "{{version}}")),
     ]),
     "log": ("Akis: the log in Redis", [
         number("Readable", "short", "Gateways that can read the log.", (f"sum(akis_gateway_log_up{{{GATEWAY}}})", "")),
@@ -144,22 +150,22 @@ DASHBOARDS = {
         graph("Connector to log", "s",
               "From reading a frame until the log acknowledged its events, throttling included.",
               
-              *quantiles("akis_publisher_write_delay_seconds", where="")),
+              *quantiles("akis_publisher_write_delay_seconds", where=CHOSEN)),
         graph("Published", "ops", "What became of events.",
-              ("sum by (venue, what) (rate(akis_publisher_events_total[$__rate_interval]))", "{{venue}} {{what}}")),
+              (rate("akis_publisher_events_total", "venue, what", CHOSEN), "{{venue}} {{what}}")),
         graph("Entries read", "ops", "Entries of the feeds, by replica.",
               (rate("akis_gateway_log_reads_total", "instance", GATEWAY + ',what="entries"'), "{{instance}}")),
         graph("Repairs", "ops", "What reading led to beside events: repairs, comparisons, connections made again.",
               (rate("akis_gateway_log_reads_total", "what", GATEWAY + ',what!~"entries|history_reads"'), "{{what}}")),
         graph("Failed calls", "ops", "Calls to Redis that failed, by kind.",
               (rate("akis_gateway_log_errors_total", "kind"), "gateway {{kind}}"),
-              ("sum by (kind) (rate(akis_publisher_log_errors_total[$__rate_interval]))", "publisher {{kind}}")),
+              (rate("akis_publisher_log_errors_total", "kind", CHOSEN), "publisher {{kind}}")),
         graph("Leases", "short", "Who publishes what: one at a time.",
-              ("akis_publisher_active", "{{lease}} {{instance}}")),
+              (f"akis_publisher_active{{{CHOSEN}}}", "{{lease}} {{instance}}")),
     ]),
     "venues": ("Akis: venues", [
         graph("Data flows", "short", "1 while a normalizer hears the venue.",
-              (f"akis_venue_up{{{VENUE}}}", "{{venue}} {{instance}}")),
+              (f"akis_venue_up{{{VENUE}}}", "{{lease}} {{instance}}")),
         graph("Venue to connector, p99", "s", "From the venue's time of an event until its frame was read.",
               (quantile(0.99, "akis_normalizer_receive_delay_seconds", "venue, kind", VENUE), "{{venue}} {{kind}}")),
         graph("Venue to publisher, p99", "s",
@@ -209,10 +215,10 @@ DASHBOARDS = {
               (f"rate(process_cpu_seconds_total{{{GATEWAY}}}[$__rate_interval])", "{{instance}}")),
         graph("Memory", "bytes", "Resident memory.", (f"process_resident_memory_bytes{{{GATEWAY}}}", "{{instance}}")),
         graph("Memory of what may be used", "percentunit", "Of the container's limit, or of the machine's memory.",
-              (f"process_resident_memory_bytes{{{GATEWAY}}} / on (instance) akis_memory_limit_bytes{{{GATEWAY}}}",
+              (f"process_resident_memory_bytes{{{GATEWAY}}} / on (namespace, instance) akis_memory_limit_bytes{{{GATEWAY}}}",
                "{{instance}}")),
         graph("Open files", "percentunit", "Of those that may be open.",
-              (f"process_open_fds{{{GATEWAY}}} / on (instance) process_max_fds{{{GATEWAY}}}", "{{instance}}")),
+              (f"process_open_fds{{{GATEWAY}}} / on (namespace, instance) process_max_fds{{{GATEWAY}}}", "{{instance}}")),
         graph("Running for", "s", "Since the process started.",
               (f"time() - process_start_time_seconds{{{GATEWAY}}}", "{{instance}}")),
         graph("Telemetry pushed", "ops", "Pushes to the collector, and spans and log records sent or dropped.",
@@ -234,7 +240,7 @@ DASHBOARDS = {
         graph("Memory of a client", "bytes",
               "Resident memory by open WebSocket; what is there without clients included.",
               
-              (f"process_resident_memory_bytes{{{GATEWAY}}} / on (instance) akis_gateway_connections{{{GATEWAY}}}",
+              (f"process_resident_memory_bytes{{{GATEWAY}}} / on (namespace, instance) akis_gateway_connections{{{GATEWAY}}}",
                "{{instance}}")),
         graph("CPU", "short", "Cores used.",
               (f"rate(process_cpu_seconds_total{{{GATEWAY}}}[$__rate_interval])", "{{instance}}")),
@@ -246,11 +252,11 @@ DASHBOARDS = {
 }
 
 
-def variable(name, query):
-    """A choice of values at the top of a dashboard."""
+def variable(name, query, **more):
+    """A choice of values at the top of a dashboard. All are those that there are: others have an `instance`, too."""
     return {
         "name": name, "type": "query", "datasource": {"type": "prometheus", "uid": "${datasource}"}, "query": query,
-        "includeAll": True, "allValue": ".*", "multi": True,
+        "includeAll": True, **more, "multi": True,
         "refresh": 2, "current": {"text": "All", "value": "$__all"},
     }
 
@@ -289,8 +295,10 @@ def dashboard(name, title, panels):
         "refresh": "10s", "time": {"from": "now-1h", "to": "now"}, "timezone": "browser",
         "templating": {"list": [
             choice,
-            variable("instance", "label_values(akis_build_info, instance)"),
-            variable("venue", "label_values(akis_venue_up, venue)"),
+            # In Compose there is none to choose from, so all are also what has none.
+            variable("namespace", "label_values(akis_build_info, namespace)", allValue=".*"),
+            variable("instance", f"label_values(akis_build_info{{{CHOSEN}}}, instance)"),
+            variable("venue", f"label_values(akis_venue_up{{{CHOSEN}}}, venue)"),
         ]},
         "panels": placed,
     }

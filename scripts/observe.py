@@ -58,6 +58,9 @@ def panels(wrong):
             if not panel.get("targets"):
                 wrong.append(f"{where} shows nothing")
             for target in panel.get("targets", []):
+                for metric in re.finditer(r"\b(?:akis|process)[_:][\w:]+", target["expr"]):
+                    if not target["expr"][metric.end():].startswith('{namespace=~"$namespace"'):
+                        wrong.append(f"{where}: {metric[0]} is of all namespaces, not of those that are chosen")
                 expression = target["expr"].replace("$__rate_interval", "5m").replace("$__interval", "5m")
                 expressions.append(re.sub(r"\$\w+", ".*", expression))
                 if target.get("exemplar"):
