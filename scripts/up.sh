@@ -19,7 +19,8 @@ if [ ! -f deploy/.env ]; then
   (umask 077 && printf 'AKIS_AUTH__SECRET=%s\n' "$(head -c 32 /dev/urandom | base64)" >deploy/.env)
 fi
 image=${AKIS_IMAGE:-akis:0.1.0}
-if ! docker image inspect "$image" >/dev/null 2>&1; then IMAGE=$image scripts/image.sh; fi
+# What runs shall be what is read here: without a change, building takes seconds. Who names an image has built it.
+if [ -z "${AKIS_IMAGE:-}" ] || ! docker image inspect "$image" >/dev/null 2>&1; then IMAGE=$image scripts/image.sh; fi
 
 compose=(docker compose --file deploy/compose.yaml)
 load=
