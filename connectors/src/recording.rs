@@ -1,7 +1,7 @@
 //! Recordings: what came in from a venue as JSON lines, so that a day can be kept and played again.
 //!
-//! The first line is the [`Header`], each further line one [`RawFrame`]; section 9 of the protocol
-//! has the format. Reading is total: a bad line is an error of its own and the next one is read on.
+//! The first line is the [`Header`], each further line one [`RawFrame`](crate::RawFrame); section 9 of the
+//! protocol has the format. Reading is total: a bad line is an error of its own and the next one is read on.
 
 mod line;
 mod reader;
