@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::recording::{Header, Reader, RecordingError};
+use crate::symbols::is_symbol;
 use crate::{Content, RawFrame};
 
 /// How many frames are read ahead of the moment that is being played.
@@ -57,9 +58,10 @@ impl Player {
         &self.header
     }
 
-    /// Whether the recording is one of this symbol, as far as it says so.
+    /// Whether the recording is one of this symbol, as far as it says so: a pattern says nothing.
     pub(crate) fn has(&self, symbol: &str) -> bool {
-        self.header.symbols.as_ref().is_none_or(|symbols| symbols.iter().any(|found| found == symbol))
+        let fits = |found: &String| found == symbol || !is_symbol(found);
+        self.header.symbols.as_ref().is_none_or(|symbols| symbols.iter().any(fits))
     }
 
     /// Whether a frame has been played.
@@ -89,6 +91,20 @@ impl Player {
         if let Some(position) = self.position.as_mut().filter(|_| !stands_still) {
             *position += passed * self.speed;
         }
+    }
+
+    /// The next frame, when it is a reply that was recorded before anything came over a connection. It is due before somebody
+    /// subscribes: who looks up what to subscribe to needs it.
+    pub(crate) fn next_lookup(&mut self) -> Option<RawFrame> {
+        if self.has_begun() {
+            return None;
+        }
+        let frame = self.read()?;
+        if matches!(frame.content, Content::Reply { .. }) {
+            return Some(frame);
+        }
+        self.ahead = Some(frame);
+        None
     }
 
     /// The next frame that is due; `None` when none is yet or the recording is over. The first one is due at once.

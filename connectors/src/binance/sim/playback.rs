@@ -14,6 +14,7 @@ use crate::recording::Header;
 use crate::sim::client::Outgoing;
 use crate::sim::player::Player;
 use crate::sim::replies::{Recorded, Replies};
+use crate::symbols::is_symbol;
 
 /// What a reply is about, see [`Target::subject`].
 type Subject = (String, Vec<(String, String)>);
@@ -34,7 +35,8 @@ impl Asker {
 /// A recording that is being played.
 ///
 /// Time stands still until somebody subscribes, and while a client's queue is more than half full: nothing is lost
-/// to a fast playback. A reply is given out once its moment has come; requests wait for it.
+/// to a fast playback. A reply is given out once its moment has come; requests wait for it. Only what was looked up
+/// before anything came over a connection is there at once.
 pub(super) struct Playback {
     player: Player,
     replies: Replies<Subject, Asker>,
@@ -65,6 +67,9 @@ impl Playback {
         let waits = !self.player.has_begun() && !hub.has_readers();
         let stands_still = waits || hub.is_congested();
         self.player.move_to(now, stands_still);
+        while let Some(frame) = self.player.next_lookup() {
+            self.play(frame.content, hub);
+        }
         while !stands_still
             && !hub.is_congested()
             && let Some(frame) = self.player.next_due()
@@ -126,7 +131,7 @@ impl Playback {
 
     /// The recording may have none, so it is made from the names.
     fn exchange_info(&self, target: &Target) -> String {
-        let symbols = self.header().symbols.iter().flatten();
+        let symbols = self.header().symbols.iter().flatten().filter(|symbol| is_symbol(symbol));
         let named = |symbol: &String| Instrument::named(target.market(), symbol);
         let infos: Vec<_> = symbols.map(|symbol| frames::symbol_info(&named(symbol), "TRADING")).collect();
         rest::exchange_info_body(target, self.header().started_at, &infos)

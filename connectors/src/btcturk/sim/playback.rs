@@ -15,6 +15,7 @@ use crate::Content;
 use crate::sim::client::{ClientId, Outgoing};
 use crate::sim::player::Player;
 use crate::sim::replies::{Recorded, Replies};
+use crate::symbols::is_symbol;
 
 /// The recording begins when nobody has joined anything for so long: joins come one by one.
 const SETTLED_MS: i64 = 300;
@@ -40,7 +41,8 @@ impl Asker {
 ///
 /// Time stands still until somebody has joined, and while a client's queue is more than half full: nothing is lost to a
 /// fast playback. Who joins later gets the book and the trades as they are at that moment, as at the venue. A reply is
-/// given out once its moment has come; requests wait for it.
+/// given out once its moment has come; requests wait for it. Only what was looked up before anything came over a
+/// connection is there at once.
 pub(super) struct Playback {
     player: Player,
     joined_at: Option<i64>,
@@ -83,6 +85,9 @@ impl Playback {
         let waits = !self.player.has_begun() && !settled;
         let stands_still = waits || clients.is_congested() || !clients.has_readers();
         self.player.move_to(now, stands_still);
+        while let Some(frame) = self.player.next_lookup() {
+            self.play(frame.content, clients);
+        }
         while !stands_still
             && !clients.is_congested()
             && let Some(frame) = self.player.next_due()
@@ -206,7 +211,8 @@ impl Playback {
             let base = symbol.strip_suffix(quote).unwrap_or(symbol);
             frames::symbol_info(symbol, base, quote, "1")
         };
-        let infos: Vec<String> = self.player.header().symbols.iter().flatten().map(info).collect();
+        let infos: Vec<String> =
+            self.player.header().symbols.iter().flatten().filter(|symbol| is_symbol(symbol)).map(info).collect();
         rest::exchange_info_body(self.player.header().started_at, &infos)
     }
 }

@@ -5,6 +5,7 @@ use std::io::BufReader;
 
 use akis_connectors::recording::Reader;
 use akis_connectors::{Content, RawFrame};
+use serde_json::json;
 
 use super::*;
 
@@ -87,4 +88,24 @@ async fn what_the_recording_never_has_is_refused_at_its_end() {
     assert_eq!(reply.status(), 404);
     drop(client);
     sim.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_looked_up_before_a_subscription_is_there_before_one() {
+    let trade = json!({"stream": "btcusdt@trade", "data": {"e": "trade", "s": "BTCUSDT", "t": 1}});
+    let lines = [
+        json!({"akis": "recording", "v": 1, "venue": "binance", "market": "spot", "startedAt": 1_000, "symbols": ["top:1"]}),
+        json!({"at": 1_000, "http": "/api/v3/exchangeInfo", "status": 200, "text": r#"{"symbols":["recorded"]}"#}),
+        json!({"at": 2_000, "http": "/api/v3/ticker/24hr", "status": 200, "text": r#"[{"symbol":"BTCUSDT"}]"#}),
+        json!({"at": 3_000, "conn": 1, "text": trade.to_string()}),
+    ];
+    let file = std::env::temp_dir().join(format!("akis-binance-playback-{}.jsonl", std::process::id()));
+    std::fs::write(&file, lines.map(|line| format!("{line}\n")).concat()).unwrap();
+    let sim = Sim::start(Source::Recorded { file: file.clone(), speed: 1.0 }, Limits::default()).await;
+    assert_eq!(sim.get("/api/v3/ticker/24hr").await, json!([{"symbol": "BTCUSDT"}]));
+    assert_eq!(sim.get("/api/v3/exchangeInfo").await, json!({"symbols": ["recorded"]}));
+    let mut client = sim.connect("/stream?streams=btcusdt@trade").await;
+    assert_eq!(client.text().await.unwrap(), trade.to_string(), "a pattern in the header refuses no symbol");
+    sim.stop().await;
+    std::fs::remove_file(&file).unwrap();
 }
