@@ -201,7 +201,7 @@ DASHBOARDS = {
               (rate("akis_gateway_closes_total", "code", GATEWAY + ',code=~"1002|1007|1009|4400|4401|4429"'),
                "{{code}}")),
         graph("Key sets", "ops", "Fetches of key sets.",
-              (rate("akis_gateway_key_fetches_total", "result"), "{{result}}")),
+              (rate("akis_gateway_key_fetches_total", "key, result"), "{{key}} {{result}}")),
         graph("Revocations", "short", "In force; and those that nobody understood.",
               (f"akis_gateway_revocations{{{GATEWAY}}}", "{{instance}} in force"),
               (f"akis_gateway_bad_revocations_total{{{GATEWAY}}}", "{{instance}} bad")),

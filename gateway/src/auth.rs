@@ -154,7 +154,8 @@ impl Authenticator {
 
     /// Keeps key sets fetched, until dropped; returns at once when none is configured.
     pub(crate) async fn keep_keys_fetched(&self, metrics: &Metrics) {
-        self.keys.keep_fetched(|succeeded| metrics.key_fetch(succeeded)).await;
+        self.keys.set_ids().for_each(|id| metrics.begin_key_set(id));
+        self.keys.keep_fetched(|id, succeeded| metrics.key_fetch(id, succeeded)).await;
     }
 
     /// Checks a token.

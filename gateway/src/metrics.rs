@@ -168,7 +168,7 @@ impl Metrics {
             published: counter("published_total", "Events published over HTTP")?,
             revocations: gauge("revocations", "Revocations of tokens in force")?,
             bad_revocations: counter("bad_revocations_total", "Revocations that cannot be understood")?,
-            key_fetches: counters("key_fetches_total", "Fetches of key sets, by result", &["result"])?,
+            key_fetches: counters("key_fetches_total", "Fetches of key sets, by result", &["key", "result"])?,
             drops: counters("drops_total", "Events that slow clients missed", &["kind", "reason"])?,
             closes: counters("closes_total", "WebSockets closed by this side, by code", &["code"])?,
             refusals: counters("refusals_total", "Requests refused over HTTP", &["reason"])?,
@@ -200,7 +200,6 @@ impl Metrics {
         ["lost", "trimmed", "unproven", "malformed"]
             .into_iter()
             .for_each(|reason| _ = self.gaps.with_label_values(&[reason]));
-        ["ok", "failed"].into_iter().for_each(|result| _ = self.key_fetches.with_label_values(&[result]));
         ["timeout", "io"].into_iter().for_each(|kind| _ = self.log_errors.with_label_values(&[kind]));
         self.refresh(&ReplicaCounts::default());
     }
@@ -236,9 +235,14 @@ impl Metrics {
         self.refusals.with_label_values(&[reason]).inc();
     }
 
-    /// Counts a fetch of a key set.
-    pub(crate) fn key_fetch(&self, succeeded: bool) {
-        self.key_fetches.with_label_values(&[if succeeded { "ok" } else { "failed" }]).inc();
+    /// Lets the fetches of a key set show with 0; `id` is the configured one.
+    pub(crate) fn begin_key_set(&self, id: &str) {
+        ["ok", "failed"].into_iter().for_each(|result| _ = self.key_fetches.with_label_values(&[id, result]));
+    }
+
+    /// Counts a fetch of a key set; `id` is the configured one.
+    pub(crate) fn key_fetch(&self, id: &str, succeeded: bool) {
+        self.key_fetches.with_label_values(&[id, if succeeded { "ok" } else { "failed" }]).inc();
     }
 
     /// Takes over what the reading of the log has counted.

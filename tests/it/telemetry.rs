@@ -170,8 +170,10 @@ fn documented(text: &str, heading: &str) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn metrics_that_are_named_exist_and_those_that_exist_are_documented() {
-    // Nobody listens there: what is told about pushing shows without a collector.
-    let system = System::start(pushing_to("http://127.0.0.1:9", 0)).await;
+    // Nobody listens there: what is told about pushing and about key sets shows without a collector and a provider.
+    let mut options = pushing_to("http://127.0.0.1:9", 0);
+    options.config += "[[auth.keys]]\nid = \"idp\"\nalg = \"RS256\"\njwks = \"http://127.0.0.1:9/keys\"\n";
+    let system = System::start(options).await;
     // Some gauges are of shards that have clients.
     let _follower = Follower::start(system.doors(), token("a", &["binance:*"], &[]), &[TRADES]);
     let has_measured = async || families(&system.gateways[0].role).await.contains("akis_gateway_interval_groups");

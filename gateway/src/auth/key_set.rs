@@ -55,6 +55,11 @@ impl KeySet {
         Self { id, algorithm, url, state: Mutex::new(state), wanted: Notify::new() }
     }
 
+    /// What the configuration calls it.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
     /// The algorithm that all of its keys are used with.
     pub(super) fn algorithm(&self) -> Algorithm {
         self.algorithm

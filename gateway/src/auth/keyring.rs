@@ -85,15 +85,20 @@ impl Keyring {
         !self.sets.is_empty()
     }
 
-    /// Keeps the sets fetched, until dropped; returns at once when there are none. Calls `ended` after each fetch with whether it
-    /// succeeded.
-    pub(super) async fn keep_fetched(&self, ended: impl Fn(bool)) {
+    /// The ids of the sets.
+    pub(super) fn set_ids(&self) -> impl Iterator<Item = &str> {
+        self.sets.iter().map(|set| set.id())
+    }
+
+    /// Keeps the sets fetched, until dropped; returns at once when there are none. Calls `ended` after each fetch with the id of
+    /// the set and whether it succeeded.
+    pub(super) async fn keep_fetched(&self, ended: impl Fn(&str, bool)) {
         let Some(fetcher) = &self.fetcher else { return };
-        let ended = |succeeded| {
-            ended(succeeded);
+        let ended = |id: &str, succeeded| {
+            ended(id, succeeded);
             self.fetches.send_modify(|count| *count += 1);
         };
-        join_all(self.sets.iter().map(|set| set.keep_fetched(fetcher, ended))).await;
+        join_all(self.sets.iter().map(|set| set.keep_fetched(fetcher, |succeeded| ended(set.id(), succeeded)))).await;
     }
 
     /// Whether there is any key at all.

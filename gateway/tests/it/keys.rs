@@ -119,6 +119,19 @@ async fn a_replica_without_any_key_is_not_ready_and_tries_again() {
 }
 
 #[tokio::test]
+async fn fetches_of_each_key_set_are_counted_by_themselves() {
+    let broken = KeyServer::start(Answer::Status(503)).await;
+    let well = KeyServer::start(Answer::Keys(vec![("k1", "rsa")])).await;
+    let mut config = auth(&broken.url());
+    config.keys.push(KeyConfig { id: "partner".to_owned(), ..auth(&well.url()).keys.remove(0) });
+    let bench = Bench::with_auth(config).await;
+    let count = |word: &'static str| bench.metric("key_fetches_total", |label| label == word);
+    let both = async || count("idp") >= 1.0 && count("partner") >= 1.0;
+    wait_until(SOON, "both have been fetched", both).await.unwrap();
+    assert_eq!((count("failed"), count("ok")), (count("idp"), count("partner")));
+}
+
+#[tokio::test]
 async fn a_handshake_waits_for_the_first_fetch() {
     let server = KeyServer::start(Answer::Hang).await;
     let bench = Bench::not_ready(GatewayConfig::default(), auth(&server.url())).await;
