@@ -1,13 +1,14 @@
 //! The command line: what can be said, in which words. The contract is section 2 of `docs/cli.md`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use akis_eventlog::RedisStore;
-use akis_service::config::{Config, Flag, Sources};
+use akis_service::config::{Config, Flag, Mistake, Sources};
 use clap::{Args, Parser, Subcommand};
 
 use crate::cmd::{self, token};
-use crate::failure::Failure;
+use crate::failure::{Failure, both};
 
 /// Akis: a live data plane for trading user interfaces.
 ///
@@ -58,15 +59,16 @@ pub(crate) struct ConfigFile {
 impl ConfigFile {
     /// Reads the configuration from the file, the environment and flags, or says all that is wrong with it.
     pub(crate) fn load(&self, flags: impl IntoIterator<Item = Option<Flag>>) -> Result<Config, Failure> {
-        self.load_for(flags, &[], |_| Vec::new())
+        self.load_for(flags, &[], |_, _| Vec::new())
     }
 
-    /// Reads it for a role that has defaults of its own. What `check` finds wrong is told together with everything else.
+    /// Reads it for a role that has defaults of its own. What `check` finds wrong is told together with everything else; it gets
+    /// what is wrong so far, because what was refused is not in the configuration.
     pub(crate) fn load_for(
         &self,
         flags: impl IntoIterator<Item = Option<Flag>>,
         defaults: &[(&'static str, &'static str)],
-        check: impl FnOnce(&Config) -> Vec<String>,
+        check: impl FnOnce(&Config, &[Mistake]) -> Vec<String>,
     ) -> Result<Config, Failure> {
         // What is not UTF-8 cannot be one of our names, nor a value that we take.
         let environment = std::env::vars_os()
@@ -75,11 +77,10 @@ impl ConfigFile {
         let flags = flags.into_iter().flatten().collect();
         let (config, mistakes) =
             Config::read(&Sources { file: self.config.clone(), environment, flags, defaults: defaults.to_vec() });
-        let mut mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-        mistakes
-            .extend(RedisStore::check_url(config.redis.url.expose()).err().map(|error| format!("redis.url: {error}")));
-        mistakes.extend(check(&config));
-        if mistakes.is_empty() { Ok(config) } else { Err(Failure::Usage(mistakes)) }
+        let mut lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        lines.extend(RedisStore::check_url(config.redis.url.expose()).err().map(|error| format!("redis.url: {error}")));
+        lines.extend(check(&config, &mistakes));
+        if lines.is_empty() { Ok(config) } else { Err(Failure::Usage(lines)) }
     }
 }
 
@@ -146,8 +147,10 @@ pub(crate) struct GatewayClient {
 /// A gateway and the token to show it.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
-    /// `http://` or `https://`, without a slash at the end.
+    /// `http://` or `https://`, without a slash at the end. It may hold a password.
     pub(crate) url: String,
+    /// What of it people are shown.
+    pub(crate) shown: String,
     pub(crate) token: String,
 }
 
@@ -155,33 +158,33 @@ impl GatewayClient {
     /// Finds the gateway and the token, or says all that is missing. Without a token, whoever has `auth.secret` gets one
     /// for these channels.
     pub(crate) fn target(&self, channels: &[String], publish: &[String]) -> Result<Target, Failure> {
-        let mut mistakes = Vec::new();
-        let config = match (&self.url, &self.token) {
-            (Some(_), Some(_)) => None,
-            _ => Some(self.file.load([])?),
-        };
-        let url = match &self.url {
-            Some(url) => gateway_url(url).unwrap_or_else(|wrong| {
-                mistakes.push(wrong);
-                String::new()
-            }),
+        let url = self.url.as_deref().map(gateway_url).transpose();
+        let (url, (listen, token)) = both(url, self.configured(channels, publish))?;
+        Ok(match url {
+            Some(url) => Target {
+                shown: url.origin().ascii_serialization(),
+                url: url.as_str().trim_end_matches('/').to_owned(),
+                token,
+            },
             None => {
-                let listen = config.as_ref().map_or_else(|| Config::default().gateway.listen, |c| c.gateway.listen);
-                format!("http://{}", crate::net::reachable(listen))
+                let url = format!("http://{}", crate::net::reachable(listen));
+                Target { shown: url.clone(), url, token }
             }
+        })
+    }
+
+    /// Where a gateway listens and the token, as far as the command line does not say them both.
+    fn configured(&self, channels: &[String], publish: &[String]) -> Result<(SocketAddr, String), Failure> {
+        let config = match (&self.url, &self.token) {
+            (Some(_), Some(_)) => Config::default(),
+            _ => self.file.load([])?,
         };
-        let token = match (&self.token, &config) {
-            (Some(token), _) => Some(token.clone()),
-            (None, Some(config)) => token::for_tool(&config.auth, channels, publish)?,
-            (None, None) => None,
+        let token = match &self.token {
+            Some(token) => Some(token.clone()),
+            None => token::for_tool(&config.auth, channels, publish)?,
         };
-        if token.is_none() {
-            mistakes.push("a token is needed: give --token or set AKIS_TOKEN (akis token makes one)".to_owned());
-        }
-        match token.filter(|_| mistakes.is_empty()) {
-            Some(token) => Ok(Target { url: url.trim_end_matches('/').to_owned(), token }),
-            None => Err(Failure::Usage(mistakes)),
-        }
+        let missing = || Failure::usage("a token is needed: give --token or set AKIS_TOKEN (akis token makes one)");
+        Ok((config.gateway.listen, token.ok_or_else(missing)?))
     }
 }
 
@@ -208,11 +211,11 @@ impl AdminClient {
 }
 
 /// The address of a gateway on the command line, in the usual spelling. It is not repeated: it may hold a password.
-fn gateway_url(text: &str) -> Result<String, String> {
-    let url = reqwest::Url::parse(text).map_err(|error| format!("--url is no URL: {error}"))?;
+fn gateway_url(text: &str) -> Result<reqwest::Url, Failure> {
+    let url = reqwest::Url::parse(text).map_err(|error| Failure::usage(format!("--url is no URL: {error}")))?;
     match url.scheme() {
-        "http" | "https" => Ok(url.into()),
-        _ => Err("--url must begin with http:// or https://".to_owned()),
+        "http" | "https" => Ok(url),
+        _ => Err(Failure::usage("--url must begin with http:// or https://")),
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct CheckConfigArgs {
 
 pub(crate) fn run(args: CheckConfigArgs) -> Result<(), Failure> {
     let flags = [args.listen.flag(), args.admin.flag(), args.redis.flag()];
-    let config = args.file.load_for(flags, &[], |config| {
+    let config = args.file.load_for(flags, &[], |config, _| {
         gateway::wrong_keys(config).into_iter().chain(normalizer::wrong_venues(config, true)).collect()
     })?;
     match write!(std::io::stdout(), "{}", config.to_toml()) {

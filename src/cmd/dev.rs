@@ -51,7 +51,7 @@ pub(crate) struct DevArgs {
 pub(crate) async fn run(args: DevArgs) -> Result<(), Failure> {
     let flags = [args.listen.flag(), args.admin.flag(), redis_flag(args.redis.as_ref())];
     let live = args.venues == VenueMode::Live;
-    let mut config = args.file.load_for(flags, &DEFAULTS, |config| {
+    let mut config = args.file.load_for(flags, &DEFAULTS, |config, _| {
         gateway::wrong_keys(config).into_iter().chain(normalizer::wrong_venues(config, live)).collect()
     })?;
     settle(&mut config, live)?;

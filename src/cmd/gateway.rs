@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use akis_gateway::{Gateway, turn_away};
 use akis_service::admin::Readiness;
-use akis_service::config::Config;
+use akis_service::config::{Config, Mistake};
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
@@ -30,8 +30,9 @@ pub(crate) struct GatewayArgs {
 
 pub(crate) async fn run(args: GatewayArgs) -> Result<(), Failure> {
     let flags = [args.listen.flag(), args.admin.flag(), args.redis.flag()];
-    let config = args.file.load_for(flags, &[], wrong_keys)?;
-    check_auth(&config)?;
+    let config = args.file.load_for(flags, &[], |config, mistakes| {
+        missing_keys(config, mistakes).into_iter().chain(wrong_keys(config)).collect()
+    })?;
     let role = Role::begin(&config, "gateway").await?;
     let listener = net::bind(config.gateway.listen, "--listen").await?;
     let stop = role.stop.clone();
@@ -59,13 +60,15 @@ pub(crate) fn readiness(running: &Arc<OnceLock<Arc<Gateway>>>, before: &'static 
 }
 
 /// A gateway that could not believe anybody's token is of no use.
-fn check_auth(config: &Config) -> Result<(), Failure> {
-    if config.auth.secret.is_none() && config.auth.keys.is_empty() {
-        return Err(Failure::usage(
-            "neither auth.secret (AKIS_AUTH__SECRET: 32 bytes or more, shared with whoever makes tokens) nor auth.keys is set",
-        ));
+fn missing_keys(config: &Config, mistakes: &[Mistake]) -> Option<String> {
+    let has_any = config.auth.secret.is_some() || !config.auth.keys.is_empty();
+    if has_any || mistakes.iter().any(|mistake| mistake.may_hide("auth")) {
+        return None;
     }
-    Ok(())
+    Some(
+        "neither auth.secret (AKIS_AUTH__SECRET: 32 bytes or more, shared with whoever makes tokens) nor auth.keys is set"
+            .to_owned(),
+    )
 }
 
 /// What is wrong in the key files, which the configuration only names, a line each.

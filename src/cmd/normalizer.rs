@@ -5,7 +5,7 @@ use std::sync::Arc;
 use akis_connectors::{Own, Part, Settings, Venue};
 use akis_eventlog::Store;
 use akis_normalizer::Metrics;
-use akis_service::config::{Config, VenueConfig};
+use akis_service::config::{Config, Mistake, VenueConfig};
 use akis_service::telemetry::Telemetry;
 use anyhow::Context;
 use tokio::task::JoinSet;
@@ -28,11 +28,10 @@ pub(crate) struct NormalizerArgs {
 
 pub(crate) fn run(args: NormalizerArgs) -> Result<(), Failure> {
     let flags = [args.admin.flag(), args.redis.flag()];
-    let config = args.file.load_for(flags, &[], |config| wrong_venues(config, true))?;
+    let config = args.file.load_for(flags, &[], |config, mistakes| {
+        missing_venues(config, mistakes).into_iter().chain(wrong_venues(config, true)).collect()
+    })?;
     let venues = venues(&config);
-    if venues.is_empty() {
-        return Err(Failure::usage("no venue is enabled: add [venues.binance] with symbols to the configuration"));
-    }
     // What a venue says is one stream of work: on more threads than venues it would only be handed from one to the other.
     block_on_threads(venues.len().min(cores()), work(config, venues))
 }
@@ -67,6 +66,15 @@ pub(crate) fn metrics(telemetry: &Telemetry) -> anyhow::Result<Metrics> {
 pub(crate) fn venues(config: &Config) -> Vec<(&'static Venue, Settings)> {
     let known = |(name, venue)| Some((akis_connectors::venue(name)?, settings(venue)));
     config.venues.enabled().filter_map(known).collect()
+}
+
+/// A normalizer without a venue has nothing to do.
+fn missing_venues(config: &Config, mistakes: &[Mistake]) -> Option<String> {
+    let has_any = config.venues.enabled().next().is_some();
+    if has_any || mistakes.iter().any(|mistake| mistake.may_hide("venues")) {
+        return None;
+    }
+    Some("no venue is enabled: add [venues.binance] with symbols to the configuration".to_owned())
 }
 
 /// What is wrong with the venues that are enabled, a line each. `live`: none of them can have a stand-in in its place.

@@ -56,7 +56,7 @@ pub(crate) async fn run(args: PublishArgs) -> Result<(), Failure> {
         .body(body)
         .send()
         .await
-        .with_context(|| format!("no answer from {}", target.url))?;
+        .with_context(|| format!("no answer from {}", target.shown))?;
     let status = response.status();
     let answer = response.bytes().await.context("the answer was cut off")?;
     if !status.is_success() {

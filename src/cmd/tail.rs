@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{GatewayClient, Target};
-use crate::failure::Failure;
+use crate::failure::{Failure, both};
 use socket::{Lost, Socket};
 use state::{Next, Start, State};
 
@@ -29,8 +29,8 @@ pub(crate) struct TailArgs {
     #[command(flatten)]
     gateway: GatewayClient,
     /// Channels: binance:BTCUSDT:trades.
-    #[arg(value_name = "CHANNEL", required = true, value_parser = Channel::parse)]
-    channels: Vec<Channel>,
+    #[arg(value_name = "CHANNEL", required = true)]
+    channels: Vec<String>,
     /// Begin with what follows this seq; 0: with all that is kept.
     #[arg(long, value_name = "N", conflicts_with = "since", value_parser = clap::value_parser!(u64).range(..=MAX_SEQ))]
     after: Option<u64>,
@@ -54,8 +54,8 @@ enum End {
 }
 
 pub(crate) async fn run(args: TailArgs) -> Result<(), Failure> {
-    let names: Vec<String> = args.channels.iter().map(ToString::to_string).collect();
-    let target = args.gateway.target(&names, &[])?;
+    let target = args.gateway.target(&args.channels, &[]);
+    let (channels, target) = both(channels(&args.channels), target)?;
     telemetry::start(None, super::QUIET, None);
     let stop = shutdown::on_signals().context("cannot listen for signals")?;
     let start = match (args.after, args.since) {
@@ -63,7 +63,7 @@ pub(crate) async fn run(args: TailArgs) -> Result<(), Failure> {
         (None, Some(since)) => Start::Since(since),
         (None, None) => Start::Live,
     };
-    let mut state = State::new(args.channels, start, args.interval, args.count);
+    let mut state = State::new(channels, start, args.interval, args.count);
     let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
     loop {
         let (least, why) = match connection(&target, &mut state, &mut backoff, &stop).await? {
@@ -77,6 +77,18 @@ pub(crate) async fn run(args: TailArgs) -> Result<(), Failure> {
             () = stop.cancelled() => return Ok(()),
         }
     }
+}
+
+/// The channels by their names, or all that are none.
+fn channels(names: &[String]) -> Result<Vec<Channel>, Failure> {
+    let (mut channels, mut mistakes) = (Vec::new(), Vec::new());
+    for name in names {
+        match Channel::parse(name) {
+            Ok(channel) => channels.push(channel),
+            Err(error) => mistakes.push(format!("{name:?} is no channel: {error}")),
+        }
+    }
+    if mistakes.is_empty() { Ok(channels) } else { Err(Failure::Usage(mistakes)) }
 }
 
 /// One connection from its beginning to its end.

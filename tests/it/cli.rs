@@ -1,7 +1,8 @@
 //! What needs no server: help, usage, tokens, and the error of a port in use.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 
@@ -106,10 +107,17 @@ fn wrong_usage_is_exit_code_2() {
 fn mistakes_of_several_arguments_are_told_together() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("short"), "short").unwrap();
+    std::fs::write(dir.path().join("broken.toml"), "[gateway]\nlistn = \"127.0.0.1:1\"\n").unwrap();
     for (args, expected) in [
         (&["token", "--sub", "a", "--key", "short", "--channels", "bad*"][..], ["--key must hold", "\"bad*\""]),
         (&["token", "--sub", "a", "--key", "missing", "--channels", "bad*"], ["cannot read --key", "\"bad*\""]),
         (&["publish", "a:b", "e", "{"], ["JSON cannot be read", "a token is needed"]),
+        (
+            &["publish", "a:b", "e", "{}", "--url", "ftp://h", "--config", "broken.toml"],
+            ["--url must begin", "unknown key, did you mean gateway.listen?"],
+        ),
+        (&["tail", "a:b", "bad!channel", "worse channel", "--token", "t"], ["\"bad!channel\"", "\"worse channel\""]),
+        (&["tail", "bad!channel"], ["\"bad!channel\"", "a token is needed"]),
     ] {
         let (code, stdout, stderr) = run(akis(dir.path()).args(args));
         assert_eq!((code, stdout.as_str(), stderr.lines().count()), (2, "", 2), "{args:?}: {stderr}");
@@ -125,6 +133,26 @@ fn a_gateway_is_found_in_any_spelling_of_its_scheme() {
     let (code, _, stderr) = run(akis(dir.path()).args(args));
     assert_eq!(code, 1, "{stderr}");
     assert!(stderr.contains(&format!("no answer from http://{free}:")), "{stderr}");
+}
+
+#[test]
+fn a_password_in_the_address_of_a_gateway_is_not_repeated_when_it_cannot_be_reached() {
+    let dir = tempfile::tempdir().unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://alice:hunter2@{free}/");
+    let args = ["publish", "a:b", "e", "{}", "--token", "t", "--url", &url];
+    let (code, _, stderr) = run(akis(dir.path()).args(args));
+    assert_eq!(code, 1, "{stderr}");
+    assert!(stderr.contains(&format!("no answer from http://{free}:")) && !stderr.contains("hunter2"), "{stderr}");
+
+    let mut tail = akis(dir.path());
+    tail.args(["tail", "a:b", "--token", "t", "--url", &url]).stderr(Stdio::piped());
+    let mut tail = tail.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(tail.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+    assert!(line.contains(&format!("cannot connect to http://{free}:")) && !line.contains("hunter2"), "{line}");
 }
 
 #[test]

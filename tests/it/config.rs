@@ -10,9 +10,29 @@ fn three_mistakes_are_three_messages_and_exit_code_2() {
     for args in [&["check-config"][..], &["gateway"], &["normalizer"], &["dev"], &["healthcheck"]] {
         let (code, stdout, stderr) = run(akis(dir.path()).args(args).env("AKIS_AUTH__SECRET", SECRET));
         assert_eq!((code, stdout.as_str()), (2, ""), "{args:?}");
-        let lines: Vec<&str> = stderr.lines().collect();
+        let lines: Vec<&str> = stderr.lines().filter(|line| !line.contains("no venue is enabled")).collect();
         assert_eq!(lines.len(), 3, "{args:?}: {stderr}");
         assert!(stderr.contains("akis.toml:3): unknown key, did you mean gateway.heartbeat?"), "{stderr}");
+    }
+}
+
+#[test]
+fn what_a_role_lacks_is_told_with_what_is_wrong_and_not_where_it_was_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (keys, venue) = ("neither auth.secret", "no venue is enabled");
+    for (toml, role, expected) in [
+        ("[gateway]\nlisten = \"here\"", "gateway", &["gateway.listen", keys][..]),
+        ("[gateway]\nlistn = \"here\"", "normalizer", &["gateway.listn", venue]),
+        ("[auth]\nsecret = 1", "gateway", &["auth.secret (akis.toml:2)"]),
+        ("[[auth.keys]]\nid = \"a\"\nalg = \"ES256\"\njwks = \"ftp://h\"", "gateway", &["auth.keys[0]"]),
+        ("[venues.binance]\nsymbols = []", "normalizer", &["an enabled venue needs symbols"]),
+        ("[auth", "gateway", &["no TOML"]),
+        ("[auth", "normalizer", &["no TOML"]),
+    ] {
+        std::fs::write(dir.path().join("akis.toml"), toml).unwrap();
+        let (code, stdout, stderr) = run(akis(dir.path()).arg(role));
+        assert_eq!((code, stdout.as_str(), stderr.lines().count()), (2, "", expected.len()), "{toml}: {stderr}");
+        assert!(expected.iter().all(|part| stderr.contains(part)), "{toml}: {stderr}");
     }
 }
 

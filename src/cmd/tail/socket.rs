@@ -54,8 +54,8 @@ impl Socket {
         match timeout(OPEN_TIMEOUT, connect_async(request)).await {
             Ok(Ok((socket, _))) => Ok(Self(socket)),
             Ok(Err(Error::Http(response))) => Err(refused(&response)),
-            Ok(Err(error)) => Err(come_back(format!("cannot connect to {}: {error}", target.url))),
-            Err(_) => Err(come_back(format!("no answer from {}", target.url))),
+            Ok(Err(error)) => Err(come_back(format!("cannot connect to {}: {error}", target.shown))),
+            Err(_) => Err(come_back(format!("no answer from {}", target.shown))),
         }
     }
 

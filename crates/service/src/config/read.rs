@@ -18,15 +18,27 @@ use super::units;
 pub struct Mistake {
     place: String,
     message: String,
+    /// The file could not be read, or not as a whole.
+    is_of_file: bool,
 }
 
 impl Mistake {
     pub(super) fn new(place: impl fmt::Display, message: String) -> Self {
-        Self { place: place.to_string(), message }
+        Self { place: place.to_string(), message, is_of_file: false }
     }
 
     pub(super) fn at(key: &str, origin: &Origin, message: String) -> Self {
-        Self { place: format!("{key} ({origin})"), message }
+        Self::new(format!("{key} ({origin})"), message)
+    }
+
+    pub(super) fn of_file(place: impl fmt::Display, message: String) -> Self {
+        Self { is_of_file: true, ..Self::new(place, message) }
+    }
+
+    /// Whether it may be why the configuration lacks what this section is for: something there was refused, or the file was.
+    pub fn may_hide(&self, section: &str) -> bool {
+        let rest = self.place.strip_prefix(section);
+        self.is_of_file || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', ' ']))
     }
 }
 

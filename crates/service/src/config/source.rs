@@ -113,7 +113,7 @@ fn read_file(named: Option<&Path>, mistakes: &mut Vec<Mistake>) -> BTreeMap<Stri
         Ok(text) => text,
         Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => return BTreeMap::new(),
         Err(error) => {
-            mistakes.push(Mistake::new(path.display(), format!("cannot be read: {error}")));
+            mistakes.push(Mistake::of_file(path.display(), format!("cannot be read: {error}")));
             return BTreeMap::new();
         }
     };
@@ -122,7 +122,7 @@ fn read_file(named: Option<&Path>, mistakes: &mut Vec<Mistake>) -> BTreeMap<Stri
     for error in errors {
         // Only the message: the text around it could hold a secret.
         let at = error.span().map_or(0, |span| span.start);
-        mistakes.push(Mistake::new(file.origin(at), format!("no TOML: {}", error.message().replace('\n', ", "))));
+        mistakes.push(Mistake::of_file(file.origin(at), format!("no TOML: {}", error.message().replace('\n', ", "))));
     }
     file.table(table.get_ref())
 }
