@@ -18,6 +18,8 @@ fi
 shift
 if [ -n "${URL:-}" ] && [ -z "${TOKEN:-}" ]; then fail "URL is set and TOKEN is not: akis token --sub load --channels 'binance:*'"; fi
 
+# shellcheck source=scripts/packages.sh
+. scripts/packages.sh
 # shellcheck source=scripts/k6.sh
 . scripts/k6.sh
 
@@ -50,7 +52,7 @@ start() {
 # A whole system on ports of its own. Clients are one subject at one address here, so these limits are raised; where a scenario
 # is about limits they stay.
 system() {
-  command -v redis-server >/dev/null || fail "redis-server is missing: apt-get install redis-server"
+  need redis-server redis-server
   if [ -z "${AKIS:-}" ]; then
     cargo build --locked --release --package akis
     AKIS=${CARGO_TARGET_DIR:-target}/release/akis

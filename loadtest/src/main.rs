@@ -41,8 +41,11 @@ const SPARE_FILES: usize = 200;
 struct Cli {
     #[command(subcommand)]
     role: Option<Role>,
-    /// What to measure [default: everything].
+    /// What to measure [default: fan-out trading-page idle connecting everyone-back tail churn].
     scenarios: Vec<Scenario>,
+    /// Measure everything.
+    #[arg(long, conflicts_with = "scenarios")]
+    all: bool,
     /// The binary under test.
     #[arg(long, value_name = "FILE", default_value = "target/release/akis")]
     akis: PathBuf,
@@ -89,7 +92,11 @@ async fn measure(cli: Cli) -> Result<()> {
         measured: Duration::from_secs(cli.seconds.max(1)),
         churn: cli.minutes.map(|minutes| Duration::from_secs(minutes * 60)),
     };
-    let scenarios = if cli.scenarios.is_empty() { Scenario::value_variants().to_vec() } else { cli.scenarios };
+    let scenarios = match (cli.all, cli.scenarios) {
+        (true, _) => Scenario::value_variants().to_vec(),
+        (false, named) if named.is_empty() => Scenario::QUICK.to_vec(),
+        (false, named) => named,
+    };
     say(&format!("{}\n", report::machine(&settings.akis)))?;
     for scenario in scenarios {
         let report = scenario.run(&settings).await.with_context(|| format!("scenario {scenario:?}"))?;

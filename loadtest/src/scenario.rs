@@ -67,6 +67,10 @@ pub(crate) struct Settings {
 }
 
 impl Scenario {
+    /// Those of a gateway that end in about two minutes together.
+    pub(crate) const QUICK: [Self; 7] =
+        [Self::FanOut, Self::TradingPage, Self::Idle, Self::Connecting, Self::EveryoneBack, Self::Tail, Self::Churn];
+
     /// Starts what it needs, measures and stops it again.
     ///
     /// # Errors
