@@ -49,7 +49,6 @@ pub(super) struct Instrument {
     trust: Trust,
     /// Trades that are known to be lost and that have not been told yet.
     missing: u64,
-    has_traded: bool,
     /// Whether the day's candles were begun.
     has_begun: bool,
     news: News,
@@ -102,7 +101,6 @@ impl Instrument {
             told_book: false,
             trust: Trust::Proven,
             missing: 0,
-            has_traded: false,
             has_begun: false,
             news: News { book: false, quote: false, candles: false, sequence: 0, moment },
             paces: Paces::default(),
@@ -240,12 +238,9 @@ impl Instrument {
         self.auction = None;
     }
 
-    /// Trades may be lost, or are.
+    /// Trades may be lost, or are. Also before the first one that this process sees: the log may have others.
     pub(super) fn lose_trade(&mut self) {
-        // Before the first trade nobody has seen anything that could have a hole.
-        if self.has_traded {
-            self.missing += 1;
-        }
+        self.missing += 1;
     }
 
     /// Takes a trade. `taker` is the side that took, where it is known. [`Reason::BadNumber`]: its price is not.
@@ -264,7 +259,6 @@ impl Instrument {
         }
         let (qty, moment) = (whole(quantity), self.news.moment);
         self.last = Some(price);
-        self.has_traded = true;
         (self.news.quote, self.news.candles) = (true, true);
         let missing_before = std::mem::take(&mut self.missing);
         out.lost_trades += missing_before;

@@ -236,6 +236,25 @@ fn without_a_snapshot_trades_go_on_and_those_of_unknown_orders_are_lost() {
 }
 
 #[test]
+fn the_first_trade_after_a_late_join_or_a_hole_proves_nothing() {
+    let mut late = Feed::new();
+    late.next = 1_000;
+    late.packet(&[add(2, Side::Sell, 111, 3, 0)]);
+    late.snapshot(&[directory("THYAO.E", THYAO), add(1, Side::Sell, 110, 5, 0)], 1_000);
+    let mut early = Feed::open();
+    early.packet(&[add(1, Side::Sell, 110, 5, 0)]);
+    early.next += 1;
+    early.packet(&[delete(9, Side::Buy)]);
+    early.tick(11_000);
+    for mut feed in [late, early] {
+        let out = feed.packet(&[flush(0), add(3, Side::Sell, 110, 5, 0), executed(3, Side::Sell, 1, 70)]);
+        assert_eq!((trades(&out).len(), out.lost_trades), (1, 1), "the log may have trades of before");
+        let out = feed.packet(&[executed(3, Side::Sell, 1, 71)]);
+        assert_eq!((trades(&out).len(), out.lost_trades), (1, 0));
+    }
+}
+
+#[test]
 fn what_is_held_back_is_told_at_the_end() {
     let mut feed = Feed::open();
     feed.packet(&[add(1, Side::Sell, 110, 5, 0)]);

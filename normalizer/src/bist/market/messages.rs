@@ -302,6 +302,7 @@ impl Market {
             instrument.begin_candles(moment.ts);
         } else if is_new {
             // Nobody has seen what it did before.
+            instrument.lose_trade();
             instrument.candles.forget();
             self.gave_up_candles = true;
         }
