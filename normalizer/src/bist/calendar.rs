@@ -31,11 +31,16 @@ pub(super) enum Hours {
     Other,
 }
 
+/// The day of a moment: a session lies inside one of UTC.
+pub(super) fn day(time_ms: i64) -> i64 {
+    time_ms.div_euclid(DAY_MS)
+}
+
 impl Calendar for Hours {
     fn span(&self, interval: Interval, time_ms: i64) -> Option<Span> {
         let span = Utc.span(interval, time_ms)?;
         let Self::Equities(half_days) = self else { return Some(span) };
-        let day = time_ms.div_euclid(DAY_MS);
+        let day = day(time_ms);
         let last_trade = half_days.get(&day).copied().unwrap_or(LAST_TRADE_MS);
         let end = day.checked_mul(DAY_MS)?.checked_add(last_trade - OFFSET_MS + GRACE_MS)?;
         // What should be traded later all the same has candles of its own.

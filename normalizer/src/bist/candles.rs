@@ -40,6 +40,7 @@ impl Candles {
 
     /// The day begins: every trade of what is open at `ts` will come.
     pub(super) fn begin(&mut self, ts: i64) {
+        self.known_from = i64::MIN;
         for interval in Interval::LONGER {
             if let (Some(span), Some(minute)) = (self.hours.span(interval, ts), self.hours.span(Interval::M1, ts)) {
                 self.longer.begin(interval, span.open_time, None, minute.open_time);
@@ -47,20 +48,22 @@ impl Candles {
         }
     }
 
-    /// Trades may be missing: what is open is given up, and nothing is taken until [`Candles::resume`]. Says which
-    /// intervals had an open candle.
-    pub(super) fn forget(&mut self) -> Vec<Interval> {
-        let open = Interval::ALL.into_iter().zip(self.ends).filter_map(|(interval, end)| end.map(|_| interval));
-        let open = open.collect();
+    /// Trades may be missing: what is open is given up, and nothing is taken until [`Candles::resume`].
+    pub(super) fn forget(&mut self) {
         *self = Self { known_from: i64::MAX, ..Self::new(self.hours.clone()) };
-        open
     }
 
     /// From `ts` on nothing is missing: the next minute is the first that is known.
     pub(super) fn resume(&mut self, ts: i64) {
         if self.known_from == i64::MAX {
-            self.known_from = self.hours.span(Interval::M1, ts).map_or(ts, |minute| minute.end);
+            self.known_from = self.end_of(Interval::M1, ts).unwrap_or(ts);
+            self.longer.look_on(self.known_from);
         }
+    }
+
+    /// When the span that `ts` lies in is over.
+    pub(super) fn end_of(&self, interval: Interval, ts: i64) -> Option<i64> {
+        self.hours.span(interval, ts).map(|span| span.end)
     }
 
     /// Takes a trade; `closed` is called with each candle that it ends.

@@ -53,6 +53,8 @@ pub(super) struct Market {
     half_days: Arc<HalfDays>,
     /// Nothing has been missed since the day began.
     is_whole: bool,
+    /// The day's last message has come.
+    is_over: bool,
     /// Some candles wait for the next second.
     gave_up_candles: bool,
     clock: Clock,
@@ -262,22 +264,36 @@ impl Market {
         self.next_end = i64::MAX;
         for instrument in &mut self.instruments {
             instrument.close_candles(moment, false, &self.wanted, out);
-            self.next_end = self.next_end.min(instrument.candles.next_end().unwrap_or(i64::MAX));
+            self.next_end = self.next_end.min(instrument.next_end().unwrap_or(i64::MAX));
         }
     }
 
+    /// The day's last message has come.
+    pub(super) fn end(&mut self) {
+        self.is_over = true;
+    }
+
+    /// The last message has said that the day is over: its candles are.
     fn end_day(&mut self, moment: Moment, out: &mut Output) {
+        self.end();
         for instrument in &mut self.instruments {
             instrument.close_candles(moment, true, &self.wanted, out);
         }
     }
 
-    /// Another day begins: of the one before only channels and their candles are left.
-    pub(super) fn begin_day(&mut self, received_at: i64, out: &mut Output) {
-        self.end_day(self.clock.at(0, received_at), out);
+    /// Another session begins. Where the one before has no end, its last messages are missing.
+    pub(super) fn begin_session(&mut self, received_at: i64, out: &mut Output) {
+        if !self.is_over {
+            self.lose_messages(received_at, out);
+        }
+        self.begin_day(received_at, out);
+    }
+
+    /// Another day begins: of the one before only channels and their candles are left, which its first second closes.
+    fn begin_day(&mut self, received_at: i64, out: &mut Output) {
         self.books = Table::default();
         self.orders = 0;
-        (self.needs_snapshot, self.is_whole) = (false, true);
+        (self.needs_snapshot, self.is_whole, self.is_over) = (false, true, false);
         for at in 0..self.instruments.len() {
             self.instruments[at].begin_day(received_at);
             self.instruments[at].prove(received_at, &self.wanted, out);

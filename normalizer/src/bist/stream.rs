@@ -67,6 +67,7 @@ impl Stream {
         match packet.kind {
             Kind::Messages(_) if packet.next_sequence() <= self.next => return Err(Reason::Duplicate),
             Kind::Heartbeat if packet.sequence == self.next => market.on_silence(received_at, out),
+            Kind::End if packet.sequence == self.next => market.end(),
             Kind::Messages(_) | Kind::Heartbeat | Kind::End => {}
         }
         if packet.count() > 1 {
@@ -98,7 +99,7 @@ impl Stream {
         }
         self.release(received_at, market, out);
         (self.next, self.waiting, self.ahead) = (1, None, None);
-        market.begin_day(received_at, out);
+        market.begin_session(received_at, out);
     }
 
     fn on_message(&mut self, entry: Entry<'_>, market: &mut Market, out: &mut Output) {

@@ -1,6 +1,7 @@
 //! The mapper on the constructed day and on what can go wrong, one thing at a time.
 
 mod auctions;
+mod days;
 mod feed;
 mod numbers;
 mod sessions;

@@ -7,11 +7,11 @@ use super::super::clock::Moment;
 use super::super::scale::whole;
 use super::super::state::is_auction;
 use super::super::wanted::Wanted;
-use super::{Instrument, News};
+use super::{GaveUp, Instrument, News, candle_status};
 use crate::book::SHOWN_LEVELS;
-use crate::candles::{Interval, Shown};
+use crate::candles::Shown;
 use crate::channels::Channels;
-use crate::mapper::{Output, Reason, Resync};
+use crate::mapper::{Output, Reason};
 use crate::update::{Payload, Update};
 
 /// What a tick shows.
@@ -168,15 +168,14 @@ pub(super) struct Teller<'a> {
 
 impl Teller<'_> {
     /// Tells a candle, and before it that candles are told again, when some were given up.
-    pub(super) fn tell(&self, shown: &Shown, gave_up: &mut [bool; Interval::ALL.len()], out: &mut Output) {
+    pub(super) fn tell(&self, shown: &Shown, gave_up: &mut GaveUp, out: &mut Output) {
         if !self.is_wanted {
             return;
         }
         let at = shown.interval as usize;
         let (channel, moment) = (&self.channels.candles[at], self.moment);
-        if std::mem::take(&mut gave_up[at]) {
-            let (why, now) = (Resync::Gap.as_str(), moment.received_at);
-            out.updates.push(Update::status(channel.clone(), ChannelState::Up, now, why, now));
+        if gave_up[at].take().is_some() {
+            out.updates.push(candle_status(channel, ChannelState::Up, moment.received_at));
         }
         let Shown { interval, span, bar, closed } = *shown;
         let candle = Candle {

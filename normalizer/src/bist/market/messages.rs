@@ -70,7 +70,7 @@ impl Market {
                 Ok(())
             }
             Message::BookState(m) => self.on_state(m.book, m.ns, m.state.to_string(), entry, out),
-            Message::Directory(m) => self.on_directory(&m, entry),
+            Message::Directory(m) => self.on_directory(&m, entry, out),
             Message::TickSize(m) => match self.at(m.book)? {
                 Some(at) => self.instruments[at].on_tick_size(m),
                 None => Ok(()),
@@ -230,7 +230,9 @@ impl Market {
             let moment = self.clock.at(0, entry.received_at);
             self.close_candles(moment, out);
             if std::mem::take(&mut self.gave_up_candles) {
-                self.instruments.iter_mut().for_each(|instrument| instrument.candles.resume(moment.ts));
+                self.instruments.iter_mut().for_each(|instrument| instrument.resume_candles(moment.ts));
+                // What was given up ends too.
+                self.next_end = i64::MIN;
             }
         }
     }
@@ -259,7 +261,7 @@ impl Market {
         Ok(())
     }
 
-    fn on_directory(&mut self, directory: &Directory<'_>, entry: Entry<'_>) -> Result<(), Reason> {
+    fn on_directory(&mut self, directory: &Directory<'_>, entry: Entry<'_>, out: &mut Output) -> Result<(), Reason> {
         let symbol = names::shown(&directory.symbol.to_string()).ok_or(Reason::UnknownSymbol)?;
         if self.books.len() >= MAX_BOOKS && self.books.get(directory.book).is_none() {
             return Err(Reason::OutOfRange);
@@ -297,14 +299,10 @@ impl Market {
         self.assign(directory.book, Some(at), entry.sequence, moment);
         let instrument = &mut self.instruments[usize::from(at)];
         instrument.note(entry.sequence, moment);
-        instrument.on_directory(scale);
-        if self.is_whole {
-            instrument.begin_candles(moment.ts);
-        } else if is_new {
+        self.gave_up_candles |= instrument.on_directory(scale, self.is_whole, &self.wanted, out);
+        if is_new && !self.is_whole {
             // Nobody has seen what it did before.
             instrument.lose_trade();
-            instrument.candles.forget();
-            self.gave_up_candles = true;
         }
         Ok(())
     }

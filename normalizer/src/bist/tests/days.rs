@@ -1,0 +1,112 @@
+//! Where candles and trades of a day go on, and where they do not: sessions that end, break off, are joined late.
+
+use akis_connectors::bist::itch::{Message, Seconds, Side};
+use akis_model::{Candle, ChannelState};
+
+use super::feed::{Feed, MORNING, THYAO, add, directory, executed, trades};
+use super::states_of;
+use crate::mapper::Output;
+use crate::update::Payload;
+
+const DAY: u32 = 24 * 3_600;
+
+fn second(second: u32) -> Message<'static> {
+    Message::Seconds(Seconds { second })
+}
+
+fn candles(out: &Output, interval: &str, closed: bool) -> Vec<Candle> {
+    let candles = out.updates.iter().filter_map(|update| match &update.payload {
+        Payload::Candle(candle) if candle.interval == interval && candle.closed == closed => Some(candle.clone()),
+        _ => None,
+    });
+    candles.collect()
+}
+
+/// One trade of 1, in the morning.
+fn traded() -> Feed {
+    let mut feed = Feed::open();
+    let out = feed.packet(&[add(1, Side::Sell, 110, 5, 0), executed(1, Side::Sell, 1, 70)]);
+    assert_eq!(candles(&out, "1d", false).len(), 1);
+    feed
+}
+
+/// The session that begins at `at`, with a trade of 2.
+fn next_session(feed: &mut Feed, name: &str, at: u32) -> [Output; 2] {
+    feed.new_session(name);
+    let begin = feed.packet(&[second(at), directory("THYAO.E", THYAO)]);
+    [begin, feed.packet(&[add(1, Side::Sell, 120, 5, 0), executed(1, Side::Sell, 2, 71)])]
+}
+
+#[test]
+fn a_session_that_has_ended_is_whole() {
+    let mut feed = traded();
+    feed.end();
+    let [begin, later] = next_session(&mut feed, "DAY2", MORNING + DAY);
+    assert_eq!(candles(&begin, "1d", true).len(), 1);
+    assert_eq!((trades(&later).len(), later.lost_trades), (1, 0));
+    assert_eq!(candles(&later, "1d", false)[0].volume.to_string(), "2");
+    assert_eq!((states_of(&begin, "bist:THYAO:1d"), states_of(&later, "bist:THYAO:1d")), (vec![], vec![]));
+}
+
+#[test]
+fn a_session_that_breaks_off_is_not_whole() {
+    let mut feed = traded();
+    assert_eq!(feed.heartbeat().resyncs, [], "no more is heard of it");
+    let [begin, later] = next_session(&mut feed, "DAY2", MORNING + DAY);
+    for interval in ["1m", "1d"] {
+        assert_eq!(candles(&begin, interval, true), [], "trades may be missing in it");
+    }
+    assert_eq!(states_of(&begin, "bist:THYAO:1d"), [ChannelState::Resyncing, ChannelState::Up]);
+    assert_eq!((trades(&later).len(), later.lost_trades), (1, 1));
+    assert_eq!(candles(&later, "1d", false)[0].volume.to_string(), "2", "the new day is whole");
+}
+
+#[test]
+fn a_session_that_is_started_anew_closes_and_begins_no_candle_of_its_day() {
+    let mut feed = traded();
+    feed.end();
+    let noon = MORNING + 2 * 3_600;
+    let [begin, later] = next_session(&mut feed, "AGAIN", noon);
+    assert_eq!(candles(&begin, "1h", true).len(), 1, "its time is over, and nothing of it is missing");
+    assert_eq!(candles(&begin, "1d", true), []);
+    assert_eq!(states_of(&begin, "bist:THYAO:1d"), [ChannelState::Resyncing]);
+    assert_eq!((trades(&later).len(), later.lost_trades), (1, 0));
+    assert_eq!(candles(&later, "1d", false), []);
+    feed.packet(&[second(noon + 1)]);
+    feed.packet(&[second(noon + 60)]);
+    let out = feed.packet(&[executed(1, Side::Sell, 1, 72)]);
+    let told = ["1m", "5m", "1d"].map(|interval| candles(&out, interval, false).len());
+    assert_eq!(told, [1, 0, 0], "the minute is whole");
+    let [begin, later] = next_session(&mut feed, "DAY2", MORNING + DAY);
+    assert_eq!(states_of(&begin, "bist:THYAO:1d"), [ChannelState::Up]);
+    assert_eq!(candles(&later, "1d", false)[0].volume.to_string(), "2");
+}
+
+#[test]
+fn what_a_hole_leaves_unknown_is_told_also_without_an_open_candle() {
+    let mut feed = Feed::open();
+    feed.next += 1;
+    let out = feed.packet(&[second(MORNING + 1)]);
+    for interval in ["1m", "5m", "15m", "1h", "4h", "1d"] {
+        assert_eq!(states_of(&out, &format!("bist:THYAO:{interval}")), [ChannelState::Resyncing], "{interval}");
+    }
+    feed.tick(11_000);
+    let up = |out: &Output| ["1m", "5m", "1d"].map(|interval| states_of(out, &format!("bist:THYAO:{interval}")).len());
+    assert_eq!(up(&feed.packet(&[second(MORNING + 59)])), [0, 0, 0]);
+    assert_eq!(up(&feed.packet(&[second(MORNING + 60)])), [1, 0, 0], "a minute without a trade is known");
+    assert_eq!(up(&feed.packet(&[second(MORNING + 300)])), [0, 1, 0]);
+    let out = feed.packet(&[add(1, Side::Sell, 110, 5, 0), executed(1, Side::Sell, 1, 70)]);
+    assert_eq!(["1m", "5m", "15m"].map(|interval| candles(&out, interval, false).len()), [1, 1, 0]);
+    assert_eq!(up(&feed.packet(&[second(MORNING + DAY)])), [0, 0, 1]);
+}
+
+#[test]
+fn a_late_join_tells_which_candles_it_does_not_know() {
+    let mut feed = Feed::new();
+    feed.next = 1_000;
+    feed.packet(&[second(MORNING)]);
+    let out = feed.snapshot(&[second(MORNING), directory("THYAO.E", THYAO)], 1_001);
+    for interval in ["1m", "1d"] {
+        assert_eq!(states_of(&out, &format!("bist:THYAO:{interval}")), [ChannelState::Resyncing]);
+    }
+}
