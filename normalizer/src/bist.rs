@@ -104,6 +104,10 @@ impl Mapper for Bist {
         self.market.tell_held(now_ms, out);
     }
 
+    fn backfill(&mut self, out: &mut Output) {
+        self.market.tell_again(self.now_ms, out);
+    }
+
     fn finish(&mut self, out: &mut Output) {
         let mut given = Vec::new();
         if let Some(recorded) = &mut self.recorded {

@@ -39,8 +39,8 @@ pub trait Mapper: Send {
         BELIEVED_AHEAD_MS
     }
 
-    /// What is published from now on is ours: asks for the candles of the past that charts begin with. A mapper whose
-    /// venue has none leaves it as it is.
+    /// What is published from now on is ours, and what was told until now may not have been: asks for the candles of the past
+    /// that charts begin with, and where the venue tells states once, tells them again.
     fn backfill(&mut self, _out: &mut Output) {}
 
     /// Nothing more will come: lets go of what is held back. A mapper that holds nothing back leaves it as it is.

@@ -16,6 +16,10 @@ pub(super) struct Candles {
     news: [Option<Shown>; Interval::ALL.len()],
     /// By interval: the end of the open candle.
     ends: [Option<i64>; Interval::ALL.len()],
+    /// By interval: the open candle as it was told last.
+    told: [Option<Shown>; Interval::ALL.len()],
+    /// By interval: the candle that was closed last.
+    closed: [Option<Shown>; Interval::ALL.len()],
     scratch: Vec<Shown>,
     /// The minute that is open has trades that the longer candles do not have yet.
     is_behind: bool,
@@ -32,6 +36,8 @@ impl Candles {
             hours,
             news: Default::default(),
             ends: Default::default(),
+            told: Default::default(),
+            closed: Default::default(),
             scratch: Vec::new(),
             is_behind: false,
             known_from: i64::MIN,
@@ -50,7 +56,7 @@ impl Candles {
 
     /// Trades may be missing: what is open is given up, and nothing is taken until [`Candles::resume`].
     pub(super) fn forget(&mut self) {
-        *self = Self { known_from: i64::MAX, ..Self::new(self.hours.clone()) };
+        *self = Self { known_from: i64::MAX, closed: self.closed, ..Self::new(self.hours.clone()) };
     }
 
     /// From `ts` on nothing is missing: the next minute is the first that is known.
@@ -110,7 +116,8 @@ impl Candles {
             // The order of `Interval::ALL` is that of the variants.
             let at = shown.interval as usize;
             if shown.closed {
-                (self.news[at], self.ends[at]) = (None, None);
+                (self.news[at], self.ends[at], self.told[at]) = (None, None, None);
+                self.closed[at] = Some(shown);
                 closed(&shown);
             } else {
                 (self.news[at], self.ends[at]) = (Some(shown), Some(shown.span.end));
@@ -129,8 +136,25 @@ impl Candles {
             Some(minute) => self.roll_up(&[minute], &mut tell),
             None => Ok(()),
         };
-        self.news.iter_mut().filter_map(Option::take).for_each(|shown| tell(&shown));
+        for (news, told) in self.news.iter_mut().zip(&mut self.told) {
+            if let Some(shown) = news.take() {
+                tell(&shown);
+                *told = Some(shown);
+            }
+        }
         done
+    }
+
+    /// The open candles are to be told again.
+    pub(super) fn tell_again(&mut self) {
+        for (news, told) in self.news.iter_mut().zip(self.told) {
+            *news = news.or(told);
+        }
+    }
+
+    /// The candle of each interval that was closed last.
+    pub(super) fn closed(&self) -> impl Iterator<Item = &Shown> {
+        self.closed.iter().flatten()
     }
 
     /// The end of the open candle that ends first.

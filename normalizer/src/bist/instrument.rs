@@ -41,9 +41,13 @@ pub(super) struct Instrument {
     state: Option<MarketState>,
     venue_state: String,
     told_state: String,
+    /// When the state began.
+    state_moment: Moment,
     auction: Option<Equilibrium>,
     last: Option<Decimal>,
-    told_quote: Quote,
+    /// `None`: whatever was told, it is to be told again.
+    told_quote: Option<Quote>,
+    has_told_quote: bool,
     told_book: bool,
     trust: Trust,
     /// Trades that are known to be lost and that have not been told yet.
@@ -98,9 +102,11 @@ impl Instrument {
             state: None,
             venue_state: String::new(),
             told_state: String::new(),
+            state_moment: moment,
             auction: None,
             last: None,
-            told_quote: Quote::default(),
+            told_quote: Some(Quote::default()),
+            has_told_quote: false,
             told_book: false,
             trust: Trust::Proven,
             missing: 0,
@@ -166,6 +172,7 @@ impl Instrument {
         if self.venue_state != name {
             // It was that of the state before.
             self.auction = None;
+            self.state_moment = moment;
         }
         self.venue_state = name;
         self.note(self.news.sequence, moment);
@@ -184,9 +191,9 @@ impl Instrument {
                 state: self.state,
                 venue_state: self.venue_state.clone(),
                 ticks: self.ticks.iter().filter_map(|tick| self.tick_level(tick)).collect(),
-                provenance: self.news.moment.provenance(),
+                provenance: self.state_moment.provenance(),
             };
-            out.updates.push(Update::new(&self.channels.session, self.news.moment.ts, Payload::Market(status)));
+            out.updates.push(Update::new(&self.channels.session, self.state_moment.ts, Payload::Market(status)));
         }
     }
 

@@ -172,6 +172,16 @@ impl Market {
         self.tell_news(now_ms, out);
     }
 
+    /// See [`crate::mapper::Mapper::backfill`].
+    pub(super) fn tell_again(&mut self, now_ms: i64, out: &mut Output) {
+        for at in 0..self.instruments.len() {
+            self.instruments[at].tell_again(now_ms, &self.wanted, out);
+            self.mark(at);
+        }
+        self.has_distrusted = true;
+        self.tell_held(now_ms, out);
+    }
+
     fn distrust(&mut self, at: usize, why: Resync, received_at: i64, out: &mut Output) {
         let instrument = &mut self.instruments[at];
         if !instrument.is_proven() {

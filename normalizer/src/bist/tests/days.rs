@@ -1,11 +1,11 @@
 //! Where candles and trades of a day go on, and where they do not: sessions that end, break off, are joined late.
 
 use akis_connectors::bist::itch::{Message, Seconds, Side};
-use akis_model::{Candle, ChannelState};
+use akis_model::{Candle, ChannelState, MarketState};
 
-use super::feed::{Feed, MORNING, THYAO, add, directory, executed, trades};
+use super::feed::{Feed, MORNING, THYAO, add, books, directory, executed, state, statuses, trades};
 use super::states_of;
-use crate::mapper::Output;
+use crate::mapper::{Mapper as _, Output};
 use crate::update::Payload;
 
 const DAY: u32 = 24 * 3_600;
@@ -108,5 +108,35 @@ fn a_late_join_tells_which_candles_it_does_not_know() {
     let out = feed.snapshot(&[second(MORNING), directory("THYAO.E", THYAO)], 1_001);
     for interval in ["1m", "1d"] {
         assert_eq!(states_of(&out, &format!("bist:THYAO:{interval}")), [ChannelState::Resyncing]);
+    }
+}
+
+#[test]
+fn who_takes_over_tells_again_what_is_so() {
+    let mut feed = traded();
+    let continuous = state("P_SUREKLI_ISLEM");
+    feed.packet(&[second(MORNING + 60), continuous, add(2, Side::Buy, 100, 7, 0), executed(1, Side::Sell, 1, 71)]);
+    feed.packet(&[second(MORNING + 70), continuous]);
+    let mut out = Output::default();
+    feed.mapper.backfill(&mut out);
+    assert_eq!(trades(&out), [], "they are kept by whoever publishes them");
+    let status = &statuses(&out)[0];
+    assert_eq!((statuses(&out).len(), status.state), (1, Some(MarketState::Continuous)));
+    let update = out.updates.iter().find(|update| update.channel.as_str() == "bist:THYAO:session").unwrap();
+    assert_eq!(update.ts, i64::from(MORNING + 60) * 1_000, "that is since when");
+    assert_eq!(books(&out)[0].bids.len(), 1);
+    assert!(out.updates.iter().any(|update| matches!(&update.payload, Payload::PriceTick(tick) if tick.bid.is_some())));
+    assert_eq!(candles(&out, "1m", false)[0].trades, Some(1), "the open one");
+    let [minute] = &out.history[..] else { panic!("one candle is closed: {:?}", out.history) };
+    assert_eq!((minute.channel.as_str(), minute.candles[0].open_time), ("bist:THYAO:1m", i64::from(MORNING) * 1_000));
+
+    feed.next += 1;
+    feed.packet(&[second(MORNING + 71)]);
+    feed.tick(1_500);
+    feed.mapper.backfill(&mut Output::default());
+    let mut out = feed.tick(50);
+    feed.mapper.backfill(&mut out);
+    for channel in ["bist:THYAO:book", "bist:THYAO:1m"] {
+        assert_eq!(states_of(&out, channel), [ChannelState::Resyncing], "{channel}");
     }
 }
