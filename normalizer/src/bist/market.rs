@@ -8,7 +8,7 @@ use std::sync::Arc;
 use akis_connectors::Request;
 use akis_connectors::bist::HalfDays;
 use akis_connectors::bist::itch::{OrderKey, order_of};
-use akis_model::{Channel, Kind, TimeSource};
+use akis_model::{Channel, ChannelState, Kind, TimeSource};
 
 use super::calendar::Hours;
 use super::clock::{Clock, Moment};
@@ -16,7 +16,8 @@ use super::instrument::Instrument;
 use super::names;
 use super::table::Table;
 use super::wanted::Wanted;
-use crate::mapper::{Output, Reason, Resync};
+use crate::mapper::{Output, RESYNC_TOLD_MS, Reason, Resync};
+use crate::update::Update;
 
 /// So many messages are looked ahead: more do not fit into a packet.
 const FORESEEN: usize = 64;
@@ -60,6 +61,10 @@ pub(super) struct Market {
     clock: Clock,
     instruments: Vec<Instrument>,
     by_symbol: BTreeMap<String, u16>,
+    /// Since when symbols that are let in by name may be there unseen; `None`: they are not, or that was told.
+    unmet_since: Option<i64>,
+    /// Those of which that was told.
+    unmet: Vec<String>,
     /// The books of the day. `None`: of an instrument that nobody asked for, or that has another book by now.
     books: Table<u32, Option<u16>, 7>,
     /// Orders in all books.
@@ -98,10 +103,12 @@ impl Market {
 
     /// The channels of those that were let in by name.
     pub(super) fn channels(&self) -> Vec<Channel> {
-        let moment = self.clock.at(0, 0);
-        let instruments =
-            self.admitted.iter().filter_map(|symbol| Instrument::new(symbol.clone(), Hours::Other, moment));
-        instruments.flat_map(|instrument| instrument.channels(&self.wanted)).collect()
+        self.admitted.iter().flat_map(|symbol| self.channels_of(symbol)).collect()
+    }
+
+    fn channels_of(&self, symbol: &str) -> Vec<Channel> {
+        let instrument = Instrument::new(symbol.to_owned(), Hours::Other, self.clock.at(0, 0));
+        instrument.map_or_else(Vec::new, |instrument| instrument.channels(&self.wanted))
     }
 
     /// See [`crate::mapper::Mapper::pace`].
@@ -179,6 +186,7 @@ impl Market {
             self.mark(at);
         }
         self.has_distrusted = true;
+        self.tell_unmet(&self.unmet, now_ms, out);
         self.tell_held(now_ms, out);
     }
 
@@ -208,6 +216,31 @@ impl Market {
             self.instruments[at].give_up_candles(received_at, &self.wanted, out);
         }
         (self.needs_snapshot, self.is_whole) = (false, false);
+        self.unmet_since.get_or_insert(received_at);
+    }
+
+    /// Tells that nothing is known of symbols.
+    fn tell_unmet(&self, unmet: &[String], now_ms: i64, out: &mut Output) {
+        for channel in unmet.iter().flat_map(|symbol| self.channels_of(symbol)) {
+            out.updates.push(Update::status(channel, ChannelState::Resyncing, now_ms, Resync::Gap.as_str(), now_ms));
+        }
+    }
+
+    /// An instrument has come of which that may have been told. What its candles lack it tells itself.
+    fn meet(&mut self, symbol: &str, now_ms: i64, out: &mut Output) {
+        if let Some(at) = self.unmet.iter().position(|unmet| unmet == symbol) {
+            self.unmet.swap_remove(at);
+            let channels = self.channels_of(symbol).into_iter().filter(|channel| channel.kind() != Kind::Candles);
+            out.updates.extend(channels.map(|channel| found(channel, now_ms)));
+        }
+    }
+
+    /// All instruments that there are have come.
+    fn meet_all(&mut self, now_ms: i64, out: &mut Output) {
+        self.unmet_since = None;
+        let unmet = std::mem::take(&mut self.unmet);
+        let channels = unmet.iter().flat_map(|symbol| self.channels_of(symbol));
+        out.updates.extend(channels.map(|channel| found(channel, now_ms)));
     }
 
     /// Builds every book anew from the messages of a snapshot, which holds all below `next`.
@@ -234,6 +267,7 @@ impl Market {
             self.apply(Entry { sequence, bytes, received_at, telling: Telling::State }, out);
         }
         self.clock = live;
+        self.meet_all(received_at, out);
     }
 
     /// Tells the states that were not told while only the state was brought up to date.
@@ -243,14 +277,20 @@ impl Market {
         }
     }
 
-    /// Asks for a snapshot, when a book needs one.
+    /// Asks for a snapshot: of all books, whichever is named.
     pub(super) fn ask(&self, out: &mut Output) {
-        if let Some(instrument) = self.instruments.iter().find(|instrument| !instrument.is_proven()) {
-            out.requests.push(Request::Book { symbol: instrument.symbol.clone() });
-        }
+        let unproven = self.instruments.iter().find(|instrument| !instrument.is_proven());
+        let symbol = unproven.map(|instrument| &instrument.symbol).or(self.admitted.first());
+        out.requests.push(Request::Book { symbol: symbol.cloned().unwrap_or_default() });
     }
 
     pub(super) fn on_tick(&mut self, now_ms: i64, out: &mut Output) {
+        if self.unmet_since.take_if(|since| now_ms.saturating_sub(*since) > RESYNC_TOLD_MS).is_some() {
+            let is_unmet = |symbol: &&String| !self.by_symbol.contains_key(*symbol) && !self.unmet.contains(symbol);
+            let unmet: Vec<String> = self.admitted.iter().filter(is_unmet).cloned().collect();
+            self.tell_unmet(&unmet, now_ms, out);
+            self.unmet.extend(unmet);
+        }
         if !std::mem::take(&mut self.has_distrusted) {
             return;
         }
@@ -301,6 +341,7 @@ impl Market {
 
     /// Another day begins: of the one before only channels and their candles are left, which its first second closes.
     fn begin_day(&mut self, received_at: i64, out: &mut Output) {
+        self.meet_all(received_at, out);
         self.books = Table::default();
         self.orders = 0;
         (self.needs_snapshot, self.is_whole, self.is_over) = (false, true, false);
@@ -310,4 +351,9 @@ impl Market {
             self.mark(at);
         }
     }
+}
+
+/// What a channel lacked is known.
+fn found(channel: Channel, now_ms: i64) -> Update {
+    Update::status(channel, ChannelState::Up, now_ms, Resync::Gap.as_str(), now_ms)
 }

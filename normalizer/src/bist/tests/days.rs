@@ -5,6 +5,7 @@ use akis_model::{Candle, ChannelState, MarketState};
 
 use super::feed::{Feed, MORNING, THYAO, add, books, directory, executed, state, statuses, trades};
 use super::states_of;
+use crate::bist::Bist;
 use crate::mapper::{Mapper as _, Output};
 use crate::update::Payload;
 
@@ -139,4 +140,29 @@ fn who_takes_over_tells_again_what_is_so() {
     for channel in ["bist:THYAO:book", "bist:THYAO:1m"] {
         assert_eq!(states_of(&out, channel), [ChannelState::Resyncing], "{channel}");
     }
+}
+
+#[test]
+fn symbols_that_nothing_is_known_of_are_told() {
+    let mut mapper = Bist::default();
+    mapper.admit(Some(&["THYAO".to_owned(), "GONE".to_owned()]), &[]);
+    let mut feed = Feed::of(mapper);
+    feed.next = 1_000;
+    feed.packet(&[second(MORNING), add(1, Side::Sell, 110, 5, 0)]);
+    let all = ["ticker", "trades", "book", "session", "1m", "1d"].map(|facet| format!("bist:THYAO:{facet}"));
+    let out = feed.tick(1_500);
+    for channel in &all {
+        assert_eq!(states_of(&out, channel), [ChannelState::Resyncing], "{channel}");
+    }
+    assert_eq!(feed.tick(1_500).updates.len(), 0, "once");
+    let mut again = Output::default();
+    feed.mapper.backfill(&mut again);
+    assert_eq!(states_of(&again, &all[0]), [ChannelState::Resyncing], "but for who takes over");
+    assert_eq!(feed.tick(30_000).requests.len(), 1, "a snapshot is asked for");
+    let out = feed.snapshot(&[directory("THYAO.E", THYAO), add(1, Side::Sell, 110, 5, 0)], 1_002);
+    for channel in &all[..4] {
+        assert_eq!(states_of(&out, channel), [ChannelState::Up], "{channel}");
+    }
+    assert_eq!(states_of(&out, &all[5]), [ChannelState::Resyncing], "its day is not known");
+    assert_eq!(states_of(&out, "bist:GONE:1d"), [ChannelState::Up], "there is none");
 }
