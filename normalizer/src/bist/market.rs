@@ -11,6 +11,7 @@ use akis_connectors::bist::itch::{OrderKey, order_of};
 use akis_model::{Channel, ChannelState, Kind, TimeSource};
 
 use super::calendar::Hours;
+use super::catch_up::CatchUp;
 use super::clock::{Clock, Moment};
 use super::instrument::Instrument;
 use super::names;
@@ -59,6 +60,7 @@ pub(super) struct Market {
     /// Some candles wait for the next second.
     gave_up_candles: bool,
     clock: Clock,
+    pub(super) catch_up: CatchUp,
     instruments: Vec<Instrument>,
     by_symbol: BTreeMap<String, u16>,
     /// Since when symbols that are let in by name may be there unseen; `None`: they are not, or that was told.
@@ -302,6 +304,7 @@ impl Market {
 
     /// Nothing was said for a while, and nothing of before is missing: candles whose time is over have all their trades.
     pub(super) fn on_silence(&mut self, received_at: i64, out: &mut Output) {
+        self.catch_up.end();
         let ts = self.clock.estimate(received_at).saturating_sub(GRACE_MS);
         self.close_candles(Moment { ts, source: TimeSource::Received, received_at }, out);
     }

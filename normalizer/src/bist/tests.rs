@@ -30,7 +30,7 @@ fn day() -> Vec<Vec<u8>> {
 
 #[test]
 fn the_constructed_day_is_told_as_it_went() {
-    let mut feed = Feed::new();
+    let mut feed = Feed::before_the_day();
     let mut out = Output::default();
     for message in day() {
         feed.packet_of(&[&message], &mut out);
@@ -71,7 +71,7 @@ fn the_constructed_day_is_told_as_it_went() {
 
 #[test]
 fn an_auction_shows_where_it_would_meet() {
-    let mut feed = Feed::new();
+    let mut feed = Feed::before_the_day();
     let mut out = Output::default();
     for message in &day()[..15] {
         feed.packet_of(&[message], &mut out);
@@ -87,7 +87,7 @@ fn an_auction_shows_where_it_would_meet() {
 
 #[test]
 fn candles_of_the_constructed_day_are_those_of_its_trades() {
-    let mut feed = Feed::new();
+    let mut feed = Feed::before_the_day();
     let mut out = Output::default();
     for message in day() {
         feed.packet_of(&[&message], &mut out);

@@ -228,6 +228,7 @@ impl Market {
         self.clock.on_second(second, entry.received_at);
         if entry.telling == Telling::News {
             let moment = self.clock.at(0, entry.received_at);
+            self.catch_up.on_second(moment.ts, entry.received_at);
             self.close_candles(moment, out);
             if std::mem::take(&mut self.gave_up_candles) {
                 self.instruments.iter_mut().for_each(|instrument| instrument.resume_candles(moment.ts));

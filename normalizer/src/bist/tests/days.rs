@@ -166,3 +166,34 @@ fn symbols_that_nothing_is_known_of_are_told() {
     assert_eq!(states_of(&out, &all[5]), [ChannelState::Resyncing], "its day is not known");
     assert_eq!(states_of(&out, "bist:GONE:1d"), [ChannelState::Up], "there is none");
 }
+
+#[test]
+fn a_replay_tells_its_trades_and_then_how_things_are() {
+    let mut feed = Feed::new();
+    feed.now += 3_600_000;
+    let morning = [second(MORNING), directory("THYAO.E", THYAO), state("P_ACS_EMR_TP_PY_EIY")];
+    assert_eq!(feed.packet(&morning).updates, []);
+    let out = feed.packet(&[state("P_SUREKLI_ISLEM"), add(1, Side::Sell, 110, 5, 0), executed(1, Side::Sell, 1, 70)]);
+    assert_eq!((out.updates.len(), trades(&out).len()), (1, 1));
+    let out = feed.packet(&[second(MORNING + 60)]);
+    assert_eq!((out.updates.len(), out.history.len()), (0, 1), "its minute is history");
+    let mut out = feed.tick(1_000);
+    feed.mapper.backfill(&mut out);
+    assert_eq!(out.updates, [], "whoever takes over does not tell the past either");
+    let out = feed.packet(&[second(MORNING + 3_600)]);
+    assert_eq!(statuses(&out).iter().map(|status| status.state).collect::<Vec<_>>(), [Some(MarketState::Continuous)]);
+    assert_eq!((books(&out).len(), candles(&out, "1d", false).len(), trades(&out).len()), (1, 1, 0));
+    let out = feed.packet(&[add(2, Side::Buy, 100, 7, 0)]);
+    assert_eq!(books(&out).len(), 1, "from here on as it happens");
+}
+
+#[test]
+fn a_replay_ends_where_nothing_waits_and_tells_nothing_when_it_is_broken_off() {
+    let mut feed = Feed::new();
+    feed.now += 3_600_000;
+    feed.packet(&[second(MORNING), directory("THYAO.E", THYAO), add(1, Side::Sell, 110, 5, 0)]);
+    let mut out = Output::default();
+    feed.mapper.finish(&mut out);
+    assert_eq!(out.updates, []);
+    assert_eq!(books(&feed.heartbeat()).len(), 1);
+}

@@ -35,6 +35,13 @@ impl Feed {
         Self::of(mapper)
     }
 
+    /// The same, early enough for the constructed day to be no replay.
+    pub(super) fn before_the_day() -> Self {
+        let mut feed = Self::new();
+        feed.now -= 3 * 3_600_000;
+        feed
+    }
+
     pub(super) fn of(mapper: Bist) -> Self {
         let now = i64::from(MORNING) * 1_000;
         Self { mapper, next: 1, now, session: SessionId::new("DAY1"), snapshots: 100 }
