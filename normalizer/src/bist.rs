@@ -53,9 +53,8 @@ pub(crate) struct Bist {
 }
 
 impl Mapper for Bist {
-    /// A day that is played faster than it passes runs ahead of the clock, by a day at most.
     fn believed_ahead_ms(&self) -> i64 {
-        24 * 3_600_000
+        self.market.believed_ahead_ms()
     }
 
     fn pace(&mut self) {
@@ -72,6 +71,7 @@ impl Mapper for Bist {
     }
 
     fn on_header(&mut self, header: &Header) {
+        self.market.set_recorded();
         self.recorded.get_or_insert_default().on_header(header);
     }
 

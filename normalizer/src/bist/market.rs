@@ -17,12 +17,16 @@ use super::names;
 use super::table::Table;
 use super::wanted::Wanted;
 use crate::mapper::{Output, Reason, Resync};
+use crate::update::BELIEVED_AHEAD_MS;
 
 /// So many messages are looked ahead: more do not fit into a packet.
 const FORESEEN: usize = 64;
 
 /// So long after its end a candle is closed by this machine's clock, when no message tells the time.
 const GRACE_MS: i64 = 1_000;
+
+/// A recording of a day that was played faster than it passes runs ahead of the clock, by a day at most.
+const RECORDED_AHEAD_MS: i64 = 24 * 3_600_000;
 
 /// Whether what a message says is news, or has been told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +55,8 @@ pub(super) struct Market {
     admitted: Vec<String>,
     wanted: Wanted,
     half_days: Arc<HalfDays>,
+    /// What comes was recorded, perhaps of a day that was played faster than it passed.
+    is_recorded: bool,
     /// Nothing has been missed since the day began.
     is_whole: bool,
     /// Some candles wait for the next second.
@@ -105,6 +111,15 @@ impl Market {
     /// See [`crate::mapper::Mapper::pace`].
     pub(super) fn pace(&mut self) {
         self.is_paced = true;
+    }
+
+    pub(super) fn set_recorded(&mut self) {
+        self.is_recorded = true;
+    }
+
+    /// See [`crate::mapper::Mapper::believed_ahead_ms`].
+    pub(super) fn believed_ahead_ms(&self) -> i64 {
+        if self.is_recorded { RECORDED_AHEAD_MS } else { BELIEVED_AHEAD_MS }
     }
 
     pub(super) fn set_half_days(&mut self, half_days: HalfDays) {
@@ -229,6 +244,11 @@ impl Market {
         for instrument in &mut self.instruments {
             instrument.tell_state(&self.wanted, out);
         }
+    }
+
+    /// Another session's clock is another one.
+    pub(super) fn forget_clock(&mut self) {
+        self.clock = Clock::default();
     }
 
     /// Asks for a snapshot, when a book needs one.

@@ -99,6 +99,7 @@ impl Stream {
         self.release(received_at, market, out);
         (self.next, self.waiting, self.ahead) = (1, None, None);
         market.begin_day(received_at, out);
+        market.forget_clock();
     }
 
     fn on_message(&mut self, entry: Entry<'_>, market: &mut Market, out: &mut Output) {

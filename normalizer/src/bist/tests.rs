@@ -10,7 +10,9 @@ use akis_connectors::bist::itch::{
 };
 use akis_model::{ChannelState, MarketState, TimeSource};
 
-use self::feed::{Feed, THYAO, add, books, delete, directory, executed, flush, prices, state, statuses, trades};
+use self::feed::{
+    Feed, MORNING, THYAO, add, books, delete, directory, encoded, executed, flush, prices, state, statuses, trades,
+};
 use super::*;
 use crate::mapper::Resync;
 use crate::update::Payload;
@@ -32,7 +34,7 @@ fn the_constructed_day_is_told_as_it_went() {
     let mut feed = Feed::new();
     let mut out = Output::default();
     for message in day() {
-        feed.packet_of(&[&message], &mut out);
+        feed.message(&message, &mut out);
     }
     assert_eq!(out.skipped, []);
     assert_eq!(out.resyncs, []);
@@ -73,7 +75,7 @@ fn an_auction_shows_where_it_would_meet() {
     let mut feed = Feed::new();
     let mut out = Output::default();
     for message in &day()[..15] {
-        feed.packet_of(&[message], &mut out);
+        feed.message(message, &mut out);
     }
     let Some(Payload::Auction(auction)) = out.updates.last().map(|update| &update.payload) else {
         panic!("no tick: {out:?}")
@@ -89,7 +91,7 @@ fn candles_of_the_constructed_day_are_those_of_its_trades() {
     let mut feed = Feed::new();
     let mut out = Output::default();
     for message in day() {
-        feed.packet_of(&[&message], &mut out);
+        feed.message(&message, &mut out);
     }
     let closed: Vec<_> = out
         .updates
@@ -124,6 +126,58 @@ fn times_are_the_seconds_and_their_nanoseconds() {
         feed.packet(&[Message::Seconds(Seconds { second: 1_767_250_800 }), add(1, Side::Buy, 100, 5, 123_999_999)]);
     assert_eq!(out.updates[0].ts, 1_767_250_800_123);
     assert_eq!(books(&out)[0].provenance.ts_source, TimeSource::Venue);
+}
+
+/// The candles of a minute: which minute of the morning, how many trades, and whether it is closed.
+fn minutes(out: &Output) -> Vec<(i64, Option<u64>, bool)> {
+    let candles = out.updates.iter().filter_map(|update| match &update.payload {
+        Payload::Candle(candle) if candle.interval == "1m" => {
+            Some(((candle.open_time / 1_000 - i64::from(MORNING)) / 60, candle.trades, candle.closed))
+        }
+        _ => None,
+    });
+    candles.collect()
+}
+
+#[test]
+fn a_second_that_cannot_be_true_moves_no_candle() {
+    for (second, why) in [
+        (MORNING + 3_600, "an hour ahead"),
+        (MORNING + 10 + 62, "a minute ahead"),
+        (MORNING + 9, "before the last one"),
+        (0, "1970"),
+    ] {
+        let mut feed = Feed::open();
+        let orders = [add(1, Side::Sell, 1_000, 9, 0), executed(1, Side::Sell, 1, 70)];
+        feed.packet(&[&[Message::Seconds(Seconds { second: MORNING + 10 })][..], &orders].concat());
+        feed.now += 500;
+        let mut out = Output::default();
+        let [wrong, trade] =
+            [Message::Seconds(Seconds { second }), executed(1, Side::Sell, 1, 71)].map(|m| encoded(&m));
+        feed.packet_of(&[&wrong, &trade], &mut out);
+        assert_eq!((minutes(&out), &out.skipped[..]), (vec![(0, Some(2), false)], &[Reason::BadTime][..]), "{why}");
+        let trade = out.updates.iter().find_map(|update| match &update.payload {
+            Payload::Trade(trade) => Some((trade.provenance.ts_source, update.ts)),
+            _ => None,
+        });
+        assert_eq!(trade, Some((TimeSource::Received, feed.now)), "{why}");
+        // The next second is right, and so is everything from then on.
+        let out = feed.packet(&[Message::Seconds(Seconds { second: MORNING + 70 }), executed(1, Side::Sell, 1, 72)]);
+        assert_eq!(minutes(&out), [(0, Some(2), true), (1, Some(1), false)], "{why}");
+        assert_eq!(out.skipped, [], "{why}");
+    }
+}
+
+#[test]
+fn a_day_that_is_read_late_keeps_its_times() {
+    let mut feed = Feed::new();
+    feed.now += 5 * 3_600_000;
+    for minute in 0..3 {
+        let second = Message::Seconds(Seconds { second: MORNING + minute * 60 });
+        let orders = [directory("THYAO.E", THYAO), add(minute.into(), Side::Sell, 1_000, 1, 0)];
+        let out = feed.packet(&[&[second][..], &orders, &[executed(minute.into(), Side::Sell, 1, 70)]].concat());
+        assert_eq!((minutes(&out).last(), out.skipped), (Some(&(minute.into(), Some(1), false)), vec![]));
+    }
 }
 
 #[test]
