@@ -29,7 +29,7 @@ mod wanted;
 use akis_connectors::bist::mold::Packet;
 use akis_connectors::bist::{Recorded, half_days};
 use akis_connectors::recording::Header;
-use akis_connectors::{Content, Own, RawFrame};
+use akis_connectors::{Content, Own, Part, RawFrame};
 use akis_model::{Channel, Kind};
 
 use self::market::Market;
@@ -63,6 +63,10 @@ impl Mapper for Bist {
 
     fn admit(&mut self, symbols: Option<&[String]>, kinds: &[Kind]) {
         self.market.admit(symbols, kinds);
+    }
+
+    fn take_part(&mut self, part: Part) {
+        self.market.take_part(part);
     }
 
     fn configure(&mut self, own: &Own) {

@@ -71,7 +71,10 @@ impl Pipeline {
 
     /// See [`Mapper::admit`].
     pub(crate) fn admit(&mut self, symbols: Option<&[String]>, part: Option<Part>, kinds: &[Kind]) {
-        // What is no name is looked up by the session, which then asks for its part.
+        // What is no name is looked up by the session, which then asks for its part, or left to the mapper.
+        if let Some(part) = part {
+            self.mapper.take_part(part);
+        }
         let is_wanted = |symbol: &&String| !is_symbol(symbol) || part.is_none_or(|part| part.has(symbol));
         let of_part = |symbols: &[String]| -> Vec<String> { symbols.iter().filter(is_wanted).cloned().collect() };
         self.mapper.admit(symbols.map(of_part).as_deref(), kinds);

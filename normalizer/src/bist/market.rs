@@ -5,9 +5,9 @@ mod messages;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use akis_connectors::Request;
 use akis_connectors::bist::HalfDays;
 use akis_connectors::bist::itch::{OrderKey, order_of};
+use akis_connectors::{Part, Request};
 use akis_model::{Channel, Kind, TimeSource};
 
 use super::calendar::Hours;
@@ -51,6 +51,8 @@ pub(super) struct Entry<'a> {
 pub(super) struct Market {
     /// Every symbol of the feed is let in.
     any: bool,
+    /// Of every symbol those of this part; `None`: all.
+    part: Option<Part>,
     /// Those that are let in, as channels show them.
     admitted: Vec<String>,
     wanted: Wanted,
@@ -97,6 +99,20 @@ impl Market {
             if !self.admitted.contains(&symbol) {
                 self.admitted.push(symbol);
             }
+        }
+    }
+
+    /// See [`crate::mapper::Mapper::take_part`].
+    pub(super) fn take_part(&mut self, part: Part) {
+        self.part = Some(part);
+    }
+
+    /// Whether a symbol, as channels show it, was asked for.
+    fn is_admitted(&self, symbol: &str) -> bool {
+        if self.any {
+            self.part.is_none_or(|part| part.has(symbol))
+        } else {
+            self.admitted.iter().any(|admitted| admitted == symbol)
         }
     }
 

@@ -400,6 +400,26 @@ fn only_what_was_asked_for_is_told() {
 }
 
 #[test]
+fn every_symbol_of_the_feed_is_of_one_part_and_no_other() {
+    let symbols = ["THYAO.E", "GARAN.E", "ASELS.E", "AKBNK.E", "F_X"];
+    let told = |number| {
+        let mut mapper = Bist::default();
+        mapper.take_part(Part { number, of: 2 });
+        mapper.admit(Some(&["*".to_owned()]), &[Kind::Session]);
+        let mut feed = Feed::of(mapper);
+        let messages = symbols.iter().zip(1..).flat_map(|(&symbol, book)| {
+            let state = BookState { ns: 0, book, state: Text::new(b"P_ARA") };
+            [directory(symbol, book), Message::BookState(state)]
+        });
+        let out = feed.packet(&messages.collect::<Vec<_>>());
+        statuses(&out).into_iter().map(|status| status.symbol).collect::<Vec<_>>()
+    };
+    let (first, second) = (told(1), told(2));
+    assert_eq!(first.len() + second.len(), symbols.len(), "{first:?} {second:?}");
+    assert!(first.iter().all(|symbol| !second.contains(symbol)), "{first:?} {second:?}");
+}
+
+#[test]
 fn fractions_are_exact_and_a_trade_without_a_price_is_lost() {
     let mut feed = Feed::new();
     let Message::Directory(mut reference) = directory("F_X", THYAO) else { panic!() };

@@ -268,7 +268,7 @@ impl Market {
             return Err(Reason::OutOfRange);
         }
         let moment = self.clock.at(directory.ns, entry.received_at);
-        if !self.any && !self.admitted.contains(&symbol) {
+        if !self.is_admitted(&symbol) {
             self.assign(directory.book, None, entry.sequence, moment);
             return Ok(());
         }
