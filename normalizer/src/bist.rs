@@ -108,6 +108,10 @@ impl Mapper for Bist {
         self.market.tell_held(now_ms, out);
     }
 
+    fn rests(&self, channel: &Channel) -> bool {
+        self.stream.rests(self.now_ms) || self.market.rests(channel)
+    }
+
     fn finish(&mut self, out: &mut Output) {
         let mut given = Vec::new();
         if let Some(recorded) = &mut self.recorded {

@@ -47,6 +47,12 @@ pub trait Mapper: Send {
     /// venue has none leaves it as it is.
     fn backfill(&mut self, _out: &mut Output) {}
 
+    /// Whether a channel may be silent for as long as it likes, because its market is in a break, in an auction or closed. A
+    /// mapper whose venue never rests leaves it as it is.
+    fn rests(&self, _channel: &Channel) -> bool {
+        false
+    }
+
     /// Nothing more will come: lets go of what is held back. A mapper that holds nothing back leaves it as it is.
     fn finish(&mut self, _out: &mut Output) {}
 }
@@ -68,6 +74,8 @@ pub struct Output {
     pub lost_trades: u64,
     /// Whether market data came, of use or not: the venue is there.
     pub data: bool,
+    /// The venue has ended in order, and until this moment nothing need come, milliseconds since the epoch.
+    pub rests_until: Option<i64>,
 }
 
 impl Output {

@@ -159,7 +159,7 @@ impl Pipeline {
     /// Tells the channels that are silent for longer than is usual for them.
     fn tell_silent(&mut self) {
         let now = self.now_ms;
-        for Silent { channel, since, usual_ms } in self.rhythms.silent(now) {
+        for Silent { channel, since, usual_ms } in self.rhythms.silent(now, |channel| self.mapper.rests(channel)) {
             let seconds = now.saturating_sub(since) / 1000;
             let reason = format!("no event for {seconds} s, where its longest pause was {usual_ms} ms");
             let status = Update::stale(channel, since, reason, now);
@@ -169,6 +169,9 @@ impl Pipeline {
 
     /// Takes over what the mapper said.
     fn take(&mut self, step: &mut Step) {
+        if let Some(due_at) = self.output.rests_until.take() {
+            self.feed.rest(due_at);
+        }
         let believed_ahead_ms = self.mapper.believed_ahead_ms();
         for mut update in self.output.updates.drain(..) {
             if update.distrust_time(believed_ahead_ms) {

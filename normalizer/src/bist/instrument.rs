@@ -155,6 +155,24 @@ impl Instrument {
         (self.news.book, self.news.quote) = (true, true);
     }
 
+    /// Whether nobody need wonder at its silence: the day has not told its state yet, or orders are not matched when they come.
+    pub(super) fn rests(&self) -> bool {
+        match self.state {
+            None => self.venue_state.is_empty(),
+            Some(MarketState::Continuous) => false,
+            Some(
+                MarketState::PreOpen
+                | MarketState::OpeningAuction
+                | MarketState::ClosingAuction
+                | MarketState::SinglePrice
+                | MarketState::Halted
+                | MarketState::Break
+                | MarketState::AtClose
+                | MarketState::Closed,
+            ) => true,
+        }
+    }
+
     /// Tells the state, unless it has been told.
     pub(super) fn tell_state(&mut self, wanted: &Wanted, out: &mut Output) {
         if self.told_state == self.venue_state {

@@ -10,7 +10,7 @@ use akis_connectors::bist::itch::{OrderKey, order_of};
 use akis_connectors::{Part, Request};
 use akis_model::{Channel, Kind, TimeSource};
 
-use super::calendar::Hours;
+use super::calendar::{Hours, due_after};
 use super::clock::{Clock, Moment};
 use super::instrument::Instrument;
 use super::names;
@@ -136,6 +136,20 @@ impl Market {
     /// See [`crate::mapper::Mapper::believed_ahead_ms`].
     pub(super) fn believed_ahead_ms(&self) -> i64 {
         if self.is_recorded { RECORDED_AHEAD_MS } else { BELIEVED_AHEAD_MS }
+    }
+
+    /// When the next session is due after one that ended then.
+    pub(super) fn due_after(&self, ended_at: i64) -> i64 {
+        due_after(ended_at, &self.half_days)
+    }
+
+    /// Whether the instrument of a channel rests.
+    pub(super) fn rests(&self, channel: &Channel) -> bool {
+        let segment = channel.segments().nth(1).unwrap_or_default();
+        let at = self.by_symbol.get(segment).copied().map(usize::from);
+        // Few symbols are spelled otherwise in channels.
+        let spelled = || self.instruments.iter().position(|instrument| names::segment(&instrument.symbol) == segment);
+        at.or_else(spelled).is_none_or(|at| self.instruments[at].rests())
     }
 
     pub(super) fn set_half_days(&mut self, half_days: HalfDays) {

@@ -400,6 +400,44 @@ fn only_what_was_asked_for_is_told() {
 }
 
 #[test]
+fn the_channels_of_an_instrument_rest_while_it_does() {
+    let mut feed = Feed::open();
+    let [channel, other] = ["bist:THYAO:book", "bist:GARAN:book"].map(|name| Channel::parse(name).unwrap());
+    assert!(feed.mapper.rests(&channel), "the day has not told yet");
+    for (name, rests) in [
+        ("P_ACS_EMR_TP_PY_EIY", true),
+        ("P_SUREKLI_ISLEM", false),
+        ("P_DK_TEKFIY_EMIR_TPL", true),
+        ("P_YENI_BIR_SEY", false),
+        ("P_MARJ_YAYIN", true),
+        ("P_GUNSONU", true),
+    ] {
+        feed.packet(&[state(name)]);
+        assert_eq!(feed.mapper.rests(&channel), rests, "{name}");
+        assert!(feed.mapper.rests(&other), "it is not there today");
+    }
+}
+
+#[test]
+fn a_session_that_has_ended_rests_until_the_next_is_due() {
+    let mut feed = Feed::open();
+    feed.packet(&[state("P_SUREKLI_ISLEM")]);
+    let channel = Channel::parse("bist:THYAO:book").unwrap();
+    // 19:00 on a Thursday, and 09:30 on the day after.
+    feed.tick(9 * 3_600_000);
+    let due_at = i64::from(MORNING) * 1_000 + (23 * 60 + 30) * 60_000;
+    for (after_ms, rests) in [(0, true), (1_000, true), (17 * 3_600_000, false)] {
+        feed.tick(after_ms);
+        let out = feed.end();
+        assert_eq!((out.data, out.rests_until), (true, Some(due_at)), "told again it is the same end");
+        assert_eq!(feed.mapper.rests(&channel), rests);
+    }
+    feed.new_session("DAY2");
+    assert_eq!(feed.packet(&[directory("THYAO.E", THYAO)]).rests_until, None);
+    assert_eq!(feed.end().rests_until, Some(feed.now), "at noon the exchange begins anew");
+}
+
+#[test]
 fn every_symbol_of_the_feed_is_of_one_part_and_no_other() {
     let symbols = ["THYAO.E", "GARAN.E", "ASELS.E", "AKBNK.E", "F_X"];
     let told = |number| {

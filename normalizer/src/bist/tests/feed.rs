@@ -92,6 +92,11 @@ impl Feed {
         self.frame(1, mold::heartbeat(self.session, self.next).to_vec())
     }
 
+    /// The end of the session.
+    pub(super) fn end(&mut self) -> Output {
+        self.frame(1, mold::end_of_session(self.session, self.next).to_vec())
+    }
+
     pub(super) fn tick(&mut self, later_ms: i64) -> Output {
         self.now += later_ms;
         let mut out = Output::default();
