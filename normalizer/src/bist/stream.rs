@@ -174,6 +174,8 @@ impl Stream {
             return Err(Reason::UnusedSnapshot);
         }
         let received_at = snapshot.received_at;
+        // One that is kept would take the books back once the live messages come to it.
+        self.ahead = None;
         let waiting = self.waiting.take();
         let kept = || waiting.iter().flat_map(|waiting| waiting.kept.iter().zip(waiting.start..));
         let held_from = waiting.as_ref().and_then(|waiting| waiting.held_from).unwrap_or(u64::MAX);

@@ -272,6 +272,20 @@ fn a_snapshot_that_is_ahead_waits_for_the_live_messages() {
 }
 
 #[test]
+fn a_snapshot_that_waits_is_let_go_when_another_one_is_joined() {
+    let mut feed = Feed::open();
+    feed.packet(&[add(1, Side::Sell, 110, 5, 0)]);
+    feed.next += 1;
+    feed.packet(&[add(2, Side::Sell, 111, 3, 0)]);
+    let [first, second, third] = [1, 2, 3].map(|id| add(id, Side::Sell, 109 + i32::try_from(id).unwrap(), 5, 0));
+    feed.snapshot(&[first.clone(), second.clone(), third.clone()], feed.next + 1);
+    let out = feed.snapshot(&[first, second], feed.next);
+    assert_eq!(books(&out)[0].asks.len(), 2);
+    let out = feed.packet(&[third, add(4, Side::Sell, 113, 5, 0)]);
+    assert_eq!(books(&out)[0].asks.len(), 4, "the fourth is in no snapshot");
+}
+
+#[test]
 fn without_a_snapshot_trades_go_on_and_those_of_unknown_orders_are_lost() {
     let mut feed = Feed::open();
     feed.packet(&[add(1, Side::Sell, 110, 5, 0)]);
