@@ -30,7 +30,7 @@ mod wanted;
 use akis_connectors::bist::mold::Packet;
 use akis_connectors::bist::{Recorded, half_days};
 use akis_connectors::recording::Header;
-use akis_connectors::{Content, Own, RawFrame};
+use akis_connectors::{Content, Own, Part, RawFrame};
 use akis_model::{Channel, Kind};
 
 use self::catch_up::hold_back;
@@ -55,9 +55,8 @@ pub(crate) struct Bist {
 }
 
 impl Mapper for Bist {
-    /// A day that is played faster than it passes runs ahead of the clock, by a day at most.
     fn believed_ahead_ms(&self) -> i64 {
-        24 * 3_600_000
+        self.market.believed_ahead_ms()
     }
 
     fn pace(&mut self) {
@@ -68,12 +67,17 @@ impl Mapper for Bist {
         self.market.admit(symbols, kinds);
     }
 
+    fn take_part(&mut self, part: Part) {
+        self.market.take_part(part);
+    }
+
     fn configure(&mut self, own: &Own) {
         // Whoever starts a session has checked them.
         self.market.set_half_days(half_days(own.get("half_days").unwrap_or_default()).unwrap_or_default());
     }
 
     fn on_header(&mut self, header: &Header) {
+        self.market.set_recorded();
         self.recorded.get_or_insert_default().on_header(header);
         // Nobody takes a recording for what is now.
         self.market.catch_up.end();
@@ -112,6 +116,10 @@ impl Mapper for Bist {
 
     fn backfill(&mut self, out: &mut Output) {
         self.unless_behind(out, |this, out| this.market.tell_again(this.now_ms, out));
+    }
+
+    fn rests(&self, channel: &Channel) -> bool {
+        self.stream.rests(self.now_ms) || self.market.rests(channel)
     }
 
     fn finish(&mut self, out: &mut Output) {

@@ -4,8 +4,18 @@ use std::collections::BTreeMap;
 
 use akis_connectors::{Content, RawFrame};
 
-/// Without data for longer than this the venue is down.
+/// Without a connection, or without data where pauses are short, for longer than this the venue is down.
 const DOWN_MS: i64 = 5_000;
+
+/// Without data for longer than this it is down, whatever its pauses are: by then its sessions give up their connections too.
+const LONGEST_DOWN_MS: i64 = 60_000;
+
+/// How many times its longest pause lately an open connection has to be without data. Of a few thin symbols nothing may be heard
+/// for half a minute, and nothing is wrong.
+const TIMES: i64 = 3;
+
+/// The longest pause is forgotten by this part with each frame of data.
+const FADING: i64 = 256;
 
 /// A turn of the feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +24,7 @@ pub(crate) enum Turn {
     Up,
     /// No data.
     Down {
-        /// When the last data came.
+        /// When the last data came, or was due.
         since: i64,
         /// Why, in a few words.
         reason: &'static str,
@@ -26,8 +36,14 @@ pub(crate) enum Turn {
 pub(crate) struct Feed {
     /// Connections that something came from and that have not ended, each with when the first came.
     open: BTreeMap<u32, i64>,
+    /// When the last of them ended.
+    cut_at: Option<i64>,
     /// When data came last, or when the watch began.
     last_data: Option<i64>,
+    /// The longest pause between two frames of data lately, of those in which a connection was open throughout.
+    longest_ms: i64,
+    /// Until then the venue rests, and nothing need come.
+    due_at: i64,
     down: bool,
 }
 
@@ -39,14 +55,21 @@ impl Feed {
                 self.open.entry(connection).or_insert(frame.received_at);
             }
             Content::Closed { connection, .. } => {
-                self.open.remove(&connection);
+                if self.open.remove(&connection).is_some() && self.open.is_empty() {
+                    self.cut_at = Some(frame.received_at);
+                }
             }
             Content::Reply { .. } => {}
         }
         if !data {
             return None;
         }
-        self.last_data = Some(frame.received_at);
+        self.due_at = 0;
+        let heard_at = self.last_data.replace(frame.received_at).unwrap_or(frame.received_at);
+        let faded = self.longest_ms - self.longest_ms / FADING;
+        let was_cut = self.cut_at.is_some_and(|cut_at| cut_at >= heard_at);
+        let pause = if was_cut { 0 } else { frame.received_at.saturating_sub(heard_at) };
+        self.longest_ms = faded.max(pause);
         std::mem::take(&mut self.down).then_some(Turn::Up)
     }
 
@@ -55,14 +78,24 @@ impl Feed {
         self.open.values().copied().min()
     }
 
+    /// The venue rests until `due_at`, or until data comes.
+    pub(crate) fn rest(&mut self, due_at: i64) {
+        self.due_at = due_at;
+    }
+
     /// Takes note of the time.
     pub(crate) fn on_tick(&mut self, now_ms: i64) -> Option<Turn> {
-        let since = *self.last_data.get_or_insert(now_ms);
-        if self.down || now_ms.saturating_sub(since) <= DOWN_MS {
+        let heard_at = *self.last_data.get_or_insert(now_ms);
+        let (since, most_ms, reason) = if self.open.is_empty() {
+            (self.cut_at.map_or(heard_at, |cut_at| cut_at.max(heard_at)), DOWN_MS, "no connection")
+        } else {
+            (heard_at, self.longest_ms.saturating_mul(TIMES).clamp(DOWN_MS, LONGEST_DOWN_MS), "no data")
+        };
+        let since = since.max(self.due_at);
+        if self.down || now_ms.saturating_sub(since) <= most_ms {
             return None;
         }
         self.down = true;
-        let reason = if self.open.is_empty() { "no connection" } else { "no data" };
         Some(Turn::Down { since, reason })
     }
 }
@@ -95,7 +128,43 @@ mod tests {
         assert_eq!(feed.connected_since(), Some(9_002));
         assert_eq!(feed.on_frame(&closed(9_004, 2), false), None);
         assert_eq!(feed.connected_since(), None);
-        assert_eq!(feed.on_tick(15_000), Some(Turn::Down { since: 9_002, reason: "no connection" }));
+        assert_eq!(feed.on_tick(15_000), Some(Turn::Down { since: 9_004, reason: "no connection" }));
+    }
+
+    #[test]
+    fn a_venue_whose_symbols_rarely_speak_is_not_down_between_two_words() {
+        let mut feed = Feed::default();
+        for n in 0..10 {
+            assert_eq!(
+                feed.on_frame(&text(n * 12_000, 1), true),
+                (n == 1).then_some(Turn::Up),
+                "told once, and learned"
+            );
+            let down = feed.on_tick(n * 12_000 + 11_999);
+            assert_eq!(down, (n == 0).then_some(Turn::Down { since: 0, reason: "no data" }));
+        }
+        // Its connection ends after a pause as usual: it is down when none comes for five seconds.
+        assert_eq!(feed.on_frame(&closed(119_000, 1), false), None);
+        assert_eq!(feed.on_tick(124_000), None);
+        assert_eq!(feed.on_frame(&text(124_000, 2), false), None);
+        // By its own measure it is down at last.
+        assert_eq!(feed.on_tick(143_000), None);
+        assert_eq!(feed.on_tick(144_001), Some(Turn::Down { since: 108_000, reason: "no data" }));
+        // A pause that a lost connection made is not how it speaks, and long ones fade.
+        assert_eq!(feed.on_frame(&text(200_000, 2), true), Some(Turn::Up));
+        for n in 1..=2_000 {
+            assert_eq!(feed.on_frame(&text(200_000 + n * 100, 2), true), None);
+        }
+        assert_eq!(feed.on_tick(405_001), Some(Turn::Down { since: 400_000, reason: "no data" }));
+    }
+
+    #[test]
+    fn no_pause_is_long_enough_to_hide_a_venue_that_is_away() {
+        let mut feed = Feed::default();
+        assert_eq!(feed.on_frame(&text(0, 1), true), None);
+        assert_eq!(feed.on_frame(&text(50_000, 1), true), None);
+        assert_eq!(feed.on_tick(110_000), None);
+        assert_eq!(feed.on_tick(110_001), Some(Turn::Down { since: 50_000, reason: "no data" }));
     }
 
     #[test]
@@ -103,5 +172,25 @@ mod tests {
         let mut feed = Feed::default();
         assert_eq!(feed.on_tick(100), None);
         assert_eq!(feed.on_tick(5_101), Some(Turn::Down { since: 100, reason: "no connection" }));
+    }
+
+    #[test]
+    fn a_venue_that_rests_is_down_only_when_it_is_due() {
+        for connection_ends in [true, false] {
+            let mut feed = Feed::default();
+            assert_eq!(feed.on_frame(&text(1_000, 1), true), None);
+            feed.rest(100_000);
+            if connection_ends {
+                assert_eq!(feed.on_frame(&closed(1_001, 1), false), None);
+            }
+            assert_eq!(feed.on_tick(104_999), None);
+            assert!(matches!(feed.on_tick(105_001), Some(Turn::Down { since: 100_000, .. })));
+            assert_eq!(feed.on_frame(&text(106_000, 2), true), Some(Turn::Up));
+            feed.rest(200_000);
+            // It is there before that.
+            assert_eq!(feed.on_frame(&text(150_000, 2), true), None);
+            assert_eq!(feed.on_frame(&closed(150_001, 2), false), None);
+            assert!(!connection_ends || feed.on_tick(155_002).is_some());
+        }
     }
 }

@@ -39,6 +39,8 @@ pub(super) struct Instrument {
     /// By rising price.
     ticks: Vec<TickSize>,
     state: Option<MarketState>,
+    /// Messages are missing, and another state may have been among them.
+    may_have_changed: bool,
     venue_state: String,
     told_state: String,
     /// When the state began.
@@ -100,6 +102,7 @@ impl Instrument {
             scale: Scale::Decimals(0),
             ticks: Vec::new(),
             state: None,
+            may_have_changed: false,
             venue_state: String::new(),
             told_state: String::new(),
             state_moment: moment,
@@ -169,7 +172,7 @@ impl Instrument {
     /// Takes the name of a state.
     pub(super) fn on_state(&mut self, name: String, moment: Moment) {
         self.state = meaning(&name, self.state);
-        if self.venue_state != name {
+        if std::mem::take(&mut self.may_have_changed) || self.venue_state != name {
             // It was that of the state before.
             self.auction = None;
             self.state_moment = moment;
@@ -177,6 +180,24 @@ impl Instrument {
         self.venue_state = name;
         self.note(self.news.sequence, moment);
         (self.news.book, self.news.quote) = (true, true);
+    }
+
+    /// Whether nobody need wonder at its silence: the day has not told its state yet, or orders are not matched when they come.
+    pub(super) fn rests(&self) -> bool {
+        match self.state {
+            None => self.venue_state.is_empty(),
+            Some(MarketState::Continuous) => false,
+            Some(
+                MarketState::PreOpen
+                | MarketState::OpeningAuction
+                | MarketState::ClosingAuction
+                | MarketState::SinglePrice
+                | MarketState::Halted
+                | MarketState::Break
+                | MarketState::AtClose
+                | MarketState::Closed,
+            ) => true,
+        }
     }
 
     /// Tells the state, unless it has been told.
@@ -197,9 +218,9 @@ impl Instrument {
         }
     }
 
-    /// Takes where an auction would meet. Where none is on, that says nothing.
+    /// Takes where an auction would meet. Where none is on, that says nothing; where one may be, a price says that it is.
     pub(super) fn on_equilibrium(&mut self, auction: Equilibrium) {
-        if is_auction(self.state) {
+        if is_auction(self.state) || (self.may_have_changed && auction.price.get().is_some()) {
             self.auction = Some(auction);
             self.news.quote = true;
         }
@@ -215,7 +236,8 @@ impl Instrument {
         (self.news.book, self.news.quote) = (true, true);
         // Whether an auction is on in a state that is not known, only the book tells: the newer of the two holds, and orders
         // that cross are those of an auction.
-        if self.auction.is_some() && self.state.is_none() && !self.orders.is_crossed() {
+        let is_known = self.state.is_some() && !self.may_have_changed;
+        if self.auction.is_some() && !is_known && !self.orders.is_crossed() {
             self.auction = None;
         }
     }
@@ -262,6 +284,7 @@ impl Instrument {
     pub(super) fn lose_messages(&mut self) {
         self.lose_trade();
         self.auction = None;
+        self.may_have_changed = true;
     }
 
     /// Trades may be lost, or are. Also before the first one that this process sees: the log may have others.

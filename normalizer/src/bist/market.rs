@@ -5,12 +5,12 @@ mod messages;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use akis_connectors::Request;
 use akis_connectors::bist::HalfDays;
 use akis_connectors::bist::itch::{OrderKey, order_of};
+use akis_connectors::{Part, Request};
 use akis_model::{Channel, ChannelState, Kind, TimeSource};
 
-use super::calendar::Hours;
+use super::calendar::{Hours, due_after};
 use super::catch_up::CatchUp;
 use super::clock::{Clock, Moment};
 use super::instrument::Instrument;
@@ -18,13 +18,16 @@ use super::names;
 use super::table::Table;
 use super::wanted::Wanted;
 use crate::mapper::{Output, RESYNC_TOLD_MS, Reason, Resync};
-use crate::update::Update;
+use crate::update::{BELIEVED_AHEAD_MS, Update};
 
 /// So many messages are looked ahead: more do not fit into a packet.
 const FORESEEN: usize = 64;
 
 /// So long after its end a candle is closed by this machine's clock, when no message tells the time.
 const GRACE_MS: i64 = 1_000;
+
+/// A recording of a day that was played faster than it passes runs ahead of the clock, by a day at most.
+const RECORDED_AHEAD_MS: i64 = 24 * 3_600_000;
 
 /// Whether what a message says is news, or has been told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,10 +52,14 @@ pub(super) struct Entry<'a> {
 pub(super) struct Market {
     /// Every symbol of the feed is let in.
     any: bool,
+    /// Of every symbol those of this part; `None`: all.
+    part: Option<Part>,
     /// Those that are let in, as channels show them.
     admitted: Vec<String>,
     wanted: Wanted,
     half_days: Arc<HalfDays>,
+    /// What comes was recorded, perhaps of a day that was played faster than it passed.
+    is_recorded: bool,
     /// Nothing has been missed since the day began.
     is_whole: bool,
     /// The day's last message has come.
@@ -103,6 +110,20 @@ impl Market {
         }
     }
 
+    /// See [`crate::mapper::Mapper::take_part`].
+    pub(super) fn take_part(&mut self, part: Part) {
+        self.part = Some(part);
+    }
+
+    /// Whether a symbol, as channels show it, was asked for.
+    fn is_admitted(&self, symbol: &str) -> bool {
+        if self.any {
+            self.part.is_none_or(|part| part.has(symbol))
+        } else {
+            self.admitted.iter().any(|admitted| admitted == symbol)
+        }
+    }
+
     /// The channels of those that were let in by name.
     pub(super) fn channels(&self) -> Vec<Channel> {
         self.admitted.iter().flat_map(|symbol| self.channels_of(symbol)).collect()
@@ -116,6 +137,29 @@ impl Market {
     /// See [`crate::mapper::Mapper::pace`].
     pub(super) fn pace(&mut self) {
         self.is_paced = true;
+    }
+
+    pub(super) fn set_recorded(&mut self) {
+        self.is_recorded = true;
+    }
+
+    /// See [`crate::mapper::Mapper::believed_ahead_ms`].
+    pub(super) fn believed_ahead_ms(&self) -> i64 {
+        if self.is_recorded { RECORDED_AHEAD_MS } else { BELIEVED_AHEAD_MS }
+    }
+
+    /// When the next session is due after one that ended then.
+    pub(super) fn due_after(&self, ended_at: i64) -> i64 {
+        due_after(ended_at, &self.half_days)
+    }
+
+    /// Whether the instrument of a channel rests.
+    pub(super) fn rests(&self, channel: &Channel) -> bool {
+        let segment = channel.segments().nth(1).unwrap_or_default();
+        let at = self.by_symbol.get(segment).copied().map(usize::from);
+        // Few symbols are spelled otherwise in channels.
+        let spelled = || self.instruments.iter().position(|instrument| names::segment(&instrument.symbol) == segment);
+        at.or_else(spelled).is_none_or(|at| self.instruments[at].rests())
     }
 
     pub(super) fn set_half_days(&mut self, half_days: HalfDays) {
@@ -277,6 +321,11 @@ impl Market {
         for instrument in &mut self.instruments {
             instrument.tell_state(&self.wanted, out);
         }
+    }
+
+    /// Another session's clock is another one.
+    pub(super) fn forget_clock(&mut self) {
+        self.clock = Clock::default();
     }
 
     /// Asks for a snapshot: of all books, whichever is named.

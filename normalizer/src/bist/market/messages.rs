@@ -58,10 +58,7 @@ impl Market {
                 let Some(at) = self.note(m.book, m.ns, entry)? else { return Ok(()) };
                 self.trade(at, m.match_id, m.price, m.quantity, None, entry, out)
             }
-            Message::Seconds(m) => {
-                self.on_second(m.second, entry, out);
-                Ok(())
-            }
+            Message::Seconds(m) => self.on_second(m.second, entry, out),
             Message::Flush(m) => self.on_flush(m.book, m.ns, entry, out),
             Message::Equilibrium(m) => {
                 let Some(at) = self.note(m.book, m.ns, entry)? else { return Ok(()) };
@@ -224,8 +221,13 @@ impl Market {
         }
     }
 
-    fn on_second(&mut self, second: u32, entry: Entry<'_>, out: &mut Output) {
-        self.clock.on_second(second, entry.received_at);
+    fn on_second(&mut self, second: u32, entry: Entry<'_>, out: &mut Output) -> Result<(), Reason> {
+        // Every candle that is open would be closed by it, or all that is traded until the next one left out.
+        let goes_back = entry.telling == Telling::News && self.clock.goes_back(second, entry.received_at);
+        if goes_back || !self.clock.on_second(second, entry.received_at, self.believed_ahead_ms()) {
+            self.clock.forget_second();
+            return Err(Reason::BadTime);
+        }
         if entry.telling == Telling::News {
             let moment = self.clock.at(0, entry.received_at);
             self.catch_up.on_second(moment.ts, entry.received_at);
@@ -236,6 +238,7 @@ impl Market {
                 self.next_end = i64::MIN;
             }
         }
+        Ok(())
     }
 
     fn on_flush(&mut self, book: u32, ns: u32, entry: Entry<'_>, out: &mut Output) -> Result<(), Reason> {
@@ -268,7 +271,7 @@ impl Market {
             return Err(Reason::OutOfRange);
         }
         let moment = self.clock.at(directory.ns, entry.received_at);
-        if !self.any && !self.admitted.contains(&symbol) {
+        if !self.is_admitted(&symbol) {
             self.assign(directory.book, None, entry.sequence, moment);
             return Ok(());
         }

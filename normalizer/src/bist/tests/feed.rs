@@ -74,8 +74,22 @@ impl Feed {
         self.mapper.on_frame(&RawFrame { received_at: self.now, content }, out);
     }
 
+    /// A packet of one message, which is not read before the second that it names.
+    pub(super) fn message(&mut self, message: &[u8], out: &mut Output) {
+        self.read_after(message);
+        self.packet_of(&[message], out);
+    }
+
+    fn read_after(&mut self, message: &[u8]) {
+        if let Ok(Message::Seconds(m)) = Message::decode(message) {
+            self.now = self.now.max(i64::from(m.second) * 1_000);
+        }
+    }
+
+    /// A packet, which is not read before the seconds that it names.
     pub(super) fn packet(&mut self, messages: &[Message<'_>]) -> Output {
         let bytes: Vec<Vec<u8>> = messages.iter().map(encoded).collect();
+        bytes.iter().for_each(|message| self.read_after(message));
         let mut out = Output::default();
         self.packet_of(&bytes.iter().map(Vec::as_slice).collect::<Vec<_>>(), &mut out);
         out
