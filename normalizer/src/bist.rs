@@ -13,6 +13,7 @@
 
 mod calendar;
 mod candles;
+mod catch_up;
 mod clock;
 mod instrument;
 mod market;
@@ -29,9 +30,10 @@ mod wanted;
 use akis_connectors::bist::mold::Packet;
 use akis_connectors::bist::{Recorded, half_days};
 use akis_connectors::recording::Header;
-use akis_connectors::{Content, Own, RawFrame};
+use akis_connectors::{Content, Own, Part, RawFrame};
 use akis_model::{Channel, Kind};
 
+use self::catch_up::hold_back;
 use self::market::Market;
 use self::snapshot::Snapshots;
 use self::stream::Stream;
@@ -53,9 +55,8 @@ pub(crate) struct Bist {
 }
 
 impl Mapper for Bist {
-    /// A day that is played faster than it passes runs ahead of the clock, by a day at most.
     fn believed_ahead_ms(&self) -> i64 {
-        24 * 3_600_000
+        self.market.believed_ahead_ms()
     }
 
     fn pace(&mut self) {
@@ -66,13 +67,20 @@ impl Mapper for Bist {
         self.market.admit(symbols, kinds);
     }
 
+    fn take_part(&mut self, part: Part) {
+        self.market.take_part(part);
+    }
+
     fn configure(&mut self, own: &Own) {
         // Whoever starts a session has checked them.
         self.market.set_half_days(half_days(own.get("half_days").unwrap_or_default()).unwrap_or_default());
     }
 
     fn on_header(&mut self, header: &Header) {
+        self.market.set_recorded();
         self.recorded.get_or_insert_default().on_header(header);
+        // Nobody takes a recording for what is now.
+        self.market.catch_up.end();
     }
 
     fn channels(&self) -> Vec<Channel> {
@@ -81,42 +89,68 @@ impl Mapper for Bist {
 
     fn on_frame(&mut self, frame: &RawFrame, out: &mut Output) {
         self.now_ms = frame.received_at;
-        match &mut self.recorded {
+        self.unless_behind(out, |this, out| match &mut this.recorded {
             Some(recorded) => {
                 let mut given = Vec::new();
                 recorded.on_frame(frame, &mut given);
                 out.skipped.extend(std::iter::repeat_n(Reason::OtherSession, recorded.take_passed_over()));
-                given.iter().for_each(|frame| self.take(frame, out));
+                given.iter().for_each(|frame| this.take(frame, out));
             }
-            None => self.take(frame, out),
-        }
+            None => this.take(frame, out),
+        });
     }
 
     fn on_tick(&mut self, now_ms: i64, out: &mut Output) {
         self.now_ms = now_ms;
-        let mut given = Vec::new();
-        if let Some(recorded) = &mut self.recorded {
-            recorded.on_tick(now_ms, &mut given);
-        }
-        given.iter().for_each(|frame| self.take(frame, out));
-        self.stream.on_tick(now_ms, &mut self.market, out);
-        self.market.on_tick(now_ms, out);
-        self.market.tell_held(now_ms, out);
+        self.unless_behind(out, |this, out| {
+            let mut given = Vec::new();
+            if let Some(recorded) = &mut this.recorded {
+                recorded.on_tick(now_ms, &mut given);
+            }
+            given.iter().for_each(|frame| this.take(frame, out));
+            this.stream.on_tick(now_ms, &mut this.market, out);
+            this.market.on_tick(now_ms, out);
+            this.market.tell_held(now_ms, out);
+        });
+    }
+
+    fn backfill(&mut self, out: &mut Output) {
+        self.unless_behind(out, |this, out| this.market.tell_again(this.now_ms, out));
+    }
+
+    fn rests(&self, channel: &Channel) -> bool {
+        self.stream.rests(self.now_ms) || self.market.rests(channel)
     }
 
     fn finish(&mut self, out: &mut Output) {
-        let mut given = Vec::new();
-        if let Some(recorded) = &mut self.recorded {
-            recorded.on_end(self.now_ms, &mut given);
-        }
-        given.iter().for_each(|frame| self.take(frame, out));
-        self.stream.on_end(self.now_ms, &mut self.market, out);
-        // Nothing is held back any longer.
-        self.market.tell_held(i64::MAX, out);
+        self.unless_behind(out, |this, out| {
+            let mut given = Vec::new();
+            if let Some(recorded) = &mut this.recorded {
+                recorded.on_end(this.now_ms, &mut given);
+            }
+            given.iter().for_each(|frame| this.take(frame, out));
+            this.stream.on_end(this.now_ms, &mut this.market, out);
+            // Nothing is held back any longer.
+            this.market.tell_held(i64::MAX, out);
+        });
     }
 }
 
 impl Bist {
+    /// Does what adds updates. Of a session that is replayed only its past is told; how things are follows once it has come
+    /// to now.
+    fn unless_behind(&mut self, out: &mut Output, add: impl FnOnce(&mut Self, &mut Output)) {
+        let (from, was_behind) = (out.updates.len(), self.market.catch_up.is_behind());
+        add(self, out);
+        let is_behind = self.market.catch_up.is_behind();
+        if was_behind || is_behind {
+            hold_back(from, out);
+        }
+        if was_behind && !is_behind {
+            self.market.tell_again(self.now_ms, out);
+        }
+    }
+
     /// Takes a frame as a session hands it on.
     fn take(&mut self, frame: &RawFrame, out: &mut Output) {
         let taken = match &frame.content {

@@ -110,6 +110,11 @@ impl<C: Calendar> RollUp<C> {
         }
     }
 
+    /// Nothing is missed from `since` on, also before the first minute that has a trade.
+    pub(crate) fn look_on(&mut self, since: i64) {
+        self.known_since.get_or_insert(since);
+    }
+
     /// Takes the minute that opened at `open_time`, as it is now or closed; what it changes is added to `out`, shorter
     /// intervals first. Minutes come in order; those that are left out had no trades.
     ///

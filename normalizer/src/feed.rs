@@ -24,7 +24,7 @@ pub(crate) enum Turn {
     Up,
     /// No data.
     Down {
-        /// When the last data came.
+        /// When the last data came, or was due.
         since: i64,
         /// Why, in a few words.
         reason: &'static str,
@@ -42,6 +42,8 @@ pub(crate) struct Feed {
     last_data: Option<i64>,
     /// The longest pause between two frames of data lately, of those in which a connection was open throughout.
     longest_ms: i64,
+    /// Until then the venue rests, and nothing need come.
+    due_at: i64,
     down: bool,
 }
 
@@ -62,6 +64,7 @@ impl Feed {
         if !data {
             return None;
         }
+        self.due_at = 0;
         let heard_at = self.last_data.replace(frame.received_at).unwrap_or(frame.received_at);
         let faded = self.longest_ms - self.longest_ms / FADING;
         let was_cut = self.cut_at.is_some_and(|cut_at| cut_at >= heard_at);
@@ -75,6 +78,11 @@ impl Feed {
         self.open.values().copied().min()
     }
 
+    /// The venue rests until `due_at`, or until data comes.
+    pub(crate) fn rest(&mut self, due_at: i64) {
+        self.due_at = due_at;
+    }
+
     /// Takes note of the time.
     pub(crate) fn on_tick(&mut self, now_ms: i64) -> Option<Turn> {
         let heard_at = *self.last_data.get_or_insert(now_ms);
@@ -83,6 +91,7 @@ impl Feed {
         } else {
             (heard_at, self.longest_ms.saturating_mul(TIMES).clamp(DOWN_MS, LONGEST_DOWN_MS), "no data")
         };
+        let since = since.max(self.due_at);
         if self.down || now_ms.saturating_sub(since) <= most_ms {
             return None;
         }
@@ -163,5 +172,25 @@ mod tests {
         let mut feed = Feed::default();
         assert_eq!(feed.on_tick(100), None);
         assert_eq!(feed.on_tick(5_101), Some(Turn::Down { since: 100, reason: "no connection" }));
+    }
+
+    #[test]
+    fn a_venue_that_rests_is_down_only_when_it_is_due() {
+        for connection_ends in [true, false] {
+            let mut feed = Feed::default();
+            assert_eq!(feed.on_frame(&text(1_000, 1), true), None);
+            feed.rest(100_000);
+            if connection_ends {
+                assert_eq!(feed.on_frame(&closed(1_001, 1), false), None);
+            }
+            assert_eq!(feed.on_tick(104_999), None);
+            assert!(matches!(feed.on_tick(105_001), Some(Turn::Down { since: 100_000, .. })));
+            assert_eq!(feed.on_frame(&text(106_000, 2), true), Some(Turn::Up));
+            feed.rest(200_000);
+            // It is there before that.
+            assert_eq!(feed.on_frame(&text(150_000, 2), true), None);
+            assert_eq!(feed.on_frame(&closed(150_001, 2), false), None);
+            assert!(!connection_ends || feed.on_tick(155_002).is_some());
+        }
     }
 }

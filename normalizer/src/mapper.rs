@@ -1,7 +1,7 @@
 //! What every venue's mapper is: frames in, updates out, with no I/O and no clock of its own.
 
 use akis_connectors::recording::Header;
-use akis_connectors::{Own, RawFrame, Request};
+use akis_connectors::{Own, Part, RawFrame, Request};
 use akis_model::{Candle, Channel, Kind};
 
 use crate::update::{BELIEVED_AHEAD_MS, Update};
@@ -14,6 +14,10 @@ use crate::{binance, bist, btcturk};
 pub trait Mapper: Send {
     /// Lets in the symbols that were asked for, in the venue's spelling; `None`: every symbol that comes.
     fn admit(&mut self, symbols: Option<&[String]>, kinds: &[Kind]);
+
+    /// Of the symbols that it lets in by no name, only those of this part are ours. A mapper whose session looks them up,
+    /// and asks for its part of them, leaves it as it is.
+    fn take_part(&mut self, _part: Part) {}
 
     /// Takes what only this venue is configured with.
     fn configure(&mut self, _own: &Own) {}
@@ -39,9 +43,15 @@ pub trait Mapper: Send {
         BELIEVED_AHEAD_MS
     }
 
-    /// What is published from now on is ours: asks for the candles of the past that charts begin with. A mapper whose
-    /// venue has none leaves it as it is.
+    /// What is published from now on is ours, and what was told until now may not have been: asks for the candles of the past
+    /// that charts begin with, and where the venue tells states once, tells them again.
     fn backfill(&mut self, _out: &mut Output) {}
+
+    /// Whether a channel may be silent for as long as it likes, because its market is in a break, in an auction or closed. A
+    /// mapper whose venue never rests leaves it as it is.
+    fn rests(&self, _channel: &Channel) -> bool {
+        false
+    }
 
     /// Nothing more will come: lets go of what is held back. A mapper that holds nothing back leaves it as it is.
     fn finish(&mut self, _out: &mut Output) {}
@@ -64,6 +74,8 @@ pub struct Output {
     pub lost_trades: u64,
     /// Whether market data came, of use or not: the venue is there.
     pub data: bool,
+    /// The venue has ended in order, and until this moment nothing need come, milliseconds since the epoch.
+    pub rests_until: Option<i64>,
 }
 
 impl Output {

@@ -71,7 +71,10 @@ impl Pipeline {
 
     /// See [`Mapper::admit`].
     pub(crate) fn admit(&mut self, symbols: Option<&[String]>, part: Option<Part>, kinds: &[Kind]) {
-        // What is no name is looked up by the session, which then asks for its part.
+        // What is no name is looked up by the session, which then asks for its part, or left to the mapper.
+        if let Some(part) = part {
+            self.mapper.take_part(part);
+        }
         let is_wanted = |symbol: &&String| !is_symbol(symbol) || part.is_none_or(|part| part.has(symbol));
         let of_part = |symbols: &[String]| -> Vec<String> { symbols.iter().filter(is_wanted).cloned().collect() };
         self.mapper.admit(symbols.map(of_part).as_deref(), kinds);
@@ -156,7 +159,7 @@ impl Pipeline {
     /// Tells the channels that are silent for longer than is usual for them.
     fn tell_silent(&mut self) {
         let now = self.now_ms;
-        for Silent { channel, since, usual_ms } in self.rhythms.silent(now) {
+        for Silent { channel, since, usual_ms } in self.rhythms.silent(now, |channel| self.mapper.rests(channel)) {
             let seconds = now.saturating_sub(since) / 1000;
             let reason = format!("no event for {seconds} s, where its longest pause was {usual_ms} ms");
             let status = Update::stale(channel, since, reason, now);
@@ -166,6 +169,9 @@ impl Pipeline {
 
     /// Takes over what the mapper said.
     fn take(&mut self, step: &mut Step) {
+        if let Some(due_at) = self.output.rests_until.take() {
+            self.feed.rest(due_at);
+        }
         let believed_ahead_ms = self.mapper.believed_ahead_ms();
         for mut update in self.output.updates.drain(..) {
             if update.distrust_time(believed_ahead_ms) {

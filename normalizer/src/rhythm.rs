@@ -62,8 +62,8 @@ impl Rhythms {
         std::mem::take(&mut rhythm.is_told)
     }
 
-    /// The channels that have become silent, in order, each once.
-    pub(crate) fn silent(&mut self, now_ms: i64) -> Vec<Silent> {
+    /// The channels that have become silent, in order, each once; those that rest have not.
+    pub(crate) fn silent(&mut self, now_ms: i64, rests: impl Fn(&Channel) -> bool) -> Vec<Silent> {
         if now_ms < self.look_at {
             return Vec::new();
         }
@@ -72,10 +72,17 @@ impl Rhythms {
         for (channel, rhythm) in &mut self.channels {
             let limit = SHORTEST_MS.max(rhythm.longest_ms.saturating_mul(TIMES));
             let is_silent = now_ms.saturating_sub(rhythm.heard_at) > limit;
-            if rhythm.events >= LEARNED && is_silent && !std::mem::replace(&mut rhythm.is_told, true) {
-                let (since, usual_ms) = (rhythm.heard_at, rhythm.longest_ms);
-                silent.push(Silent { channel: channel.clone(), since, usual_ms });
+            if rhythm.events < LEARNED || !is_silent || rhythm.is_told {
+                continue;
             }
+            if rests(channel) {
+                // When it is awake again it has as long as ever before it is missed.
+                rhythm.heard_at = now_ms;
+                continue;
+            }
+            rhythm.is_told = true;
+            let (since, usual_ms) = (rhythm.heard_at, rhythm.longest_ms);
+            silent.push(Silent { channel: channel.clone(), since, usual_ms });
         }
         silent.sort_unstable_by(|a, b| a.channel.cmp(&b.channel));
         silent
@@ -103,14 +110,33 @@ mod tests {
             }
         }
         rhythms.note(&new, 400_000);
-        assert_eq!(rhythms.silent(430_000), []);
+        assert_eq!(rhythms.silent(430_000, |_| false), []);
         let told = |rhythms: &mut Rhythms, now| {
-            rhythms.silent(now).into_iter().map(|silent| silent.channel).collect::<Vec<_>>()
+            rhythms.silent(now, |_| false).into_iter().map(|silent| silent.channel).collect::<Vec<_>>()
         };
         assert_eq!(told(&mut rhythms, 431_001), std::slice::from_ref(&quick));
         assert_eq!(told(&mut rhythms, 440_000), []);
         assert_eq!(told(&mut rhythms, 480_001), [slow]);
         assert!(rhythms.note(&quick, 490_000), "it is back");
         assert!(!rhythms.note(&quick, 491_000));
+    }
+
+    #[test]
+    fn a_channel_that_rests_is_not_missed_until_it_was_awake_for_as_long_as_ever() {
+        let (restless, resting) = (Channel::parse("v:A:ticker").unwrap(), Channel::parse("v:B:ticker").unwrap());
+        let mut rhythms = Rhythms::default();
+        for n in 1..=40 {
+            rhythms.note(&restless, n * 1_000);
+            rhythms.note(&resting, n * 1_000);
+        }
+        let silent = |rhythms: &mut Rhythms, now, rests: bool| {
+            let silent = rhythms.silent(now, |channel| rests && *channel == resting);
+            silent.into_iter().map(|silent| (silent.channel, silent.since)).collect::<Vec<_>>()
+        };
+        assert_eq!(silent(&mut rhythms, 71_000, true), [(restless, 40_000)]);
+        assert_eq!(silent(&mut rhythms, 90_000, true), []);
+        assert_eq!(silent(&mut rhythms, 101_000, false), [], "awake since then");
+        assert_eq!(silent(&mut rhythms, 102_000, false), [(resting.clone(), 71_000)]);
+        assert!(rhythms.note(&resting, 103_000));
     }
 }

@@ -127,6 +127,11 @@ impl Arbiter {
         self.session.as_ref().map_or(1, |running| running.next)
     }
 
+    /// The session that is followed.
+    pub(crate) fn session(&self) -> Option<SessionId> {
+        self.session.as_ref().map(|running| running.id)
+    }
+
     /// Takes a datagram of any line or of the rewinder. One that is late of a session that is over is passed over.
     pub(crate) fn on_datagram(&mut self, bytes: &[u8], now: Instant) -> Result<(), Unused> {
         let packet = Packet::parse(bytes)?;

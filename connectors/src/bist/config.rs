@@ -8,6 +8,7 @@ use akis_service::backoff::Backoff;
 
 use super::half_days::half_days;
 use crate::registry::{Own, Settings};
+use crate::symbols::is_symbol;
 
 /// The addresses of a feed, and who asks for it.
 #[derive(Clone, PartialEq, Eq)]
@@ -35,12 +36,19 @@ impl fmt::Debug for Config {
     }
 }
 
+/// Every symbol of the feed.
+const ALL: &str = "*";
+
 /// What is wrong with the settings, a line each. What is not there is not wrong: a stand-in may take the exchange's place,
 /// and [`missing`] says what is needed without one.
 pub fn check(settings: &Settings) -> Vec<String> {
     let half_days = half_days(settings.own.get("half_days").unwrap_or_default());
     let (_, keys) = Keys::read(settings);
-    half_days.err().into_iter().chain(keys.wrong).collect()
+    // The feed brings all symbols, so none is looked up.
+    let symbols = settings.symbols.iter().filter(|symbol| !is_symbol(symbol) && *symbol != ALL).map(|symbol| {
+        format!("symbols: {symbol:?} is neither a symbol nor {ALL:?}, which is every symbol of the feed")
+    });
+    symbols.chain(half_days.err()).chain(keys.wrong).collect()
 }
 
 /// What the settings lack to lead to the exchange, a line each: nobody can have the feed without a licence.
@@ -211,6 +219,17 @@ mod tests {
         assert!(!wrong.join(" ").contains("muchtoolong"));
         assert_eq!(check(&settings(&[("transport", "tcp")])).len(), 1);
         assert_eq!(check(&settings(&[("password", "muchtoolongpassword")])).len(), 1, "also for a stand-in");
+    }
+
+    #[test]
+    fn symbols_are_names_or_all_of_the_feed() {
+        let wrong = |symbol: &str| check(&Settings { symbols: vec![symbol.to_owned()], ..Settings::default() });
+        for symbol in ["THYAO", "thyao.e", "F_ASELS0426", "*"] {
+            assert_eq!(wrong(symbol), [""; 0], "{symbol}");
+        }
+        for symbol in ["A*", "*.E", "top:50", "**"] {
+            assert!(matches!(&wrong(symbol)[..], [why] if why.contains(symbol)), "{symbol}");
+        }
     }
 
     #[test]

@@ -13,8 +13,8 @@ use tracing::{debug, info, warn};
 
 use super::arbiter::{Arbiter, Step, Unused};
 use super::config::Lines;
-use super::mold::Request;
-use super::session::Wanted;
+use super::mold::{Request, SessionId};
+use super::session::{Wanted, forget};
 use crate::frame::Content;
 use crate::outlet::{Outlet, Stopped};
 
@@ -118,17 +118,7 @@ impl Sockets {
 
     /// Hands on the feed until `cancel`.
     pub(super) async fn listen(self, outlet: &Outlet, wanted: &Wanted, cancel: &CancellationToken) {
-        let now = Instant::now();
-        let watch = |name| Watch { name, heard_at: now, is_silent: false };
-        let mut feed = Feed {
-            arbiter: Arbiter::new(self.rewinder.is_some()),
-            a: watch("A"),
-            b: watch("B"),
-            connection: None,
-            told_other: false,
-            outlet,
-            wanted,
-        };
+        let mut feed = Feed::new(self.rewinder.is_some(), outlet, wanted);
         let mut buffer = vec![0; MOST_BYTES];
         loop {
             let read = tokio::select! {
@@ -238,6 +228,8 @@ impl Watch {
 /// The feed and what is known of its lines.
 struct Feed<'a> {
     arbiter: Arbiter,
+    /// The one that is followed.
+    session: Option<SessionId>,
     a: Watch,
     b: Watch,
     /// While the feed speaks.
@@ -248,7 +240,22 @@ struct Feed<'a> {
     wanted: &'a Wanted,
 }
 
-impl Feed<'_> {
+impl<'a> Feed<'a> {
+    fn new(has_rewinder: bool, outlet: &'a Outlet, wanted: &'a Wanted) -> Self {
+        let now = Instant::now();
+        let watch = |name| Watch { name, heard_at: now, is_silent: false };
+        Self {
+            arbiter: Arbiter::new(has_rewinder),
+            session: None,
+            a: watch("A"),
+            b: watch("B"),
+            connection: None,
+            told_other: false,
+            outlet,
+            wanted,
+        }
+    }
+
     fn due(&self) -> Instant {
         let never = Instant::now() + SILENCE;
         [self.arbiter.due().map(Instant::from_std), self.a.due(), self.b.due()]
@@ -260,7 +267,7 @@ impl Feed<'_> {
     fn take(&mut self, from: From, bytes: &[u8]) {
         let now = Instant::now();
         match self.arbiter.on_datagram(bytes, now.into_std()) {
-            Ok(()) => {}
+            Ok(()) => self.note_session(),
             Err(Unused::NoPacket(error)) => {
                 self.outlet.stats().malformed.add(1);
                 debug!(venue = "bist", %error, ?from, "a datagram is no packet");
@@ -277,6 +284,14 @@ impl Feed<'_> {
             From::A => self.a.heard(now),
             From::B => self.b.heard(now),
             From::Rewinder => {}
+        }
+    }
+
+    fn note_session(&mut self) {
+        let session = self.arbiter.session();
+        let before = std::mem::replace(&mut self.session, session);
+        if before.is_some() && before != session {
+            forget(self.wanted);
         }
     }
 
@@ -322,5 +337,31 @@ impl Feed<'_> {
             self.outlet.send(Content::Closed { connection, code: ABNORMAL }).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::bist::mold::{end_of_session, heartbeat};
+
+    #[test]
+    fn what_was_lost_of_another_session_is_not_wanted_of_this_one() {
+        let (frames, _frames) = mpsc::channel(1);
+        let outlet = Outlet::new(frames, Arc::default(), CancellationToken::new());
+        let wanted = Wanted::new(0);
+        let mut feed = Feed::new(false, &outlet, &wanted);
+        let [first, second] = ["DAY1", "DAY2"].map(SessionId::new);
+        feed.take(From::A, &heartbeat(first, 1));
+        wanted.send_replace(500);
+        feed.take(From::A, &heartbeat(first, 2));
+        assert_eq!(*wanted.borrow(), 500, "it is the same session");
+        feed.take(From::A, &end_of_session(first, 2));
+        feed.take(From::A, &heartbeat(second, 1));
+        assert_eq!(*wanted.borrow(), 0);
     }
 }

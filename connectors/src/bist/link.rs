@@ -64,6 +64,11 @@ impl Link {
     /// Safe to drop while it waits for bytes; a heartbeat may be cut, so the connection has to be dropped too.
     pub(super) async fn read(&mut self) -> Result<&[u8], LinkError> {
         loop {
+            // At every read: while the server catches up there is always something to read, and it gives up a client that
+            // says nothing.
+            if let Some(heartbeat) = self.client.say(Instant::now().into_std()) {
+                self.socket.write_all(&heartbeat).await?;
+            }
             let due = Instant::from_std(self.client.due());
             tokio::select! {
                 // In this order: what has come in is read before its absence is judged.
@@ -77,12 +82,8 @@ impl Link {
                     return Ok(&self.buffer[..self.read]);
                 }
                 () = sleep_until(due) => {
-                    let now = Instant::now().into_std();
-                    if self.client.is_silent(now) {
+                    if self.client.is_silent(Instant::now().into_std()) {
                         return Err(LinkError::Silent);
-                    }
-                    if let Some(heartbeat) = self.client.say(now) {
-                        self.socket.write_all(&heartbeat).await?;
                     }
                 }
             }
@@ -105,5 +106,30 @@ impl Link {
     /// Says goodbye. Whether it arrives does not matter: the server gives up a client that is silent.
     pub(super) async fn log_out(mut self) {
         let _ = timeout(Duration::from_secs(1), self.socket.write_all(&packet(b'O', &[]))).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::bist::mold::SessionId;
+
+    #[tokio::test]
+    async fn a_client_that_always_has_something_to_read_says_that_it_is_there() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let login = LoginRequest { user: String::new(), password: String::new(), session: SessionId::new(""), next: 1 };
+        let mut link = Link::open(&listener.local_addr().unwrap().to_string(), &login).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        server.read_exact(&mut vec![0; login.encode().len()]).await.unwrap();
+        server.write_all(&packet(b'H', &[])).await.unwrap();
+        link.socket.readable().await.unwrap();
+        // It has said nothing for long enough.
+        link.client = Client::new(Instant::now().into_std() - Duration::from_secs(2));
+        link.read().await.unwrap();
+        let mut said = [0; 3];
+        timeout(LOGIN_WITHIN, server.read_exact(&mut said)).await.expect("a heartbeat").unwrap();
+        assert_eq!(said.as_slice(), packet(b'R', &[]));
     }
 }

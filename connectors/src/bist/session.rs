@@ -15,6 +15,11 @@ use crate::registry::{Settings, StartError};
 /// What the feed wants of GLIMPSE: a snapshot whose `G` is at or above this number. 0: none is wanted.
 pub(super) type Wanted = watch::Sender<u64>;
 
+/// Another session begins: its numbers begin anew, so what is wanted of it is nothing yet.
+pub(super) fn forget(wanted: &Wanted) {
+    wanted.send_replace(0);
+}
+
 /// Keeps the session until `cancel`, or until nobody takes its frames any more.
 ///
 /// # Errors

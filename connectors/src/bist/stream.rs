@@ -10,7 +10,7 @@ use tracing::{debug, info, warn};
 use super::config::Config;
 use super::link::{Link, LinkError};
 use super::mold::{self, Builder, SessionId};
-use super::session::Wanted;
+use super::session::{Wanted, forget};
 use super::soup::{Event, LoginRequest, Refusal};
 use crate::frame::Content;
 use crate::outlet::{Outlet, Stopped};
@@ -194,7 +194,12 @@ impl Stream {
         while let Some(event) = link.event()? {
             match event {
                 Event::Accepted { session, next } => {
-                    if !self.position.accept(session, next) {
+                    let before = self.position.session;
+                    let goes_on = self.position.accept(session, next);
+                    if before != RUNNING && before != session {
+                        forget(wanted);
+                    }
+                    if !goes_on {
                         return Err(End::Elsewhere);
                     }
                     if next > self.position.next {
@@ -261,7 +266,16 @@ impl Packets {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
+    use tokio::time::timeout;
+
     use super::*;
+    use crate::bist::soup::accepted;
+    use crate::registry::{Own, Settings};
 
     #[test]
     fn a_login_goes_on_where_it_was_and_a_new_day_begins_at_its_first_message() {
@@ -305,5 +319,30 @@ mod tests {
             .map(|packet| (packet.sequence, packet.count()))
             .collect();
         assert_eq!(sequences, [(5, 2), (7, 0), (7, 1)]);
+    }
+
+    #[tokio::test]
+    async fn what_was_lost_of_another_session_is_not_wanted_of_this_one() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let own = [("transport", "soupbintcp".to_owned()), ("soup", address.clone())];
+        let own = Own(own.into_iter().map(|(key, value)| (key.to_owned(), value)).collect());
+        let config = Config::read(&Settings { own, ..Settings::default() }).unwrap();
+        let (frames, _frames) = mpsc::channel(16);
+        let cancel = CancellationToken::new();
+        let outlet = Outlet::new(frames, Arc::default(), cancel.clone());
+        let wanted = Wanted::new(0);
+        let session = async {
+            for (session, next) in [("DAY1", 500), ("DAY2", 1)] {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                socket.write_all(&accepted(SessionId::new(session), next)).await.unwrap();
+                let due = if next > 1 { next } else { 0 };
+                wanted.subscribe().wait_for(|&from| from == due).await.unwrap();
+            }
+        };
+        tokio::select! {
+            () = Stream::new(address, &config).keep(&outlet, &wanted, &cancel) => panic!("it never ends"),
+            done = timeout(Duration::from_secs(20), session) => done.unwrap(),
+        }
     }
 }

@@ -33,7 +33,7 @@ const HEADER_WITHIN: Duration = Duration::from_secs(10);
 const FAULT_BYTES: usize = 1 << 20;
 
 /// Time between two bytes of a reply that drips.
-const DRIP: Duration = Duration::from_millis(200);
+pub(crate) const DRIP: Duration = Duration::from_millis(200);
 
 /// How long a client has to answer a close.
 const CLOSE_WITHIN: Duration = Duration::from_millis(500);

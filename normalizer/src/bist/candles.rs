@@ -16,6 +16,10 @@ pub(super) struct Candles {
     news: [Option<Shown>; Interval::ALL.len()],
     /// By interval: the end of the open candle.
     ends: [Option<i64>; Interval::ALL.len()],
+    /// By interval: the open candle as it was told last.
+    told: [Option<Shown>; Interval::ALL.len()],
+    /// By interval: the candle that was closed last.
+    closed: [Option<Shown>; Interval::ALL.len()],
     scratch: Vec<Shown>,
     /// The minute that is open has trades that the longer candles do not have yet.
     is_behind: bool,
@@ -32,6 +36,8 @@ impl Candles {
             hours,
             news: Default::default(),
             ends: Default::default(),
+            told: Default::default(),
+            closed: Default::default(),
             scratch: Vec::new(),
             is_behind: false,
             known_from: i64::MIN,
@@ -40,6 +46,7 @@ impl Candles {
 
     /// The day begins: every trade of what is open at `ts` will come.
     pub(super) fn begin(&mut self, ts: i64) {
+        self.known_from = i64::MIN;
         for interval in Interval::LONGER {
             if let (Some(span), Some(minute)) = (self.hours.span(interval, ts), self.hours.span(Interval::M1, ts)) {
                 self.longer.begin(interval, span.open_time, None, minute.open_time);
@@ -47,20 +54,22 @@ impl Candles {
         }
     }
 
-    /// Trades may be missing: what is open is given up, and nothing is taken until [`Candles::resume`]. Says which
-    /// intervals had an open candle.
-    pub(super) fn forget(&mut self) -> Vec<Interval> {
-        let open = Interval::ALL.into_iter().zip(self.ends).filter_map(|(interval, end)| end.map(|_| interval));
-        let open = open.collect();
-        *self = Self { known_from: i64::MAX, ..Self::new(self.hours.clone()) };
-        open
+    /// Trades may be missing: what is open is given up, and nothing is taken until [`Candles::resume`].
+    pub(super) fn forget(&mut self) {
+        *self = Self { known_from: i64::MAX, closed: self.closed, ..Self::new(self.hours.clone()) };
     }
 
     /// From `ts` on nothing is missing: the next minute is the first that is known.
     pub(super) fn resume(&mut self, ts: i64) {
         if self.known_from == i64::MAX {
-            self.known_from = self.hours.span(Interval::M1, ts).map_or(ts, |minute| minute.end);
+            self.known_from = self.end_of(Interval::M1, ts).unwrap_or(ts);
+            self.longer.look_on(self.known_from);
         }
+    }
+
+    /// When the span that `ts` lies in is over.
+    pub(super) fn end_of(&self, interval: Interval, ts: i64) -> Option<i64> {
+        self.hours.span(interval, ts).map(|span| span.end)
     }
 
     /// Takes a trade; `closed` is called with each candle that it ends.
@@ -107,7 +116,8 @@ impl Candles {
             // The order of `Interval::ALL` is that of the variants.
             let at = shown.interval as usize;
             if shown.closed {
-                (self.news[at], self.ends[at]) = (None, None);
+                (self.news[at], self.ends[at], self.told[at]) = (None, None, None);
+                self.closed[at] = Some(shown);
                 closed(&shown);
             } else {
                 (self.news[at], self.ends[at]) = (Some(shown), Some(shown.span.end));
@@ -126,8 +136,25 @@ impl Candles {
             Some(minute) => self.roll_up(&[minute], &mut tell),
             None => Ok(()),
         };
-        self.news.iter_mut().filter_map(Option::take).for_each(|shown| tell(&shown));
+        for (news, told) in self.news.iter_mut().zip(&mut self.told) {
+            if let Some(shown) = news.take() {
+                tell(&shown);
+                *told = Some(shown);
+            }
+        }
         done
+    }
+
+    /// The open candles are to be told again.
+    pub(super) fn tell_again(&mut self) {
+        for (news, told) in self.news.iter_mut().zip(self.told) {
+            *news = news.or(told);
+        }
+    }
+
+    /// The candle of each interval that was closed last.
+    pub(super) fn closed(&self) -> impl Iterator<Item = &Shown> {
+        self.closed.iter().flatten()
     }
 
     /// The end of the open candle that ends first.

@@ -2,11 +2,15 @@
 
 use akis_model::{Provenance, TimeSource};
 
+use crate::update::{BELIEVED_AHEAD_MS, is_believable};
+
 /// The time of one stream of messages.
 #[derive(Debug, Default)]
 pub(super) struct Clock {
     /// Seconds since the epoch; `None` before the first `T`, and after messages were lost.
     second: Option<u32>,
+    /// That of the last `T` that was believed.
+    latest: Option<u32>,
     /// Receive time minus venue time at the last `T`, milliseconds.
     offset_ms: i64,
 }
@@ -26,10 +30,23 @@ impl Moment {
 }
 
 impl Clock {
-    /// Takes a `T`.
-    pub(super) fn on_second(&mut self, second: u32, received_at: i64) {
-        self.second = Some(second);
-        self.offset_ms = received_at.saturating_sub(i64::from(second) * 1_000);
+    /// Takes a `T`; whether it can be true. After one that cannot, the second is not known until the next.
+    pub(super) fn on_second(&mut self, second: u32, received_at: i64, believed_ahead_ms: i64) -> bool {
+        let ts = i64::from(second) * 1_000;
+        let is_believed = is_believable(ts, received_at, believed_ahead_ms);
+        self.second = is_believed.then_some(second);
+        if is_believed {
+            self.latest = Some(second);
+            self.offset_ms = received_at.saturating_sub(ts);
+        }
+        is_believed
+    }
+
+    /// Whether a `T` goes back, which time does not. A clock that itself runs ahead of the moment of receiving is no measure.
+    pub(super) fn goes_back(&self, second: u32, received_at: i64) -> bool {
+        self.latest.is_some_and(|latest| {
+            second < latest && is_believable(i64::from(latest) * 1_000, received_at, BELIEVED_AHEAD_MS)
+        })
     }
 
     /// Messages were lost, and a `T` may have been among them.

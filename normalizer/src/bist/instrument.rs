@@ -7,7 +7,7 @@ use akis_model::{Channel, ChannelState, Decimal, Level, MarketState, MarketStatu
 
 use self::telling::{Quote, Teller};
 use super::SOURCE;
-use super::calendar::Hours;
+use super::calendar::{self, Hours};
 use super::candles::Candles;
 use super::clock::Moment;
 use super::names::segment;
@@ -33,28 +33,36 @@ pub(super) struct Instrument {
     pub(super) number: Option<u32>,
     pub(super) orders: Orders,
     pub(super) candles: Candles,
-    /// By interval: whether its candles were given up, and no other has been told since.
-    gave_up: [bool; Interval::ALL.len()],
+    gave_up: GaveUp,
     channels: Channels,
     scale: Scale,
     /// By rising price.
     ticks: Vec<TickSize>,
     state: Option<MarketState>,
+    /// Messages are missing, and another state may have been among them.
+    may_have_changed: bool,
     venue_state: String,
     told_state: String,
+    /// When the state began.
+    state_moment: Moment,
     auction: Option<Equilibrium>,
     last: Option<Decimal>,
-    told_quote: Quote,
+    /// `None`: whatever was told, it is to be told again.
+    told_quote: Option<Quote>,
+    has_told_quote: bool,
     told_book: bool,
     trust: Trust,
     /// Trades that are known to be lost and that have not been told yet.
     missing: u64,
-    has_traded: bool,
-    /// Whether the day's candles were begun.
-    has_begun: bool,
+    /// Whether its reference data has come in this session, and of which day that was last.
+    has_come: bool,
+    day: Option<i64>,
     news: News,
     paces: Paces,
 }
+
+/// By interval: until when the trades of its candles are not all known, which was told; [`i64::MAX`]: nobody knows yet.
+type GaveUp = [Option<i64>; Interval::ALL.len()];
 
 /// What has changed since the last events, and by which message.
 #[derive(Debug, Clone, Copy)]
@@ -90,20 +98,23 @@ impl Instrument {
             number: None,
             orders: Orders::default(),
             candles: Candles::new(hours),
-            gave_up: [false; Interval::ALL.len()],
+            gave_up: GaveUp::default(),
             scale: Scale::Decimals(0),
             ticks: Vec::new(),
             state: None,
+            may_have_changed: false,
             venue_state: String::new(),
             told_state: String::new(),
+            state_moment: moment,
             auction: None,
             last: None,
-            told_quote: Quote::default(),
+            told_quote: Some(Quote::default()),
+            has_told_quote: false,
             told_book: false,
             trust: Trust::Proven,
             missing: 0,
-            has_traded: false,
-            has_begun: false,
+            has_come: false,
+            day: None,
             news: News { book: false, quote: false, candles: false, sequence: 0, moment },
             paces: Paces::default(),
         })
@@ -114,10 +125,25 @@ impl Instrument {
         wanted.kinds().flat_map(|kind| self.channels.of(kind)).cloned().collect()
     }
 
-    /// Takes the reference data of the day.
-    pub(super) fn on_directory(&mut self, scale: Scale) {
+    /// Takes the reference data of the day, of which nothing has been missed when it is whole. Returns whether candles wait
+    /// for the next second.
+    pub(super) fn on_directory(&mut self, scale: Scale, is_whole: bool, wanted: &Wanted, out: &mut Output) -> bool {
         self.scale = scale;
         self.ticks.clear();
+        if std::mem::replace(&mut self.has_come, true) {
+            return false;
+        }
+        let Moment { ts, received_at, .. } = self.news.moment;
+        let day = calendar::day(ts);
+        // A session that was started anew tells nothing of what the one before it has told of the same day.
+        let is_first = self.day.replace(day) != Some(day);
+        if is_whole && is_first {
+            self.candles.begin(ts);
+            self.take_up_candles(i64::MAX, received_at, wanted, out);
+            return false;
+        }
+        self.give_up_candles(received_at, wanted, out);
+        true
     }
 
     /// The book has become another's, or is another one: it is empty, and proven if it was.
@@ -146,13 +172,32 @@ impl Instrument {
     /// Takes the name of a state.
     pub(super) fn on_state(&mut self, name: String, moment: Moment) {
         self.state = meaning(&name, self.state);
-        if self.venue_state != name {
+        if std::mem::take(&mut self.may_have_changed) || self.venue_state != name {
             // It was that of the state before.
             self.auction = None;
+            self.state_moment = moment;
         }
         self.venue_state = name;
         self.note(self.news.sequence, moment);
         (self.news.book, self.news.quote) = (true, true);
+    }
+
+    /// Whether nobody need wonder at its silence: the day has not told its state yet, or orders are not matched when they come.
+    pub(super) fn rests(&self) -> bool {
+        match self.state {
+            None => self.venue_state.is_empty(),
+            Some(MarketState::Continuous) => false,
+            Some(
+                MarketState::PreOpen
+                | MarketState::OpeningAuction
+                | MarketState::ClosingAuction
+                | MarketState::SinglePrice
+                | MarketState::Halted
+                | MarketState::Break
+                | MarketState::AtClose
+                | MarketState::Closed,
+            ) => true,
+        }
     }
 
     /// Tells the state, unless it has been told.
@@ -167,15 +212,15 @@ impl Instrument {
                 state: self.state,
                 venue_state: self.venue_state.clone(),
                 ticks: self.ticks.iter().filter_map(|tick| self.tick_level(tick)).collect(),
-                provenance: self.news.moment.provenance(),
+                provenance: self.state_moment.provenance(),
             };
-            out.updates.push(Update::new(&self.channels.session, self.news.moment.ts, Payload::Market(status)));
+            out.updates.push(Update::new(&self.channels.session, self.state_moment.ts, Payload::Market(status)));
         }
     }
 
-    /// Takes where an auction would meet. Where none is on, that says nothing.
+    /// Takes where an auction would meet. Where none is on, that says nothing; where one may be, a price says that it is.
     pub(super) fn on_equilibrium(&mut self, auction: Equilibrium) {
-        if is_auction(self.state) {
+        if is_auction(self.state) || (self.may_have_changed && auction.price.get().is_some()) {
             self.auction = Some(auction);
             self.news.quote = true;
         }
@@ -191,7 +236,8 @@ impl Instrument {
         (self.news.book, self.news.quote) = (true, true);
         // Whether an auction is on in a state that is not known, only the book tells: the newer of the two holds, and orders
         // that cross are those of an auction.
-        if self.auction.is_some() && self.state.is_none() && !self.orders.is_crossed() {
+        let is_known = self.state.is_some() && !self.may_have_changed;
+        if self.auction.is_some() && !is_known && !self.orders.is_crossed() {
             self.auction = None;
         }
     }
@@ -238,14 +284,12 @@ impl Instrument {
     pub(super) fn lose_messages(&mut self) {
         self.lose_trade();
         self.auction = None;
+        self.may_have_changed = true;
     }
 
-    /// Trades may be lost, or are.
+    /// Trades may be lost, or are. Also before the first one that this process sees: the log may have others.
     pub(super) fn lose_trade(&mut self) {
-        // Before the first trade nobody has seen anything that could have a hole.
-        if self.has_traded {
-            self.missing += 1;
-        }
+        self.missing += 1;
     }
 
     /// Takes a trade. `taker` is the side that took, where it is known. [`Reason::BadNumber`]: its price is not.
@@ -264,7 +308,6 @@ impl Instrument {
         }
         let (qty, moment) = (whole(quantity), self.news.moment);
         self.last = Some(price);
-        self.has_traded = true;
         (self.news.quote, self.news.candles) = (true, true);
         let missing_before = std::mem::take(&mut self.missing);
         out.lost_trades += missing_before;
@@ -284,13 +327,6 @@ impl Instrument {
         done.map_err(|_| Reason::OutOfRange)
     }
 
-    /// The instrument has come, or has come again: of what is open now every trade will come.
-    pub(super) fn begin_candles(&mut self, ts: i64) {
-        if !std::mem::replace(&mut self.has_begun, true) {
-            self.candles.begin(ts);
-        }
-    }
-
     /// Closes the candles that have ended by `moment`, and all of them when the day is over.
     pub(super) fn close_candles(&mut self, moment: Moment, day_over: bool, wanted: &Wanted, out: &mut Output) {
         let teller = Teller { channels: &self.channels, symbol: &self.symbol, moment, is_wanted: wanted.candles };
@@ -299,25 +335,48 @@ impl Instrument {
         if done.is_err() {
             out.skipped.push(Reason::OutOfRange);
         }
+        self.take_up_candles(moment.ts, moment.received_at, wanted, out);
     }
 
-    /// Trades may be missing in the candles that are open: they are given up, and that is told.
+    /// Trades may be missing in the candles of now, also where none was seen: they are given up, and that is told.
     pub(super) fn give_up_candles(&mut self, now_ms: i64, wanted: &Wanted, out: &mut Output) {
-        for interval in self.candles.forget() {
-            let at = interval as usize;
-            if wanted.candles && !std::mem::replace(&mut self.gave_up[at], true) {
-                let channel = self.channels.candles[at].clone();
-                let why = Resync::Gap.as_str();
-                out.updates.push(Update::status(channel, ChannelState::Resyncing, now_ms, why, now_ms));
+        self.candles.forget();
+        for (at, gave_up) in self.gave_up.iter_mut().enumerate() {
+            if gave_up.replace(i64::MAX).is_none() && wanted.candles {
+                out.updates.push(candle_status(&self.channels.candles[at], ChannelState::Resyncing, now_ms));
             }
         }
+    }
+
+    /// From `ts` on no trade is missing.
+    pub(super) fn resume_candles(&mut self, ts: i64) {
+        self.candles.resume(ts);
+        for (interval, gave_up) in Interval::ALL.into_iter().zip(&mut self.gave_up) {
+            if *gave_up == Some(i64::MAX) {
+                *gave_up = self.candles.end_of(interval, ts).or(*gave_up);
+            }
+        }
+    }
+
+    /// Tells that every trade is known again in the intervals whose span that was given up is over by `ts`.
+    fn take_up_candles(&mut self, ts: i64, now_ms: i64, wanted: &Wanted, out: &mut Output) {
+        for (at, gave_up) in self.gave_up.iter_mut().enumerate() {
+            if gave_up.take_if(|until| *until <= ts).is_some() && wanted.candles {
+                out.updates.push(candle_status(&self.channels.candles[at], ChannelState::Up, now_ms));
+            }
+        }
+    }
+
+    /// When something of its candles ends first.
+    pub(super) fn next_end(&self) -> Option<i64> {
+        self.candles.next_end().into_iter().chain(self.gave_up.iter().copied().flatten()).min()
     }
 
     /// The day is over, or another one begins: what it told is over too.
     pub(super) fn begin_day(&mut self, received_at: i64) {
         self.orders.clear();
         self.number = None;
-        (self.state, self.auction, self.last, self.has_begun) = (None, None, None, false);
+        (self.state, self.auction, self.last, self.has_come) = (None, None, None, false);
         self.venue_state.clear();
         self.told_state.clear();
         self.news.moment = Moment { source: akis_model::TimeSource::Received, received_at, ..self.news.moment };
@@ -333,4 +392,9 @@ impl Instrument {
     fn decimal(&self, price: i32) -> Result<Decimal, Reason> {
         self.scale.decimal(price).map_err(|_| Reason::BadNumber)
     }
+}
+
+/// Whether the trades of a channel of candles are known.
+fn candle_status(channel: &Channel, state: ChannelState, now_ms: i64) -> Update {
+    Update::status(channel.clone(), state, now_ms, Resync::Gap.as_str(), now_ms)
 }

@@ -5,24 +5,29 @@ mod messages;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use akis_connectors::Request;
 use akis_connectors::bist::HalfDays;
 use akis_connectors::bist::itch::{OrderKey, order_of};
-use akis_model::{Channel, Kind, TimeSource};
+use akis_connectors::{Part, Request};
+use akis_model::{Channel, ChannelState, Kind, TimeSource};
 
-use super::calendar::Hours;
+use super::calendar::{Hours, due_after};
+use super::catch_up::CatchUp;
 use super::clock::{Clock, Moment};
 use super::instrument::Instrument;
 use super::names;
 use super::table::Table;
 use super::wanted::Wanted;
-use crate::mapper::{Output, Reason, Resync};
+use crate::mapper::{Output, RESYNC_TOLD_MS, Reason, Resync};
+use crate::update::{BELIEVED_AHEAD_MS, Update};
 
 /// So many messages are looked ahead: more do not fit into a packet.
 const FORESEEN: usize = 64;
 
 /// So long after its end a candle is closed by this machine's clock, when no message tells the time.
 const GRACE_MS: i64 = 1_000;
+
+/// A recording of a day that was played faster than it passes runs ahead of the clock, by a day at most.
+const RECORDED_AHEAD_MS: i64 = 24 * 3_600_000;
 
 /// Whether what a message says is news, or has been told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,17 +52,28 @@ pub(super) struct Entry<'a> {
 pub(super) struct Market {
     /// Every symbol of the feed is let in.
     any: bool,
+    /// Of every symbol those of this part; `None`: all.
+    part: Option<Part>,
     /// Those that are let in, as channels show them.
     admitted: Vec<String>,
     wanted: Wanted,
     half_days: Arc<HalfDays>,
+    /// What comes was recorded, perhaps of a day that was played faster than it passed.
+    is_recorded: bool,
     /// Nothing has been missed since the day began.
     is_whole: bool,
+    /// The day's last message has come.
+    is_over: bool,
     /// Some candles wait for the next second.
     gave_up_candles: bool,
     clock: Clock,
+    pub(super) catch_up: CatchUp,
     instruments: Vec<Instrument>,
     by_symbol: BTreeMap<String, u16>,
+    /// Since when symbols that are let in by name may be there unseen; `None`: they are not, or that was told.
+    unmet_since: Option<i64>,
+    /// Those of which that was told.
+    unmet: Vec<String>,
     /// The books of the day. `None`: of an instrument that nobody asked for, or that has another book by now.
     books: Table<u32, Option<u16>, 7>,
     /// Orders in all books.
@@ -94,17 +110,56 @@ impl Market {
         }
     }
 
+    /// See [`crate::mapper::Mapper::take_part`].
+    pub(super) fn take_part(&mut self, part: Part) {
+        self.part = Some(part);
+    }
+
+    /// Whether a symbol, as channels show it, was asked for.
+    fn is_admitted(&self, symbol: &str) -> bool {
+        if self.any {
+            self.part.is_none_or(|part| part.has(symbol))
+        } else {
+            self.admitted.iter().any(|admitted| admitted == symbol)
+        }
+    }
+
     /// The channels of those that were let in by name.
     pub(super) fn channels(&self) -> Vec<Channel> {
-        let moment = self.clock.at(0, 0);
-        let instruments =
-            self.admitted.iter().filter_map(|symbol| Instrument::new(symbol.clone(), Hours::Other, moment));
-        instruments.flat_map(|instrument| instrument.channels(&self.wanted)).collect()
+        self.admitted.iter().flat_map(|symbol| self.channels_of(symbol)).collect()
+    }
+
+    fn channels_of(&self, symbol: &str) -> Vec<Channel> {
+        let instrument = Instrument::new(symbol.to_owned(), Hours::Other, self.clock.at(0, 0));
+        instrument.map_or_else(Vec::new, |instrument| instrument.channels(&self.wanted))
     }
 
     /// See [`crate::mapper::Mapper::pace`].
     pub(super) fn pace(&mut self) {
         self.is_paced = true;
+    }
+
+    pub(super) fn set_recorded(&mut self) {
+        self.is_recorded = true;
+    }
+
+    /// See [`crate::mapper::Mapper::believed_ahead_ms`].
+    pub(super) fn believed_ahead_ms(&self) -> i64 {
+        if self.is_recorded { RECORDED_AHEAD_MS } else { BELIEVED_AHEAD_MS }
+    }
+
+    /// When the next session is due after one that ended then.
+    pub(super) fn due_after(&self, ended_at: i64) -> i64 {
+        due_after(ended_at, &self.half_days)
+    }
+
+    /// Whether the instrument of a channel rests.
+    pub(super) fn rests(&self, channel: &Channel) -> bool {
+        let segment = channel.segments().nth(1).unwrap_or_default();
+        let at = self.by_symbol.get(segment).copied().map(usize::from);
+        // Few symbols are spelled otherwise in channels.
+        let spelled = || self.instruments.iter().position(|instrument| names::segment(&instrument.symbol) == segment);
+        at.or_else(spelled).is_none_or(|at| self.instruments[at].rests())
     }
 
     pub(super) fn set_half_days(&mut self, half_days: HalfDays) {
@@ -170,6 +225,17 @@ impl Market {
         self.tell_news(now_ms, out);
     }
 
+    /// See [`crate::mapper::Mapper::backfill`].
+    pub(super) fn tell_again(&mut self, now_ms: i64, out: &mut Output) {
+        for at in 0..self.instruments.len() {
+            self.instruments[at].tell_again(now_ms, &self.wanted, out);
+            self.mark(at);
+        }
+        self.has_distrusted = true;
+        self.tell_unmet(&self.unmet, now_ms, out);
+        self.tell_held(now_ms, out);
+    }
+
     fn distrust(&mut self, at: usize, why: Resync, received_at: i64, out: &mut Output) {
         let instrument = &mut self.instruments[at];
         if !instrument.is_proven() {
@@ -196,6 +262,31 @@ impl Market {
             self.instruments[at].give_up_candles(received_at, &self.wanted, out);
         }
         (self.needs_snapshot, self.is_whole) = (false, false);
+        self.unmet_since.get_or_insert(received_at);
+    }
+
+    /// Tells that nothing is known of symbols.
+    fn tell_unmet(&self, unmet: &[String], now_ms: i64, out: &mut Output) {
+        for channel in unmet.iter().flat_map(|symbol| self.channels_of(symbol)) {
+            out.updates.push(Update::status(channel, ChannelState::Resyncing, now_ms, Resync::Gap.as_str(), now_ms));
+        }
+    }
+
+    /// An instrument has come of which that may have been told. What its candles lack it tells itself.
+    fn meet(&mut self, symbol: &str, now_ms: i64, out: &mut Output) {
+        if let Some(at) = self.unmet.iter().position(|unmet| unmet == symbol) {
+            self.unmet.swap_remove(at);
+            let channels = self.channels_of(symbol).into_iter().filter(|channel| channel.kind() != Kind::Candles);
+            out.updates.extend(channels.map(|channel| found(channel, now_ms)));
+        }
+    }
+
+    /// All instruments that there are have come.
+    fn meet_all(&mut self, now_ms: i64, out: &mut Output) {
+        self.unmet_since = None;
+        let unmet = std::mem::take(&mut self.unmet);
+        let channels = unmet.iter().flat_map(|symbol| self.channels_of(symbol));
+        out.updates.extend(channels.map(|channel| found(channel, now_ms)));
     }
 
     /// Builds every book anew from the messages of a snapshot, which holds all below `next`.
@@ -222,6 +313,7 @@ impl Market {
             self.apply(Entry { sequence, bytes, received_at, telling: Telling::State }, out);
         }
         self.clock = live;
+        self.meet_all(received_at, out);
     }
 
     /// Tells the states that were not told while only the state was brought up to date.
@@ -231,14 +323,25 @@ impl Market {
         }
     }
 
-    /// Asks for a snapshot, when a book needs one.
+    /// Another session's clock is another one.
+    pub(super) fn forget_clock(&mut self) {
+        self.clock = Clock::default();
+    }
+
+    /// Asks for a snapshot: of all books, whichever is named.
     pub(super) fn ask(&self, out: &mut Output) {
-        if let Some(instrument) = self.instruments.iter().find(|instrument| !instrument.is_proven()) {
-            out.requests.push(Request::Book { symbol: instrument.symbol.clone() });
-        }
+        let unproven = self.instruments.iter().find(|instrument| !instrument.is_proven());
+        let symbol = unproven.map(|instrument| &instrument.symbol).or(self.admitted.first());
+        out.requests.push(Request::Book { symbol: symbol.cloned().unwrap_or_default() });
     }
 
     pub(super) fn on_tick(&mut self, now_ms: i64, out: &mut Output) {
+        if self.unmet_since.take_if(|since| now_ms.saturating_sub(*since) > RESYNC_TOLD_MS).is_some() {
+            let is_unmet = |symbol: &&String| !self.by_symbol.contains_key(*symbol) && !self.unmet.contains(symbol);
+            let unmet: Vec<String> = self.admitted.iter().filter(is_unmet).cloned().collect();
+            self.tell_unmet(&unmet, now_ms, out);
+            self.unmet.extend(unmet);
+        }
         if !std::mem::take(&mut self.has_distrusted) {
             return;
         }
@@ -250,6 +353,7 @@ impl Market {
 
     /// Nothing was said for a while, and nothing of before is missing: candles whose time is over have all their trades.
     pub(super) fn on_silence(&mut self, received_at: i64, out: &mut Output) {
+        self.catch_up.end();
         let ts = self.clock.estimate(received_at).saturating_sub(GRACE_MS);
         self.close_candles(Moment { ts, source: TimeSource::Received, received_at }, out);
     }
@@ -262,26 +366,46 @@ impl Market {
         self.next_end = i64::MAX;
         for instrument in &mut self.instruments {
             instrument.close_candles(moment, false, &self.wanted, out);
-            self.next_end = self.next_end.min(instrument.candles.next_end().unwrap_or(i64::MAX));
+            self.next_end = self.next_end.min(instrument.next_end().unwrap_or(i64::MAX));
         }
     }
 
+    /// The day's last message has come.
+    pub(super) fn end(&mut self) {
+        self.is_over = true;
+    }
+
+    /// The last message has said that the day is over: its candles are.
     fn end_day(&mut self, moment: Moment, out: &mut Output) {
+        self.end();
         for instrument in &mut self.instruments {
             instrument.close_candles(moment, true, &self.wanted, out);
         }
     }
 
-    /// Another day begins: of the one before only channels and their candles are left.
-    pub(super) fn begin_day(&mut self, received_at: i64, out: &mut Output) {
-        self.end_day(self.clock.at(0, received_at), out);
+    /// Another session begins. Where the one before has no end, its last messages are missing.
+    pub(super) fn begin_session(&mut self, received_at: i64, out: &mut Output) {
+        if !self.is_over {
+            self.lose_messages(received_at, out);
+        }
+        self.begin_day(received_at, out);
+    }
+
+    /// Another day begins: of the one before only channels and their candles are left, which its first second closes.
+    fn begin_day(&mut self, received_at: i64, out: &mut Output) {
+        self.meet_all(received_at, out);
         self.books = Table::default();
         self.orders = 0;
-        (self.needs_snapshot, self.is_whole) = (false, true);
+        (self.needs_snapshot, self.is_whole, self.is_over) = (false, true, false);
         for at in 0..self.instruments.len() {
             self.instruments[at].begin_day(received_at);
             self.instruments[at].prove(received_at, &self.wanted, out);
             self.mark(at);
         }
     }
+}
+
+/// What a channel lacked is known.
+fn found(channel: Channel, now_ms: i64) -> Update {
+    Update::status(channel, ChannelState::Up, now_ms, Resync::Gap.as_str(), now_ms)
 }

@@ -36,6 +36,8 @@ pub(super) struct Stream {
     waiting: Option<Waiting>,
     /// A snapshot that is ahead of the live messages.
     ahead: Option<Snapshot>,
+    /// The session is over, and the next one is due then.
+    rests_until: Option<i64>,
 }
 
 /// Messages since the hole.
@@ -67,7 +69,14 @@ impl Stream {
         match packet.kind {
             Kind::Messages(_) if packet.next_sequence() <= self.next => return Err(Reason::Duplicate),
             Kind::Heartbeat if packet.sequence == self.next => market.on_silence(received_at, out),
-            Kind::Messages(_) | Kind::Heartbeat | Kind::End => {}
+            // It is told again and again, so the first one says when.
+            Kind::End => {
+                out.rests_until = Some(*self.rests_until.get_or_insert(market.due_after(received_at)));
+                if packet.sequence == self.next {
+                    market.end();
+                }
+            }
+            Kind::Messages(_) | Kind::Heartbeat => {}
         }
         if packet.count() > 1 {
             market.foresee(packet.messages());
@@ -97,8 +106,14 @@ impl Stream {
             return;
         }
         self.release(received_at, market, out);
-        (self.next, self.waiting, self.ahead) = (1, None, None);
-        market.begin_day(received_at, out);
+        (self.next, self.waiting, self.ahead, self.rests_until) = (1, None, None, None);
+        market.begin_session(received_at, out);
+        market.forget_clock();
+    }
+
+    /// Whether nothing need come now.
+    pub(super) fn rests(&self, now_ms: i64) -> bool {
+        self.rests_until.is_some_and(|due_at| now_ms < due_at)
     }
 
     fn on_message(&mut self, entry: Entry<'_>, market: &mut Market, out: &mut Output) {
@@ -164,6 +179,8 @@ impl Stream {
             return Err(Reason::UnusedSnapshot);
         }
         let received_at = snapshot.received_at;
+        // One that is kept would take the books back once the live messages come to it.
+        self.ahead = None;
         let waiting = self.waiting.take();
         let kept = || waiting.iter().flat_map(|waiting| waiting.kept.iter().zip(waiting.start..));
         let held_from = waiting.as_ref().and_then(|waiting| waiting.held_from).unwrap_or(u64::MAX);

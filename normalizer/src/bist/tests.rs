@@ -1,6 +1,7 @@
 //! The mapper on the constructed day and on what can go wrong, one thing at a time.
 
 mod auctions;
+mod days;
 mod feed;
 mod numbers;
 mod sessions;
@@ -10,7 +11,9 @@ use akis_connectors::bist::itch::{
 };
 use akis_model::{ChannelState, MarketState, TimeSource};
 
-use self::feed::{Feed, THYAO, add, books, delete, directory, executed, flush, prices, state, statuses, trades};
+use self::feed::{
+    Feed, MORNING, THYAO, add, books, delete, directory, encoded, executed, flush, prices, state, statuses, trades,
+};
 use super::*;
 use crate::mapper::Resync;
 use crate::update::Payload;
@@ -29,10 +32,10 @@ fn day() -> Vec<Vec<u8>> {
 
 #[test]
 fn the_constructed_day_is_told_as_it_went() {
-    let mut feed = Feed::new();
+    let mut feed = Feed::before_the_day();
     let mut out = Output::default();
     for message in day() {
-        feed.packet_of(&[&message], &mut out);
+        feed.message(&message, &mut out);
     }
     assert_eq!(out.skipped, []);
     assert_eq!(out.resyncs, []);
@@ -70,10 +73,10 @@ fn the_constructed_day_is_told_as_it_went() {
 
 #[test]
 fn an_auction_shows_where_it_would_meet() {
-    let mut feed = Feed::new();
+    let mut feed = Feed::before_the_day();
     let mut out = Output::default();
     for message in &day()[..15] {
-        feed.packet_of(&[message], &mut out);
+        feed.message(message, &mut out);
     }
     let Some(Payload::Auction(auction)) = out.updates.last().map(|update| &update.payload) else {
         panic!("no tick: {out:?}")
@@ -86,10 +89,10 @@ fn an_auction_shows_where_it_would_meet() {
 
 #[test]
 fn candles_of_the_constructed_day_are_those_of_its_trades() {
-    let mut feed = Feed::new();
+    let mut feed = Feed::before_the_day();
     let mut out = Output::default();
     for message in day() {
-        feed.packet_of(&[&message], &mut out);
+        feed.message(&message, &mut out);
     }
     let closed: Vec<_> = out
         .updates
@@ -124,6 +127,58 @@ fn times_are_the_seconds_and_their_nanoseconds() {
         feed.packet(&[Message::Seconds(Seconds { second: 1_767_250_800 }), add(1, Side::Buy, 100, 5, 123_999_999)]);
     assert_eq!(out.updates[0].ts, 1_767_250_800_123);
     assert_eq!(books(&out)[0].provenance.ts_source, TimeSource::Venue);
+}
+
+/// The candles of a minute: which minute of the morning, how many trades, and whether it is closed.
+fn minutes(out: &Output) -> Vec<(i64, Option<u64>, bool)> {
+    let candles = out.updates.iter().filter_map(|update| match &update.payload {
+        Payload::Candle(candle) if candle.interval == "1m" => {
+            Some(((candle.open_time / 1_000 - i64::from(MORNING)) / 60, candle.trades, candle.closed))
+        }
+        _ => None,
+    });
+    candles.collect()
+}
+
+#[test]
+fn a_second_that_cannot_be_true_moves_no_candle() {
+    for (second, why) in [
+        (MORNING + 3_600, "an hour ahead"),
+        (MORNING + 10 + 62, "a minute ahead"),
+        (MORNING + 9, "before the last one"),
+        (0, "1970"),
+    ] {
+        let mut feed = Feed::open();
+        let orders = [add(1, Side::Sell, 1_000, 9, 0), executed(1, Side::Sell, 1, 70)];
+        feed.packet(&[&[Message::Seconds(Seconds { second: MORNING + 10 })][..], &orders].concat());
+        feed.now += 500;
+        let mut out = Output::default();
+        let [wrong, trade] =
+            [Message::Seconds(Seconds { second }), executed(1, Side::Sell, 1, 71)].map(|m| encoded(&m));
+        feed.packet_of(&[&wrong, &trade], &mut out);
+        assert_eq!((minutes(&out), &out.skipped[..]), (vec![(0, Some(2), false)], &[Reason::BadTime][..]), "{why}");
+        let trade = out.updates.iter().find_map(|update| match &update.payload {
+            Payload::Trade(trade) => Some((trade.provenance.ts_source, update.ts)),
+            _ => None,
+        });
+        assert_eq!(trade, Some((TimeSource::Received, feed.now)), "{why}");
+        // The next second is right, and so is everything from then on.
+        let out = feed.packet(&[Message::Seconds(Seconds { second: MORNING + 70 }), executed(1, Side::Sell, 1, 72)]);
+        assert_eq!(minutes(&out), [(0, Some(2), true), (1, Some(1), false)], "{why}");
+        assert_eq!(out.skipped, [], "{why}");
+    }
+}
+
+#[test]
+fn a_day_that_is_read_late_keeps_its_times() {
+    let mut feed = Feed::open();
+    feed.now += 5 * 3_600_000;
+    for minute in 0..3 {
+        let second = Message::Seconds(Seconds { second: MORNING + minute * 60 });
+        let orders = [directory("THYAO.E", THYAO), add(minute.into(), Side::Sell, 1_000, 1, 0)];
+        let out = feed.packet(&[&[second][..], &orders, &[executed(minute.into(), Side::Sell, 1, 70)]].concat());
+        assert_eq!((minutes(&out).last(), out.skipped), (Some(&(minute.into(), Some(1), false)), vec![]));
+    }
 }
 
 #[test]
@@ -218,6 +273,20 @@ fn a_snapshot_that_is_ahead_waits_for_the_live_messages() {
 }
 
 #[test]
+fn a_snapshot_that_waits_is_let_go_when_another_one_is_joined() {
+    let mut feed = Feed::open();
+    feed.packet(&[add(1, Side::Sell, 110, 5, 0)]);
+    feed.next += 1;
+    feed.packet(&[add(2, Side::Sell, 111, 3, 0)]);
+    let [first, second, third] = [1, 2, 3].map(|id| add(id, Side::Sell, 109 + i32::try_from(id).unwrap(), 5, 0));
+    feed.snapshot(&[first, second, third], feed.next + 1);
+    let out = feed.snapshot(&[first, second], feed.next);
+    assert_eq!(books(&out)[0].asks.len(), 2);
+    let out = feed.packet(&[third, add(4, Side::Sell, 113, 5, 0)]);
+    assert_eq!(books(&out)[0].asks.len(), 4, "the fourth is in no snapshot");
+}
+
+#[test]
 fn without_a_snapshot_trades_go_on_and_those_of_unknown_orders_are_lost() {
     let mut feed = Feed::open();
     feed.packet(&[add(1, Side::Sell, 110, 5, 0)]);
@@ -233,6 +302,25 @@ fn without_a_snapshot_trades_go_on_and_those_of_unknown_orders_are_lost() {
     assert_eq!(out.skipped, []);
     let out = feed.packet(&[flush(0), add(3, Side::Buy, 90, 1, 0)]);
     assert_eq!(books(&out).len(), 1, "a flushed book is known again");
+}
+
+#[test]
+fn the_first_trade_after_a_late_join_or_a_hole_proves_nothing() {
+    let mut late = Feed::new();
+    late.next = 1_000;
+    late.packet(&[add(2, Side::Sell, 111, 3, 0)]);
+    late.snapshot(&[directory("THYAO.E", THYAO), add(1, Side::Sell, 110, 5, 0)], 1_000);
+    let mut early = Feed::open();
+    early.packet(&[add(1, Side::Sell, 110, 5, 0)]);
+    early.next += 1;
+    early.packet(&[delete(9, Side::Buy)]);
+    early.tick(11_000);
+    for mut feed in [late, early] {
+        let out = feed.packet(&[flush(0), add(3, Side::Sell, 110, 5, 0), executed(3, Side::Sell, 1, 70)]);
+        assert_eq!((trades(&out).len(), out.lost_trades), (1, 1), "the log may have trades of before");
+        let out = feed.packet(&[executed(3, Side::Sell, 1, 71)]);
+        assert_eq!((trades(&out).len(), out.lost_trades), (1, 0));
+    }
 }
 
 #[test]
@@ -343,6 +431,64 @@ fn only_what_was_asked_for_is_told() {
     assert_eq!(feed.packet(&[other]).updates.len(), 0);
     let out = feed.packet(&[executed(1, Side::Sell, 5, 70)]);
     assert_eq!(out.updates.len(), 1);
+}
+
+#[test]
+fn the_channels_of_an_instrument_rest_while_it_does() {
+    let mut feed = Feed::open();
+    let [channel, other] = ["bist:THYAO:book", "bist:GARAN:book"].map(|name| Channel::parse(name).unwrap());
+    assert!(feed.mapper.rests(&channel), "the day has not told yet");
+    for (name, rests) in [
+        ("P_ACS_EMR_TP_PY_EIY", true),
+        ("P_SUREKLI_ISLEM", false),
+        ("P_DK_TEKFIY_EMIR_TPL", true),
+        ("P_YENI_BIR_SEY", false),
+        ("P_MARJ_YAYIN", true),
+        ("P_GUNSONU", true),
+    ] {
+        feed.packet(&[state(name)]);
+        assert_eq!(feed.mapper.rests(&channel), rests, "{name}");
+        assert!(feed.mapper.rests(&other), "it is not there today");
+    }
+}
+
+#[test]
+fn a_session_that_has_ended_rests_until_the_next_is_due() {
+    let mut feed = Feed::open();
+    feed.packet(&[state("P_SUREKLI_ISLEM")]);
+    let channel = Channel::parse("bist:THYAO:book").unwrap();
+    // 19:00 on a Thursday, and 09:30 on the day after.
+    feed.tick(9 * 3_600_000);
+    let due_at = i64::from(MORNING) * 1_000 + (23 * 60 + 30) * 60_000;
+    for (after_ms, rests) in [(0, true), (1_000, true), (17 * 3_600_000, false)] {
+        feed.tick(after_ms);
+        let out = feed.end();
+        assert_eq!((out.data, out.rests_until), (true, Some(due_at)), "told again it is the same end");
+        assert_eq!(feed.mapper.rests(&channel), rests);
+    }
+    feed.new_session("DAY2");
+    assert_eq!(feed.packet(&[directory("THYAO.E", THYAO)]).rests_until, None);
+    assert_eq!(feed.end().rests_until, Some(feed.now), "at noon the exchange begins anew");
+}
+
+#[test]
+fn every_symbol_of_the_feed_is_of_one_part_and_no_other() {
+    let symbols = ["THYAO.E", "GARAN.E", "ASELS.E", "AKBNK.E", "F_X"];
+    let told = |number| {
+        let mut mapper = Bist::default();
+        mapper.take_part(Part { number, of: 2 });
+        mapper.admit(Some(&["*".to_owned()]), &[Kind::Session]);
+        let mut feed = Feed::of(mapper);
+        let messages = symbols.iter().zip(1..).flat_map(|(&symbol, book)| {
+            let state = BookState { ns: 0, book, state: Text::new(b"P_ARA") };
+            [directory(symbol, book), Message::BookState(state)]
+        });
+        let out = feed.packet(&messages.collect::<Vec<_>>());
+        statuses(&out).into_iter().map(|status| status.symbol).collect::<Vec<_>>()
+    };
+    let (first, second) = (told(1), told(2));
+    assert_eq!(first.len() + second.len(), symbols.len(), "{first:?} {second:?}");
+    assert!(first.iter().all(|symbol| !second.contains(symbol)), "{first:?} {second:?}");
 }
 
 #[test]

@@ -120,6 +120,25 @@ fn lines_with_losses_and_a_rewinder_are_the_same_day() {
 }
 
 #[test]
+fn after_the_end_of_a_session_the_venue_is_up_until_the_next_one_is_due() {
+    let mut recording = Recording::new(&json!({"transport": "moldudp64", "symbols": ["TESTA"]}));
+    recording.frame(0, 1, &packet(1, &day()[..9]));
+    let end = end_of_session(SessionId::new("TR29620650"), 10);
+    recording.frame(1, 1, &end);
+    // 09:28, and 09:40; it is due at 09:30.
+    recording.frame(28 * 60, 1, b"no packet");
+    recording.frame(40 * 60, 1, &end);
+    let (events, _) = recording.play();
+    let statuses: Vec<_> = events
+        .iter()
+        .filter(|event| event["event"] == "channel_status" && event["channel"] == "bist:TESTA:book")
+        .map(|event| (event["data"]["state"].as_str(), event["data"]["since"].as_i64()))
+        .collect();
+    let [due_at, back_at] = [30, 40].map(|minute| Some(START + minute * 60_000));
+    assert_eq!(statuses, [(Some("down"), due_at), (Some("up"), back_at)]);
+}
+
+#[test]
 fn packets_of_another_channel_are_counted() {
     let mut recording = Recording::new(&json!({"transport": "moldudp64"}));
     let day = day();

@@ -5,12 +5,13 @@ use std::net::{SocketAddr, UdpSocket};
 use akis_connectors::bist::sim::{self, Addresses, Day, SimConfig, Sockets};
 use akis_connectors::sim::Source;
 use akis_connectors::{Own, Settings};
+use akis_testkit::wait_until;
 use anyhow::Result;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::live::{LONGEST_WAIT, Normalizer, assert_dense};
+use crate::live::{LONGEST_WAIT, Normalizer, WITHIN, assert_dense};
 
 const BOOK: &str = "bist:THYAO:book";
 const TRADES: &str = "bist:THYAO:trades";
@@ -110,5 +111,46 @@ async fn a_snapshot_that_dies_in_the_middle_proves_no_book() -> Result<()> {
     assert_eq!(told.get(lost + 1), Some(&"channel_status"), "between loss and proof no book is shown");
     let before = events.len();
     normalizer.wait_for(BOOK, before + 3).await?;
+    normalizer.stop().await
+}
+
+/// Whether the newest trade has a time of the venue's.
+async fn is_trusted(normalizer: &Normalizer) -> bool {
+    let events = normalizer.events(TRADES).await.unwrap_or_default();
+    events.last().is_some_and(|(_, event)| event["data"]["tsSource"] == "venue")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_jumps_is_not_trusted_and_candles_stay_where_they_are() -> Result<()> {
+    for skew_ms in [7_200_000, -7_200_000, -1_790_000_000_000_i64] {
+        let venue = Venue::start().await?;
+        let normalizer = Normalizer::of("bist", venue.soup())?;
+        wait_until(WITHIN, "a trade", async || is_trusted(&normalizer).await).await?;
+        venue.fault(json!({"fault": "clock_skew", "ms": skew_ms})).await?;
+        wait_until(WITHIN, "a trade with our time", async || !is_trusted(&normalizer).await).await?;
+        normalizer.wait_for_metric("akis_normalizer_skipped_total{reason=\"bad_time\",venue=\"bist\"}").await?;
+        // The exchange sets its clock right while the session goes on.
+        venue.fault(json!({"fault": "clock_skew", "ms": 0})).await?;
+        wait_until(WITHIN, "times are trusted again", async || is_trusted(&normalizer).await).await?;
+        for (_, candle) in normalizer.events("bist:THYAO:1h").await? {
+            let [open_time, received_at] =
+                ["openTime", "receivedAt"].map(|time| candle["data"][time].as_i64().unwrap());
+            assert!((0..3_700_000).contains(&(received_at - open_time)), "{candle}");
+        }
+        normalizer.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_instruments_that_are_listed_at_once_are_told() -> Result<()> {
+    let venue = Venue::start().await?;
+    let settings = Settings { symbols: vec!["*".to_owned()], ..venue.soup() };
+    let normalizer = Normalizer::of("bist", settings)?;
+    normalizer.wait_for(BOOK, 5).await?;
+    venue.fault(json!({"fault": "new_symbols", "count": 1_000})).await?;
+    normalizer.wait_for("bist:NEW1001:session", 1).await?;
+    normalizer.wait_for_more(BOOK, 1).await?;
+    assert_dense(&normalizer.events(BOOK).await?);
     normalizer.stop().await
 }

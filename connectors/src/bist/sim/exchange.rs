@@ -1,6 +1,8 @@
 //! The exchange: instruments, orders that are made up, and what is told of them. Plain and synchronous; the same
 //! seed and plans give the same messages, however its clock is advanced.
 
+use std::ops::Range;
+
 use fastrand::Rng;
 
 use super::day::{CONTINUOUS, HALTED, MATCHING, Phase, Plan, Plans};
@@ -9,6 +11,9 @@ use super::tape::Tape;
 use crate::bist::itch::{EndOfSnapshot, ExecutedAtPrice, Message, Price, Seconds, Side, SystemEvent, Trade};
 
 const SECOND: u64 = 1_000_000_000;
+
+/// What instruments cost when they are made, in thousandths of a lira.
+const PRICES: Range<i32> = 8_000..400_000;
 
 /// One day of the exchange.
 #[derive(Debug)]
@@ -26,6 +31,8 @@ pub(super) struct Exchange {
     pub(super) match_id: u64,
     /// The second that was told last.
     second: u64,
+    /// How far the seconds that are told are off.
+    clock_skew_ms: i64,
     pub(super) now: u64,
     /// Whether the last message of the day has been told.
     over: bool,
@@ -38,7 +45,7 @@ impl Exchange {
         let mut listings: Vec<Listing> = symbols
             .iter()
             .enumerate()
-            .map(|(number, symbol)| Listing::new(number, symbol.clone(), rng.i32(8_000..400_000)))
+            .map(|(number, symbol)| Listing::new(number, symbol.clone(), rng.i32(PRICES)))
             .collect();
         // One of several comes in the middle of the day.
         if let [_, .., last] = listings.as_mut_slice() {
@@ -61,6 +68,7 @@ impl Exchange {
             steps: 0,
             match_id: 0,
             second: 0,
+            clock_skew_ms: 0,
             now: start,
             over: false,
         }
@@ -102,7 +110,7 @@ impl Exchange {
 
     /// `T` goes before the first message of every second.
     fn tell_second(&mut self, tape: &mut Tape) {
-        let second = self.now / SECOND;
+        let second = self.clock() / SECOND;
         if second != self.second {
             self.second = second;
             let mut bytes = Vec::new();
@@ -112,7 +120,31 @@ impl Exchange {
     }
 
     pub(super) fn ns(&self) -> u32 {
-        u32::try_from(self.now % SECOND).unwrap_or_default()
+        u32::try_from(self.clock() % SECOND).unwrap_or_default()
+    }
+
+    /// What the exchange's clock shows, nanoseconds since the epoch.
+    fn clock(&self) -> u64 {
+        self.now.saturating_add_signed(self.clock_skew_ms.saturating_mul(1_000_000))
+    }
+
+    /// From now on the clock is off by this much.
+    pub(super) fn skew_clock(&mut self, ms: i64) {
+        self.clock_skew_ms = ms;
+    }
+
+    pub(super) fn clock_skew_ms(&self) -> i64 {
+        self.clock_skew_ms
+    }
+
+    /// Lists more instruments, now.
+    pub(super) fn list(&mut self, symbols: &[String], tape: &mut Tape) {
+        for symbol in symbols {
+            let (at, price) = (self.listings.len(), self.rng.i32(PRICES));
+            self.listings.push(Listing::new(at, symbol.clone(), price));
+            self.tell_directory(at, tape);
+            self.tell_state(at, self.phase.state(), tape);
+        }
     }
 
     fn carry_out(&mut self, plan: Plan, tape: &mut Tape) {
@@ -121,11 +153,11 @@ impl Exchange {
             Plan::Halt => self.halt(tape),
             Plan::Resume => self.resume(tape),
             Plan::List => {
-                if let Some(last) = self.listings.len().checked_sub(1).filter(|&last| !self.listings[last].listed) {
-                    self.listings[last].listed = true;
-                    self.listings[last].state = self.phase.state();
-                    self.tell_directory(last, tape);
-                    self.tell_state(last, self.phase.state(), tape);
+                if let Some(at) = self.listings.iter().position(|listing| !listing.listed) {
+                    self.listings[at].listed = true;
+                    self.listings[at].state = self.phase.state();
+                    self.tell_directory(at, tape);
+                    self.tell_state(at, self.phase.state(), tape);
                 }
                 // What is told again is not new.
                 self.tell_directory(0, tape);
@@ -317,7 +349,7 @@ impl Exchange {
     /// The state of all books as GLIMPSE tells it: `next` is the number of the first message that is not in it.
     pub(super) fn snapshot(&self, next: u64) -> Vec<Vec<u8>> {
         let ns = self.ns();
-        let second = u32::try_from(self.now / SECOND).unwrap_or(u32::MAX);
+        let second = u32::try_from(self.clock() / SECOND).unwrap_or(u32::MAX);
         let listed = self.listings.iter().filter(|listing| listing.listed);
         std::iter::once(Message::Seconds(Seconds { second }))
             .chain(listed.flat_map(|listing| listing.snapshot(ns)))

@@ -87,6 +87,11 @@ pub enum Fault {
         /// After how many messages.
         messages: usize,
     },
+    /// The next snapshots come byte by byte.
+    SlowLoris {
+        /// How many snapshots.
+        times: u32,
+    },
     /// Every SoupBinTCP connection is cut.
     Cut {},
     /// Every SoupBinTCP connection is cut in the middle of a message.
@@ -96,6 +101,16 @@ pub enum Fault {
     UnknownMessage {},
     /// The session ends now and the next one begins.
     NewSession {},
+    /// From now on the exchange's clock is off by this much: the seconds that it tells.
+    ClockSkew {
+        /// Milliseconds to add.
+        ms: i64,
+    },
+    /// So many instruments more are listed, in the middle of the day.
+    NewSymbols {
+        /// How many.
+        count: usize,
+    },
 }
 
 /// A line, or both.

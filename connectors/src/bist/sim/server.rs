@@ -189,10 +189,10 @@ async fn accept(listener: TcpListener, service: Service, shared: &Shared, cancel
 
 async fn take_fault(State(shared): State<Shared>, body: Bytes) -> (StatusCode, String) {
     match serde_json::from_slice::<Fault>(&body) {
-        Ok(fault) => {
-            shared.world().fault(fault, Instant::now());
-            (StatusCode::OK, "ok\n".into())
-        }
+        Ok(fault) => match shared.world().fault(fault, Instant::now()) {
+            Ok(()) => (StatusCode::OK, "ok\n".into()),
+            Err(why) => (StatusCode::BAD_REQUEST, format!("{why}\n")),
+        },
         Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")),
     }
 }

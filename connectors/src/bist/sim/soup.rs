@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::fault::RefusalReason;
 use super::server::Shared;
+use super::world::Snapshot;
 use crate::bist::mold::SessionId;
 use crate::bist::soup::{LoginRequest, Splitter, accepted, packet};
+use crate::sim::listener::DRIP;
 
 /// A client that has not logged in by then is closed.
 const LOGIN_WITHIN: Duration = Duration::from_secs(30);
@@ -174,14 +176,21 @@ async fn snapshot(mut socket: TcpStream, shared: &Shared) -> io::Result<()> {
         let mut world = shared.world();
         (world.tape.session(), world.snapshot())
     };
-    let Some((messages, dies)) = taken else {
+    let Some(Snapshot { messages, dies_after, drips }) = taken else {
         return refuse(&mut socket, RefusalReason::NotAuthorised).await;
     };
     socket.write_all(&accepted(session, 1)).await?;
     let bytes: Vec<u8> =
-        messages.iter().take(dies.unwrap_or(usize::MAX)).flat_map(|message| packet(b'S', message)).collect();
-    socket.write_all(&bytes).await?;
-    if dies.is_some() { Ok(()) } else { part(socket).await }
+        messages.iter().take(dies_after.unwrap_or(usize::MAX)).flat_map(|message| packet(b'S', message)).collect();
+    if drips {
+        for byte in bytes {
+            sleep(DRIP).await;
+            socket.write_all(&[byte]).await?;
+        }
+    } else {
+        socket.write_all(&bytes).await?;
+    }
+    if dies_after.is_some() { Ok(()) } else { part(socket).await }
 }
 
 /// Says no more, and reads on until the client closes too: a close before that would take along what it has not read.

@@ -29,6 +29,9 @@ const OPENING: Duration = Duration::from_secs(6 * 3600 + 40 * 60);
 
 const DAY: u64 = 24 * 3600;
 
+/// Most instruments that are listed; the exchange has some thousands.
+const MOST_SYMBOLS: usize = 5_000;
+
 /// A message of a type that no specification has.
 const UNKNOWN: &[u8] = b"q\0\0\0\0what is this";
 
@@ -39,6 +42,16 @@ pub(super) enum Origin {
     Generated { symbols: Vec<String>, rate: u32, seed: u64, day: Day, exchange: Box<Exchange> },
     /// One recording, once.
     Recorded(Box<Playback>),
+}
+
+/// A snapshot, and what is wrong with it.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    pub(super) messages: Vec<Vec<u8>>,
+    /// After how many messages it dies.
+    pub(super) dies_after: Option<usize>,
+    /// Whether it comes byte by byte.
+    pub(super) drips: bool,
 }
 
 /// The state of the stand-in.
@@ -59,6 +72,7 @@ pub(super) struct World {
     rewinder_loss: u32,
     refuse: (u32, RefusalReason),
     glimpse_dies: (u32, usize),
+    slow_loris: u32,
     /// How often connections were cut, and whether in the middle of a message.
     pub(super) cuts: (u64, bool),
 }
@@ -88,6 +102,7 @@ impl World {
             rewinder_loss: 0,
             refuse: (0, RefusalReason::NotAuthorised),
             glimpse_dies: (0, 0),
+            slow_loris: 0,
             cuts: (0, false),
         }
     }
@@ -129,7 +144,8 @@ impl World {
         self.ended_at = None;
         self.sessions += 1;
         if let Origin::Generated { symbols, rate, seed, day, exchange } = &mut self.origin {
-            let (next, tape, start) = begin(symbols, *rate, *seed, *day, self.sessions);
+            let (mut next, tape, start) = begin(symbols, *rate, *seed, *day, self.sessions);
+            next.skew_clock(exchange.clock_skew_ms());
             **exchange = next;
             self.tape = tape;
             self.began = (now, start);
@@ -189,16 +205,16 @@ impl World {
         take(&mut self.refuse.0).then_some(self.refuse.1)
     }
 
-    /// The messages of a snapshot, and after how many of them it dies; `None`: a recording has no state to tell.
-    pub(super) fn snapshot(&mut self) -> Option<(Vec<Vec<u8>>, Option<usize>)> {
+    /// A snapshot of now; `None`: a recording has no state to tell.
+    pub(super) fn snapshot(&mut self) -> Option<Snapshot> {
         let Origin::Generated { exchange, .. } = &self.origin else { return None };
         let messages = exchange.snapshot(self.tape.next());
-        let dies = take(&mut self.glimpse_dies.0).then_some(self.glimpse_dies.1);
-        Some((messages, dies))
+        let dies_after = take(&mut self.glimpse_dies.0).then_some(self.glimpse_dies.1);
+        Some(Snapshot { messages, dies_after, drips: take(&mut self.slow_loris) })
     }
 
-    /// Makes a fault happen.
-    pub(super) fn fault(&mut self, fault: Fault, now: Instant) {
+    /// Makes a fault happen. An error says why it cannot.
+    pub(super) fn fault(&mut self, fault: Fault, now: Instant) -> Result<(), String> {
         let until = |ms: u64| Some(now + Duration::from_millis(ms));
         let mut on = |line: super::Line, change: &dyn Fn(&mut Faulty)| {
             line.places().iter().for_each(|&place| change(&mut self.lines[place]));
@@ -226,6 +242,28 @@ impl World {
                 }
             }
             Fault::NewSession {} => self.end_session(now),
+            Fault::SlowLoris { times } => self.slow_loris = times,
+            Fault::ClockSkew { ms } => self.running()?.1.skew_clock(ms),
+            Fault::NewSymbols { count } => {
+                let (symbols, exchange, tape) = self.running()?;
+                let known = symbols.len();
+                if known.saturating_add(count) > MOST_SYMBOLS {
+                    return Err(format!("more than {MOST_SYMBOLS} instruments are too many"));
+                }
+                let new: Vec<String> = (known..known + count).map(|number| format!("NEW{number}.E")).collect();
+                if !tape.is_over() {
+                    exchange.list(&new, tape);
+                }
+                symbols.extend(new);
+            }
+        }
+        Ok(())
+    }
+
+    fn running(&mut self) -> Result<(&mut Vec<String>, &mut Exchange, &mut Tape), String> {
+        match &mut self.origin {
+            Origin::Generated { symbols, exchange, .. } => Ok((symbols, exchange, &mut self.tape)),
+            Origin::Recorded(_) => Err("a recording is played as it is".into()),
         }
     }
 }
@@ -262,7 +300,10 @@ fn trading_day(from: u64, number: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
+    use crate::bist::itch::Message;
 
     #[test]
     fn trading_days_leave_weekends_out() {
@@ -290,5 +331,40 @@ mod tests {
         world.advance(start + Duration::from_secs(5));
         assert_ne!(world.tape.session(), first);
         assert!(!world.tape.is_over());
+    }
+
+    #[test]
+    fn instruments_are_added_and_the_clock_is_wrong_until_it_is_set_right() {
+        let start = Instant::now();
+        let mut world = World::generated(vec!["A.E".into(), "B.E".into()], 100, 7, Day::Present, start);
+        world.advance(start);
+        let said = |world: &World, from: u64| -> (Vec<u32>, HashSet<String>) {
+            let (mut seconds, mut symbols) = (Vec::new(), HashSet::new());
+            for number in from..world.tape.next() {
+                match Message::decode(world.tape.get(number).unwrap()).unwrap() {
+                    Message::Seconds(m) => seconds.push(m.second),
+                    Message::Directory(m) => _ = symbols.insert(m.symbol.to_string()),
+                    _ => {}
+                }
+            }
+            (seconds, symbols)
+        };
+        let (first, next) = (said(&world, 1).0[0], world.tape.next());
+        world.fault(Fault::ClockSkew { ms: -3_600_000 }, start).unwrap();
+        world.fault(Fault::NewSymbols { count: 1_000 }, start).unwrap();
+        let (seconds, symbols) = said(&world, next);
+        assert_eq!((seconds, symbols.len()), (vec![first - 3_600], 1_000));
+        assert!(symbols.contains("NEW1001.E"));
+        assert!(world.fault(Fault::NewSymbols { count: 5_000 }, start).is_err());
+        // The next session has both.
+        world.fault(Fault::NewSession {}, start).unwrap();
+        world.advance(start + BETWEEN_SESSIONS);
+        world.advance(start + BETWEEN_SESSIONS);
+        let (seconds, symbols) = said(&world, 1);
+        assert!(seconds[0] < first && symbols.len() > 1_000, "{seconds:?}");
+        world.fault(Fault::ClockSkew { ms: 0 }, start).unwrap();
+        let next = world.tape.next();
+        world.advance(start + BETWEEN_SESSIONS + Duration::from_secs(2));
+        assert!(said(&world, next).0[0] >= first);
     }
 }

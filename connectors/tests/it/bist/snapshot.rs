@@ -52,3 +52,18 @@ async fn a_snapshot_can_be_asked_for() {
     assert!(session.heard.goes_on_at(session.heard.closed[0].0).is_some());
     assert_eq!(session.heard.lost, 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_comes_byte_by_byte_holds_up_nothing() {
+    let sim = Sim::start(generated(), Day::Present).await;
+    let mut session = Session::start(sim.mold());
+    session.until(|heard| heard.count() > 100).await;
+    sim.fault(json!({ "fault": "slow_loris", "times": 1 })).await;
+    session.requests.send(Request::Book { symbol: "THYAO".into() }).await.unwrap();
+    session.until(|heard| !heard.snapshots.is_empty()).await;
+    let count = session.heard.count();
+    session.until(|heard| heard.count() > count + 400).await;
+    let bytes: usize = session.heard.snapshots.values().map(Vec::len).sum();
+    assert!(session.heard.closed.is_empty() && bytes < 200, "{bytes} bytes of it in a second");
+    assert_eq!(session.heard.lost, 0);
+}

@@ -7,11 +7,11 @@ use super::super::clock::Moment;
 use super::super::scale::whole;
 use super::super::state::is_auction;
 use super::super::wanted::Wanted;
-use super::{Instrument, News};
+use super::{GaveUp, Instrument, News, Trust, candle_status};
 use crate::book::SHOWN_LEVELS;
-use crate::candles::{Interval, Shown};
+use crate::candles::Shown;
 use crate::channels::Channels;
-use crate::mapper::{Output, Reason, Resync};
+use crate::mapper::{History, Output, Reason};
 use crate::update::{Payload, Update};
 
 /// What a tick shows.
@@ -49,6 +49,32 @@ impl Instrument {
         self.news.book || self.news.quote || self.news.candles
     }
 
+    /// What was told until now may have been heard by nobody: tells the state and what is not known, and has the rest told
+    /// with the next news. Candles that are closed already are history.
+    pub(in crate::bist) fn tell_again(&mut self, now_ms: i64, wanted: &Wanted, out: &mut Output) {
+        self.told_state.clear();
+        self.tell_state(wanted, out);
+        if let Trust::Lost { told, .. } = &mut self.trust {
+            *told = false;
+        }
+        self.news.book |= self.told_book;
+        if self.has_told_quote {
+            (self.news.quote, self.told_quote) = (true, None);
+        }
+        if wanted.candles {
+            self.candles.tell_again();
+            self.news.candles = true;
+            let given_up = self.channels.candles.iter().zip(self.gave_up).filter(|(_, gave_up)| gave_up.is_some());
+            out.updates.extend(given_up.map(|(channel, _)| candle_status(channel, ChannelState::Resyncing, now_ms)));
+            let teller =
+                Teller { channels: &self.channels, symbol: &self.symbol, moment: self.news.moment, is_wanted: true };
+            out.history.extend(self.candles.closed().map(|shown| History {
+                channel: self.channels.candles[shown.interval as usize].clone(),
+                candles: vec![teller.candle(shown)],
+            }));
+        }
+    }
+
     /// Tells the book, unless it must not be shown; whether it did.
     fn tell_book(&mut self, out: &mut Output) -> bool {
         if self.orders.is_crossed() {
@@ -80,8 +106,8 @@ impl Instrument {
     /// Tells the best prices and the last one, unless they have been told; whether it did.
     fn tell_quote(&mut self, out: &mut Output) -> bool {
         match self.quote() {
-            Ok(quote) if quote != self.told_quote => {
-                self.told_quote = quote;
+            Ok(quote) if Some(quote) != self.told_quote => {
+                (self.told_quote, self.has_told_quote) = (Some(quote), true);
                 out.updates.push(self.tick(quote));
                 true
             }
@@ -168,18 +194,21 @@ pub(super) struct Teller<'a> {
 
 impl Teller<'_> {
     /// Tells a candle, and before it that candles are told again, when some were given up.
-    pub(super) fn tell(&self, shown: &Shown, gave_up: &mut [bool; Interval::ALL.len()], out: &mut Output) {
+    pub(super) fn tell(&self, shown: &Shown, gave_up: &mut GaveUp, out: &mut Output) {
         if !self.is_wanted {
             return;
         }
         let at = shown.interval as usize;
         let (channel, moment) = (&self.channels.candles[at], self.moment);
-        if std::mem::take(&mut gave_up[at]) {
-            let (why, now) = (Resync::Gap.as_str(), moment.received_at);
-            out.updates.push(Update::status(channel.clone(), ChannelState::Up, now, why, now));
+        if gave_up[at].take().is_some() {
+            out.updates.push(candle_status(channel, ChannelState::Up, moment.received_at));
         }
+        out.updates.push(Update::new(channel, moment.ts, Payload::Candle(self.candle(shown))));
+    }
+
+    fn candle(&self, shown: &Shown) -> Candle {
         let Shown { interval, span, bar, closed } = *shown;
-        let candle = Candle {
+        Candle {
             symbol: self.symbol.to_owned(),
             interval: interval.as_str().to_owned(),
             open_time: span.open_time,
@@ -191,8 +220,7 @@ impl Teller<'_> {
             volume: bar.volume,
             trades: bar.trades,
             closed,
-            provenance: moment.provenance(),
-        };
-        out.updates.push(Update::new(channel, moment.ts, Payload::Candle(candle)));
+            provenance: self.moment.provenance(),
+        }
     }
 }

@@ -58,10 +58,7 @@ impl Market {
                 let Some(at) = self.note(m.book, m.ns, entry)? else { return Ok(()) };
                 self.trade(at, m.match_id, m.price, m.quantity, None, entry, out)
             }
-            Message::Seconds(m) => {
-                self.on_second(m.second, entry, out);
-                Ok(())
-            }
+            Message::Seconds(m) => self.on_second(m.second, entry, out),
             Message::Flush(m) => self.on_flush(m.book, m.ns, entry, out),
             Message::Equilibrium(m) => {
                 let Some(at) = self.note(m.book, m.ns, entry)? else { return Ok(()) };
@@ -70,7 +67,7 @@ impl Market {
                 Ok(())
             }
             Message::BookState(m) => self.on_state(m.book, m.ns, m.state.to_string(), entry, out),
-            Message::Directory(m) => self.on_directory(&m, entry),
+            Message::Directory(m) => self.on_directory(&m, entry, out),
             Message::TickSize(m) => match self.at(m.book)? {
                 Some(at) => self.instruments[at].on_tick_size(m),
                 None => Ok(()),
@@ -224,15 +221,24 @@ impl Market {
         }
     }
 
-    fn on_second(&mut self, second: u32, entry: Entry<'_>, out: &mut Output) {
-        self.clock.on_second(second, entry.received_at);
+    fn on_second(&mut self, second: u32, entry: Entry<'_>, out: &mut Output) -> Result<(), Reason> {
+        // Every candle that is open would be closed by it, or all that is traded until the next one left out.
+        let goes_back = entry.telling == Telling::News && self.clock.goes_back(second, entry.received_at);
+        if goes_back || !self.clock.on_second(second, entry.received_at, self.believed_ahead_ms()) {
+            self.clock.forget_second();
+            return Err(Reason::BadTime);
+        }
         if entry.telling == Telling::News {
             let moment = self.clock.at(0, entry.received_at);
+            self.catch_up.on_second(moment.ts, entry.received_at);
             self.close_candles(moment, out);
             if std::mem::take(&mut self.gave_up_candles) {
-                self.instruments.iter_mut().for_each(|instrument| instrument.candles.resume(moment.ts));
+                self.instruments.iter_mut().for_each(|instrument| instrument.resume_candles(moment.ts));
+                // What was given up ends too.
+                self.next_end = i64::MIN;
             }
         }
+        Ok(())
     }
 
     fn on_flush(&mut self, book: u32, ns: u32, entry: Entry<'_>, out: &mut Output) -> Result<(), Reason> {
@@ -259,13 +265,13 @@ impl Market {
         Ok(())
     }
 
-    fn on_directory(&mut self, directory: &Directory<'_>, entry: Entry<'_>) -> Result<(), Reason> {
+    fn on_directory(&mut self, directory: &Directory<'_>, entry: Entry<'_>, out: &mut Output) -> Result<(), Reason> {
         let symbol = names::shown(&directory.symbol.to_string()).ok_or(Reason::UnknownSymbol)?;
         if self.books.len() >= MAX_BOOKS && self.books.get(directory.book).is_none() {
             return Err(Reason::OutOfRange);
         }
         let moment = self.clock.at(directory.ns, entry.received_at);
-        if !self.any && !self.admitted.contains(&symbol) {
+        if !self.is_admitted(&symbol) {
             self.assign(directory.book, None, entry.sequence, moment);
             return Ok(());
         }
@@ -297,13 +303,12 @@ impl Market {
         self.assign(directory.book, Some(at), entry.sequence, moment);
         let instrument = &mut self.instruments[usize::from(at)];
         instrument.note(entry.sequence, moment);
-        instrument.on_directory(scale);
-        if self.is_whole {
-            instrument.begin_candles(moment.ts);
-        } else if is_new {
+        self.gave_up_candles |= instrument.on_directory(scale, self.is_whole, &self.wanted, out);
+        if is_new && !self.is_whole {
             // Nobody has seen what it did before.
-            instrument.candles.forget();
-            self.gave_up_candles = true;
+            instrument.lose_trade();
+            let symbol = instrument.symbol.clone();
+            self.meet(&symbol, entry.received_at, out);
         }
         Ok(())
     }

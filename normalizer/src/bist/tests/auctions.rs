@@ -93,3 +93,26 @@ fn a_hole_takes_the_equilibrium() {
     feed.packet(&[add(1, Side::Buy, 1_000, 1, 0)]);
     assert_eq!(told(&feed.tick(11_000)), best("", "", None), "no snapshot came");
 }
+
+#[test]
+fn behind_a_hole_a_price_tells_that_an_auction_has_begun() {
+    let mut feed = Feed::open();
+    feed.packet(&[state("P_SUREKLI_ISLEM")]);
+    feed.packet(&orders());
+    feed.next += 1; // The state that begins the auction is lost.
+    feed.packet(&[equilibrium([Price::NONE, Price(1_020), Price(1_080)])]);
+    assert_eq!(told(&feed.tick(11_000)), None, "no snapshot came, and nothing meets");
+    assert_eq!(told(&feed.packet(&[meets()])), best("10.2", "10.8", Some("10.5")));
+    assert_eq!(told(&feed.packet(&[state("P_SUREKLI_ISLEM")])), best("", "", None), "it is over");
+    assert_eq!(told(&feed.packet(&[meets()])), None);
+}
+
+#[test]
+fn behind_a_hole_orders_tell_that_an_auction_is_over() {
+    let mut feed = Feed::open();
+    feed.packet(&[state("P_DK_TEKFIY_EMIR_TPL"), meets()]);
+    feed.next += 1;
+    feed.packet(&[equilibrium([1_060, 1_020, 1_080].map(Price))]);
+    assert_eq!(told(&feed.tick(11_000)), best("10.2", "10.8", Some("10.6")));
+    assert_eq!(told(&feed.packet(&[flush(0), add(1, Side::Buy, 1_000, 1, 0)])), best("10", "", None));
+}

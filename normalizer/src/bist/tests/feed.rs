@@ -35,6 +35,13 @@ impl Feed {
         Self::of(mapper)
     }
 
+    /// The same, early enough for the constructed day to be no replay.
+    pub(super) fn before_the_day() -> Self {
+        let mut feed = Self::new();
+        feed.now -= 3 * 3_600_000;
+        feed
+    }
+
     pub(super) fn of(mapper: Bist) -> Self {
         let now = i64::from(MORNING) * 1_000;
         Self { mapper, next: 1, now, session: SessionId::new("DAY1"), snapshots: 100 }
@@ -67,8 +74,22 @@ impl Feed {
         self.mapper.on_frame(&RawFrame { received_at: self.now, content }, out);
     }
 
+    /// A packet of one message, which is not read before the second that it names.
+    pub(super) fn message(&mut self, message: &[u8], out: &mut Output) {
+        self.read_after(message);
+        self.packet_of(&[message], out);
+    }
+
+    fn read_after(&mut self, message: &[u8]) {
+        if let Ok(Message::Seconds(m)) = Message::decode(message) {
+            self.now = self.now.max(i64::from(m.second) * 1_000);
+        }
+    }
+
+    /// A packet, which is not read before the seconds that it names.
     pub(super) fn packet(&mut self, messages: &[Message<'_>]) -> Output {
         let bytes: Vec<Vec<u8>> = messages.iter().map(encoded).collect();
+        bytes.iter().for_each(|message| self.read_after(message));
         let mut out = Output::default();
         self.packet_of(&bytes.iter().map(Vec::as_slice).collect::<Vec<_>>(), &mut out);
         out
@@ -76,6 +97,11 @@ impl Feed {
 
     pub(super) fn heartbeat(&mut self) -> Output {
         self.frame(1, mold::heartbeat(self.session, self.next).to_vec())
+    }
+
+    /// The session ends in order.
+    pub(super) fn end(&mut self) -> Output {
+        self.frame(1, mold::end_of_session(self.session, self.next).to_vec())
     }
 
     pub(super) fn tick(&mut self, later_ms: i64) -> Output {
