@@ -114,19 +114,16 @@ impl Session {
         }
         self.queued_bytes = self.queued_bytes - queued + subscription.queued_bytes();
         self.replay_bytes = self.replay_bytes - replay + subscription.replay_bytes();
-        if subscription.wants_more() {
-            self.join_on(slot);
-        }
         self.list(slot);
         taken
     }
 
-    /// Puts a channel among those to be written, when it has something.
+    /// Puts a channel among those to be written, when it has something; asks for more where a replay is to go on.
     pub(super) fn list(&mut self, slot: u32) {
-        if let Some(subscription) = self.roster.at(slot)
-            && !subscription.is_listed
-            && subscription.is_writable()
-        {
+        let Some(subscription) = self.roster.at(slot) else { return };
+        if subscription.wants_more() {
+            self.join_on(slot);
+        } else if !subscription.is_listed && subscription.is_writable() {
             subscription.is_listed = true;
             self.ready.push_back(slot);
         }

@@ -361,9 +361,9 @@ impl Subscription {
         Some(item)
     }
 
-    /// Whether the part of the replay that was at hand has been written, and the next one is wanted.
+    /// Whether the part of the replay that was at hand has been written, or had nothing to write, and the next one is wanted.
     pub(super) fn wants_more(&self) -> bool {
-        self.phase == Phase::Replaying && self.replay.is_empty()
+        self.is_answered && self.phase == Phase::Replaying && self.replay.is_empty()
     }
 
     pub(super) fn position(&self) -> Seq {

@@ -279,6 +279,23 @@ fn a_long_replay_is_written_in_parts_and_live_events_follow() {
 }
 
 #[test]
+fn a_part_of_a_replay_with_nothing_to_write_is_followed_by_the_next_one() {
+    let mut bench = Bench::usual();
+    bench.say(&json!({ "type": "subscribe", "channels": [{ "channel": "a:b", "after": 5 }] }));
+    let nothing = |position| Joined { recovered: true, live: false, ..joined(position, Vec::new()) };
+    bench.answer(Ok(nothing(5)));
+    expect(&bench.take(), &[("subscribed", 5)]);
+    assert_eq!(bench.answer(Ok(nothing(5))), From::After(seq(5)));
+    bench.take();
+    assert_eq!(
+        bench.answer(Ok(Joined { recovered: true, ..joined(5, vec![event("a:b", 6, None)]) })),
+        From::After(seq(5))
+    );
+    bench.publish("a:b", 7);
+    expect(&bench.take(), &[("price_tick", 6), ("price_tick", 7)]);
+}
+
+#[test]
 fn a_replay_that_cannot_go_on_is_tried_again_and_what_was_trimmed_is_told() {
     let mut bench = Bench::usual();
     bench.say(&json!({ "type": "subscribe", "channels": [{ "channel": "a:b", "after": 5 }] }));

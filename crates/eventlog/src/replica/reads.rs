@@ -70,12 +70,16 @@ impl Page {
         }
     }
 
-    /// Whether what was read holds what comes next for somebody who asked for this. One read goes only so far, and may have ended
-    /// before, or begun behind.
-    fn reaches(&self, from: From) -> bool {
+    /// What has to be read for somebody who asked for this, where it is not what was read here: one read goes only so far, and may
+    /// have ended before, or begun behind.
+    fn missing(&self, from: From) -> Option<Scope> {
         match from {
-            From::Live { .. } | From::Since(_) => true,
-            From::After(after) => self.floor <= after && (self.is_complete || self.reached > after),
+            From::Live { .. } => (!self.is_complete).then_some(Scope::Latest),
+            From::After(after) => {
+                let reaches = self.floor <= after && (self.is_complete || self.reached > after);
+                (!reaches).then_some(Scope::Above(after))
+            }
+            From::Since(_) => None,
         }
     }
 }
@@ -134,34 +138,35 @@ impl Reads {
     ///
     /// Safe to drop: others who share the read carry it out.
     pub(super) async fn read(&self, channel: &Channel, from: From) -> Result<Arc<Page>, StoreError> {
+        let mut exactly = None;
         loop {
-            let seat = self.board(channel, from);
+            let seat = self.board(channel, from, exactly);
             let page = seat.flight.page.get_or_init(|| self.carry_out(channel, seat.flight.scope)).await.clone()?;
-            let is_good = page.reaches(from);
-            match from {
-                _ if is_good && (!seat.is_late || page.knows(from)) => return Ok(page),
-                From::After(after) if !is_good && !seat.is_late => {
-                    return self.carry_out(channel, Scope::Above(after)).await;
-                }
-                From::Live { .. } | From::After(_) | From::Since(_) => {}
+            match page.missing(from) {
+                // Shared by those alone who need the same.
+                Some(missing) => exactly = Some(missing),
+                None if !seat.is_late || page.knows(from) => return Ok(page),
+                None => {}
             }
         }
     }
 
-    fn board<'a>(&'a self, channel: &'a Channel, from: From) -> Seat<'a> {
+    /// A seat in a flight of a scope, or else in any that may serve.
+    fn board<'a>(&'a self, channel: &'a Channel, from: From, exactly: Option<Scope>) -> Seat<'a> {
         let mut flights = self.flights.lock();
         let of_channel = flights.entry(channel.clone()).or_default();
         let open = of_channel.iter().filter(|flight| !flight.page.initialized());
-        if let Some(flight) = open.clone().find(|flight| flight.scope.covers(from)) {
+        let serves = |flight: &&Arc<Flight>| exactly.map_or(flight.scope.covers(from), |scope| flight.scope == scope);
+        if let Some(flight) = open.clone().find(serves) {
             return Seat { reads: self, channel, flight: Arc::clone(flight), is_late: true };
         }
-        let scope = match from {
+        let scope = exactly.unwrap_or_else(|| match from {
             From::Live { .. } => Scope::Latest,
             // A second read of the channel beside one that begins too high serves everybody.
             From::After(_) if open.clone().any(|flight| matches!(flight.scope, Scope::Above(_))) => Scope::All,
             From::After(after) => Scope::Above(Seq::new(after.get().saturating_sub(SLACK)).unwrap_or_default()),
             From::Since(_) => Scope::All,
-        };
+        });
         let flight = Arc::new(Flight { scope, page: OnceCell::new() });
         of_channel.push(Arc::clone(&flight));
         Seat { reads: self, channel, flight, is_late: false }
@@ -284,14 +289,19 @@ mod tests {
         assert_eq!(count(&reads), 2, "a replica that was faster may have told it");
     }
 
-    #[tokio::test]
-    async fn large_events_are_read_in_parts_from_wherever_somebody_stands() {
+    /// A log with a channel of events that are too large for one read, their positions, and its reads, one at a time.
+    async fn large_reads() -> (Reads, Channel, Vec<Seq>) {
         let (store, channel) = (MemoryStore::new(1), Channel::parse("job:1").unwrap());
         let data = json!({ "big": "x".repeat(crate::RANGE_BYTES / 50) });
         let body = Body::render(1, "e", &channel, Outcome::Ok, &data).unwrap().text().clone();
         let events = vec![Append { channel: channel.clone(), id: None, body, trace: None }; 400];
         let seqs = store.append(Partition(0), &events, Seq::ZERO).await.unwrap();
-        let reads = Reads::new(store, Arc::default(), 1);
+        (Reads::new(store, Arc::default(), 1), channel, seqs)
+    }
+
+    #[tokio::test]
+    async fn large_events_are_read_in_parts_from_wherever_somebody_stands() {
+        let (reads, channel, seqs) = large_reads().await;
         let next = async |after: Seq| {
             let page = reads.read(&channel, From::After(after)).await.unwrap();
             (page.events.iter().map(|event| event.seq).find(|seq| *seq > after), page.is_complete)
@@ -303,6 +313,34 @@ mod tests {
         let held = reads.permits.acquire().await.unwrap();
         let (a, b, c, ()) = tokio::join!(next(seqs[380]), next(seqs[20]), next(seqs[200]), async { drop(held) });
         assert_eq!([a.0, b.0, c.0], [381, 21, 201].map(|at| Some(seqs[at])));
+    }
+
+    #[tokio::test]
+    async fn whoever_begins_live_is_given_the_end_also_beside_a_read_that_does_not_reach_it() {
+        let (reads, channel, seqs) = large_reads().await;
+        let held = reads.permits.acquire().await.unwrap();
+        let (all, with_snapshot, without, ()) = tokio::join!(
+            reads.read(&channel, From::After(Seq::ZERO)),
+            reads.read(&channel, From::Live { snapshot: true }),
+            reads.read(&channel, From::Live { snapshot: false }),
+            async { drop(held) }
+        );
+        assert!(!all.unwrap().is_complete);
+        let (live, without) = (with_snapshot.unwrap(), without.unwrap());
+        assert!(live.is_complete && live.events.last().is_some_and(|latest| latest.seq == seqs[399]));
+        assert!(without.is_complete && without.last == Some(seqs[399]));
+    }
+
+    #[tokio::test]
+    async fn those_whom_a_shared_read_does_not_reach_share_one_that_does() {
+        let (reads, channel, last) = reads().await;
+        let scopes = [Scope::Above(last), Scope::Above(last.before()), Scope::Latest];
+        let board = |scope| reads.board(&channel, From::After(last), Some(scope));
+        let first = scopes.map(board);
+        for (first, second) in first.iter().zip(scopes.map(board)) {
+            assert!(Arc::ptr_eq(&first.flight, &second.flight) && !first.is_late && second.is_late);
+        }
+        assert_eq!(reads.flights.lock()[&channel].len(), 3, "and with nobody else");
     }
 
     #[tokio::test]
