@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use akis_model::{Channel, Origin, Seq, TraceContext};
+use akis_model::{Channel, Kind, Origin, Seq, TraceContext};
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -23,8 +23,14 @@ pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(600);
 /// How long the feed of a partition is kept.
 pub const FEED_AGE: Duration = Duration::from_secs(120);
 
+/// A day.
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
 /// How long an application channel that nobody publishes to is kept.
-pub const APP_RETENTION: Duration = Duration::from_secs(24 * 3600);
+pub const APP_RETENTION: Duration = DAY;
+
+/// How long one of candles is: candles of a day come once a day, and not while a market rests.
+const CANDLES_RETENTION: Duration = DAY.saturating_mul(30);
 
 /// Bytes of bodies that one read of history gives: it goes no further once there are so many.
 pub const RANGE_BYTES: usize = 8 << 20;
@@ -35,7 +41,11 @@ const OWN_LENGTH: usize = 100_000;
 /// How long a channel that nobody publishes to is kept; zero: for good. Venues have so many channels and no more, and what the system's
 /// own say holds until it is over.
 pub(crate) fn retention(channel: &Channel) -> Duration {
-    if channel.is_venue() || channel.is_own() { Duration::ZERO } else { APP_RETENTION }
+    match channel.kind() {
+        _ if channel.is_venue() || channel.is_own() => Duration::ZERO,
+        Kind::Candles => CANDLES_RETENTION,
+        Kind::Ticker | Kind::Trades | Kind::Book | Kind::Session | Kind::App => APP_RETENTION,
+    }
 }
 
 /// How many entries a channel's history keeps, about.

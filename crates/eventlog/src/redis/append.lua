@@ -57,9 +57,10 @@ for i = 4, #KEYS, 3 do
     redis.call('HSET', log.term, 'proof:' .. channel, log.identity)
     if open_ms ~= '' then
       keep_candle(KEYS[i + 2], ARGV[5], open_ms, body)
-      if retention ~= '0' then
-        redis.call('PEXPIRE', KEYS[i + 2], retention)
-      end
+    end
+    -- Closed candles are kept for as long as their channel is: most events of it close none.
+    if retention ~= '0' and KEYS[i + 2] ~= history then
+      redis.call('PEXPIRE', KEYS[i + 2], retention)
     end
     if has_id then
       redis.call('SET', KEYS[i + 1], text(seq), 'PX', ARGV[4])

@@ -85,17 +85,37 @@ async fn a_key_that_somebody_wrote_over_stops_nobody_else_and_is_a_history_again
     assert_eq!(store.range(&channel("job:2"), Select::Newest { limit: 1 }).await.unwrap().entries.len(), 1);
 }
 
+const DAY_MS: i64 = 24 * 3_600_000;
+
 #[tokio::test]
 async fn what_applications_leave_behind_expires_and_what_the_system_says_does_not() {
     let (log, server) = redis().await;
-    let candle =
-        r#""ts":1,"event":"candle_update","channel":"desk:x:1m","ok":true,"data":{"openTime":60000,"closed":true}}"#;
-    let mut events =
-        ["job:1", "user:1:session", "room:1:book", "akis:control:revoke"].map(|name| append(name, None, "x")).to_vec();
-    events.push(append("desk:x:1m", None, candle));
+    let events = ["job:1", "user:1:session", "room:1:book", "akis:control:revoke"].map(|name| append(name, None, "x"));
     log.store.append(P, &events, Seq::ZERO).await.unwrap();
-    for name in ["ch:job:1", "ch:user:1:session", "ch:room:1:book", "ch:desk:x:1m", "candles:desk:x:1m"] {
-        assert!(lifetime_ms(&server, &format!("akis:{{p00}}:{name}")).await > 0, "{name}");
+    for name in ["job:1", "user:1:session", "room:1:book"] {
+        let lifetime_ms = lifetime_ms(&server, &format!("akis:{{p00}}:ch:{name}")).await;
+        assert!((1..=DAY_MS).contains(&lifetime_ms), "{name}");
     }
     assert_eq!(lifetime_ms(&server, "akis:{p00}:ch:akis:control:revoke").await, -1);
+}
+
+#[tokio::test]
+async fn closed_candles_of_applications_are_kept_for_as_long_as_their_channel_also_when_they_close_once_a_day() {
+    let (log, server) = redis().await;
+    let candle = |closed: bool| {
+        let data = format!(r#"{{"openTime":60000,"closed":{closed}}}"#);
+        let body = format!(r#""ts":1,"event":"candle_update","channel":"desk:x:1d","ok":true,"data":{data}}}"#);
+        append("desk:x:1d", None, &body)
+    };
+    log.store.append(P, &[candle(true)], Seq::ZERO).await.unwrap();
+    let keys = ["akis:{p00}:ch:desk:x:1d", "akis:{p00}:candles:desk:x:1d"];
+    for key in keys {
+        assert!(lifetime_ms(&server, key).await > 7 * DAY_MS, "{key}");
+        server.command(&["PEXPIRE", key, "60000"]).await.unwrap();
+    }
+    log.store.append(P, &[candle(false)], Seq::ZERO).await.unwrap();
+    for key in keys {
+        assert!(lifetime_ms(&server, key).await > 7 * DAY_MS, "{key}");
+    }
+    assert_eq!(log.store.candles(&channel("desk:x:1d"), None, 10).await.unwrap().len(), 1);
 }
