@@ -32,6 +32,10 @@ pub const APP_RETENTION: Duration = DAY;
 /// How long one of candles is: candles of a day come once a day, and not while a market rests.
 const CANDLES_RETENTION: Duration = DAY.saturating_mul(30);
 
+/// How long a channel of the system is: for good. Each write puts the end off, which also makes up for one that was set near by a version
+/// that let these channels expire: a Redis stream keeps the end that it has.
+const OWN_RETENTION: Duration = DAY.saturating_mul(3650);
+
 /// Bytes of bodies that one read of history gives: it goes no further once there are so many.
 pub const RANGE_BYTES: usize = 8 << 20;
 
@@ -42,7 +46,8 @@ const OWN_LENGTH: usize = 100_000;
 /// own say holds until it is over.
 pub(crate) fn retention(channel: &Channel) -> Duration {
     match channel.kind() {
-        _ if channel.is_venue() || channel.is_own() => Duration::ZERO,
+        _ if channel.is_venue() => Duration::ZERO,
+        _ if channel.is_own() => OWN_RETENTION,
         Kind::Candles => CANDLES_RETENTION,
         Kind::Ticker | Kind::Trades | Kind::Book | Kind::Session | Kind::App => APP_RETENTION,
     }

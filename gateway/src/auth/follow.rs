@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use akis_eventlog::{Select, Store, StoreError};
+use akis_eventlog::{Select, Store, StoreError, links};
 use akis_model::{Channel, Seq};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{error, warn};
@@ -64,6 +64,17 @@ impl Follower {
         loop {
             let range = self.store.range(&self.channel, Select::Above { after: self.after, limit: BATCH }).await?;
             let now = Now::read();
+            if let Some(next) = range.entries.first()
+                && self.after > Seq::ZERO
+                && range.first == Some(next.seq)
+                && !links(self.after, next.seq, next.previous)
+            {
+                error!(
+                    after = self.after.get(),
+                    oldest = next.seq.get(),
+                    "revocations were trimmed before they were read: their tokens are believed"
+                );
+            }
             for entry in &range.entries {
                 self.after = self.after.max(entry.seq);
                 match revoked::parse_entry(&entry.body) {
