@@ -277,7 +277,7 @@ impl Store for RedisStore {
         call.args.push(limit);
         call.args.push(RANGE_BYTES);
         let reply = self.scripts.range.run(&self.link, &call).await?;
-        let [entries, first, last, proven, since] = tuple(&reply)?;
+        let [entries, first, last, proven, since, told] = tuple(&reply)?;
         let mut entries = array(entries)?.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
         if matches!(select, Select::Newest { .. }) {
             entries.reverse();
@@ -288,6 +288,10 @@ impl Store for RedisStore {
             last: optional(last, seq)?,
             proven: number(proven)? == 1,
             since: seq(since)?,
+            told: optional(told, |told| {
+                let [from, to] = tuple(told)?;
+                Ok(seq(from)?..=seq(to)?)
+            })?,
         })
     }
 

@@ -5,6 +5,7 @@
 //! [`crate::tail`], once for both stores.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -192,6 +193,16 @@ pub struct Range {
     pub proven: bool,
     /// What lies below it was written to another log, which may have had more.
     pub since: Seq,
+    /// Positions that subscribers may have been told without an event, and that no event of this log lies between, nor between them and the
+    /// next one: up to the newest marker, or the one below `since`. `None` while the present identity has not been recorded.
+    pub told: Option<RangeInclusive<Seq>>,
+}
+
+impl Range {
+    /// Whether whoever stands at `after` has missed nothing, where there is no entry above it.
+    pub(crate) fn ends_at(&self, after: Seq) -> bool {
+        (self.proven && self.last == Some(after)) || self.told.as_ref().is_some_and(|told| told.contains(&after))
+    }
 }
 
 /// Which part of history to read.
@@ -364,7 +375,8 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Fenced`] when the fence is not the stored one.
     async fn publish(&self, partition: Partition, claim: &Claim, writes: &[Write]) -> Result<(), StoreError>;
 
-    /// Writes markers to the feed, and records as proof those whose `previous` is above 0 and the last entry.
+    /// Writes markers to the feed, and records as proof those whose `previous` is above 0 and the last entry. The newest marker of a channel
+    /// is remembered, for those who resume from it.
     ///
     /// # Errors
     ///

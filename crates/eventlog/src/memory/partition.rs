@@ -3,6 +3,7 @@
 //! The Redis scripts do the same; the contract tests run both through the same calls.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::RangeInclusive;
 
 use akis_model::{Channel, Seq, TraceContext};
 
@@ -34,6 +35,8 @@ pub(super) struct PartitionLog {
     top: Seq,
     fences: HashMap<String, Fence>,
     proofs: HashMap<Channel, Identity>,
+    /// The newest marker of each channel, with the position from which nothing lies before it.
+    marks: HashMap<Channel, (Seq, Seq)>,
     idempotency: HashMap<(Channel, String), (Seq, u64)>,
     /// The keys of `idempotency` in the order in which they expire.
     expiring: VecDeque<(u64, (Channel, String))>,
@@ -111,12 +114,12 @@ impl PartitionLog {
             return Err(StoreError::TermTooLow);
         }
         for marker in markers {
-            if marker
-                .previous
-                .is_some_and(|previous| previous > Seq::ZERO && self.last(&marker.channel) == Some(previous))
-            {
+            let last = self.last(&marker.channel);
+            let proof = marker.previous.filter(|previous| *previous > Seq::ZERO && last == Some(*previous));
+            if proof.is_some() {
                 self.proofs.insert(marker.channel.clone(), moment.identity.clone());
             }
+            self.marks.insert(marker.channel.clone(), (proof.unwrap_or(marker.seq), marker.seq));
             self.top = self.top.max(marker.seq);
             self.feed(moment, &marker.channel, marker.seq, marker.previous, None);
         }
@@ -171,7 +174,14 @@ impl PartitionLog {
             last: self.last(channel),
             proven: self.is_proven(moment, channel),
             since: self.since,
+            told: (self.identity.as_ref() == Some(&moment.identity)).then(|| self.told(channel)),
         }
+    }
+
+    fn told(&self, channel: &Channel) -> RangeInclusive<Seq> {
+        let since = self.since.before();
+        let mark = self.marks.get(channel).filter(|(_, marked)| *marked >= since);
+        mark.map_or(since..=since, |(from, marked)| *from..=*marked)
     }
 
     /// Keeps closed candles wherever they belong among the others.

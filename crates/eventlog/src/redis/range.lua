@@ -5,7 +5,7 @@
 -- Entries that are read at a time.
 local STEP = 128
 
-local stored = redis.call('HMGET', KEYS[1], 'identity', 'since')
+local stored = redis.call('HMGET', KEYS[1], 'identity', 'since', 'mark:' .. ARGV[1])
 local log = { term = KEYS[1], identity = replid(), since = tonumber(stored[2]) or 0 }
 local entries, bound, left, room = {}, ARGV[3], tonumber(ARGV[5]), tonumber(ARGV[6])
 while left > 0 and room > 0 do
@@ -26,5 +26,13 @@ while left > 0 and room > 0 do
 end
 local oldest = range_of('XRANGE', KEYS[2], '-', '+', 1)[1]
 local last = last_of(KEYS[2])
-local whole = stored[1] == log.identity and proven(log, ARGV[1], last)
-return { entries, oldest and oldest[1] or false, last or false, whole and 1 or 0, log.since }
+if stored[1] ~= log.identity then
+  return { entries, oldest and oldest[1] or false, last or false, 0, log.since, false }
+end
+local told = { log.since - 1, log.since - 1 }
+local from, marked = string.match(stored[3] or '', '^(%d+)-(%d+)$')
+if marked and tonumber(marked) >= log.since - 1 then
+  told = { tonumber(from), tonumber(marked) }
+end
+local whole = proven(log, ARGV[1], last)
+return { entries, oldest and oldest[1] or false, last or false, whole and 1 or 0, log.since, told }

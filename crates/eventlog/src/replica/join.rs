@@ -163,7 +163,7 @@ impl Past<'_> {
             self.add_newer(&mut before, newer);
         }
         if !self.page.is_proven {
-            before.recovered = false;
+            before.recovered &= matches!(self.from, From::After(after) if self.page.was_told(after));
             if end > Seq::ZERO || !newer.is_empty() {
                 tail.doubt(self.channel);
             }
@@ -198,7 +198,7 @@ impl Past<'_> {
             let linked = after > Seq::ZERO && is_chain(after, above);
             return (if linked && self.page.is_proven { after } else { first.seq.before() }, linked, above);
         }
-        if after > Seq::ZERO && self.page.last == Some(after) {
+        if after > Seq::ZERO && (self.page.last == Some(after) || self.page.was_told(after)) {
             return (after, true, &[]);
         }
         self.latest(true)
@@ -262,7 +262,8 @@ mod tests {
         let body = Bytes::from_static(br#""ts":1,"event":"e","channel":"job:1","ok":true,"data":{}}"#);
         let entry = |&n: &u64| Entry { seq: seq(n), previous: None, body: body.clone() };
         let entries = entries.iter().map(entry).collect();
-        Range { entries, first: Some(seq(1)), last: Some(seq(last)), proven: true, since: Seq::ZERO }
+        let (first, last) = (Some(seq(1)), Some(seq(last)));
+        Range { entries, first, last, proven: true, since: Seq::ZERO, told: None }
     }
 
     #[test]

@@ -46,6 +46,7 @@ impl Replica {
         if let From::After(after) = from
             && range.entries.is_empty()
             && range.last.is_some_and(|last| last != after)
+            && !range.ends_at(after)
         {
             // A position that cannot be resumed from begins with the latest event.
             range.entries = self.store.range(channel, Select::Newest { limit: 1 }).await?.entries;
@@ -82,29 +83,31 @@ fn judge(channel: &Channel, from: From, limit: usize, range: Range) -> Excerpt {
         let body = Body::parse(entry.body, channel).ok()?;
         Some(Kept { seq: entry.seq, previous: entry.previous, body })
     };
-    let mut kept: Vec<Kept> = range.entries.into_iter().filter_map(keep).collect();
-    let linked = match from {
+    let is_at_end = |after| range.entries.is_empty() && range.ends_at(after);
+    let mut kept: Vec<Kept> = range.entries.iter().cloned().filter_map(keep).collect();
+    let recovered = match from {
         From::Live { .. } => false,
-        From::After(after) if kept.is_empty() => range.last == Some(after),
-        From::After(after) => after > Seq::ZERO && is_chain(after, &kept),
+        From::After(after) if kept.is_empty() => after > Seq::ZERO && is_at_end(after),
+        From::After(after) => range.proven && after > Seq::ZERO && is_chain(after, &kept),
         From::Since(ts_ms) => {
             let first = kept.iter().position(|event| event.body.ts_ms() >= ts_ms).unwrap_or(kept.len());
             let before = first.checked_sub(1).and_then(|before| kept.get(before)).map(|event| event.seq);
             kept.drain(..first);
             kept.truncate(limit);
-            match before {
+            let is_whole = match before {
                 Some(before) => is_chain(before, &kept),
                 // The whole of the channel was read when its first event is the one that began it.
                 None => {
                     kept.first().is_some_and(|first| first.previous == Some(Seq::ZERO)) && is_chain(Seq::ZERO, &kept)
                 }
-            }
+            };
+            range.proven && is_whole
         }
     };
     Excerpt {
         events: kept.into_iter().map(|event| (event.seq, event.body.envelope(event.seq))).collect(),
         oldest: range.first,
-        recovered: linked && range.proven,
+        recovered,
     }
 }
 
@@ -137,7 +140,7 @@ mod tests {
             })
             .collect();
         let (first, last) = (entries.first().map(|entry| entry.seq), entries.last().map(|entry| entry.seq));
-        Range { entries, first, last, proven, since: Seq::ZERO }
+        Range { entries, first, last, proven, since: Seq::ZERO, told: None }
     }
 
     #[test]

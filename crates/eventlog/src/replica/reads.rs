@@ -1,5 +1,6 @@
 //! Reads of history for joins: few at a time, in the order in which they were asked for, and one for all who ask the same.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -28,6 +29,8 @@ pub(super) struct Page {
     pub(super) last: Option<Seq>,
     /// Whether the channel's end is proven under the present identity.
     pub(super) is_proven: bool,
+    /// See [`Range::told`].
+    pub(super) told: Option<RangeInclusive<Seq>>,
     /// Whether what was read reaches the newest entry.
     pub(super) is_complete: bool,
     /// Above this position everything was read that is kept, up to the last entry that was.
@@ -48,6 +51,7 @@ impl Page {
             first: range.first,
             last: range.last,
             is_proven: range.proven,
+            told: range.told.clone(),
             is_complete: reached.is_none_or(|reached| range.last.is_none_or(|last| reached >= last)),
             floor: floor.unwrap_or_default(),
             reached: reached.unwrap_or_default(),
@@ -61,12 +65,17 @@ impl Page {
         Self::new(channel, if latest.last == range.last { &latest } else { &range }, Some(Seq::ZERO))
     }
 
+    /// Whether subscribers may have been told the position, and nothing lies between it and the next event.
+    pub(super) fn was_told(&self, position: Seq) -> bool {
+        self.told.as_ref().is_some_and(|told| told.contains(&position))
+    }
+
     /// Whether somebody who asked after the read had begun can use it. A client that comes from a replica that was faster may
     /// know positions that were not there yet.
     fn knows(&self, from: From) -> bool {
         match from {
             From::Live { .. } | From::Since(_) => true,
-            From::After(after) => self.last.unwrap_or_default() >= after,
+            From::After(after) => self.last.unwrap_or_default() >= after || self.was_told(after),
         }
     }
 

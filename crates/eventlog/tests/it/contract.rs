@@ -38,6 +38,7 @@ on_both_stores! {
     a_fence_is_set_only_over_the_one_expected
     a_term_begins_above_everything_known
     markers_prove_only_what_they_know
+    positions_told_without_an_event_are_remembered
     appended_events_are_counted_on_and_not_repeated
     ids_of_two_channels_never_meet
     a_position_seen_elsewhere_makes_ends_unproven
@@ -176,6 +177,30 @@ async fn markers_prove_only_what_they_know(log: Log) {
     let told = told.last().unwrap();
     assert_eq!((told.body.as_ref(), told.seq, told.previous), (None, begin, Some(last)));
     assert_eq!(store.ends(P, &[], None, Seq::ZERO).await.unwrap().top, begin);
+}
+
+async fn positions_told_without_an_event_are_remembered(log: Log) {
+    let store = &*log.store;
+    let claim = claim(store, "venue").await;
+    let name = "v:a:trades";
+    let told = async || history(store, name).await.told.unwrap();
+    let since = async || store.ends(P, &[], None, Seq::ZERO).await.unwrap().since;
+    assert_eq!(told().await, since().await.before()..=since().await.before(), "as every channel");
+    let first = term(store, name).await;
+    store.publish(P, &claim, &writes(name, first, Some(0), 2)).await.unwrap();
+    let last = first.next();
+    let (one, two, three) = (last.plus(1000), last.plus(2000), last.plus(3000));
+    store.mark(P, &claim, &[marker(name, one, Some(last))]).await.unwrap();
+    assert_eq!(told().await, last..=one, "nothing lies between them");
+    store.mark(P, &claim, &[marker(name, two, Some(last))]).await.unwrap();
+    assert_eq!(told().await, last..=two);
+    for not_a_proof in [None, Some(Seq::ZERO), Some(first)] {
+        store.mark(P, &claim, &[marker(name, three, not_a_proof)]).await.unwrap();
+        assert_eq!(told().await, three..=three, "{not_a_proof:?}");
+    }
+    // Somebody has seen more than this log holds: what it told lies below what counts.
+    store.ends(P, &[], None, three.plus(1000)).await.unwrap();
+    assert_eq!(told().await, since().await.before()..=since().await.before());
 }
 
 async fn appended_events_are_counted_on_and_not_repeated(log: Log) {

@@ -199,7 +199,8 @@ impl<'a> Player<'a> {
         };
         let range = self.store.range(&channel, select).await.unwrap();
         let _ = write!(self.trace, "proven {} ", range.proven);
-        self.say(&[range.first, range.last, Some(range.since)]);
+        let told = range.told.unwrap();
+        self.say(&[range.first, range.last, Some(range.since), Some(*told.start()), Some(*told.end())]);
         for entry in range.entries {
             let _ = write!(self.trace, "{:?} ", entry.body);
             self.say(&[Some(entry.seq), entry.previous]);

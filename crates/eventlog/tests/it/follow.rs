@@ -215,6 +215,39 @@ async fn an_orderly_hand_over_raises_no_gap() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_position_told_by_a_hand_over_can_be_resumed_from_while_the_channel_is_idle() {
+    let world = World::new();
+    let first_stop = CancellationToken::new();
+    let (first, first_running) = world.publisher(&first_stop);
+    active(&first).await;
+    let (replica, subscriber) = world.replica();
+    world.join(&replica, &subscriber, From::Live { snapshot: true }).await;
+    world.offer(&first, 0..10);
+    eventually(|| subscriber.contents(&world.channel).len() == 10).await;
+    let last = subscriber.position(&world.channel);
+    let (second, second_running) = world.publisher(&world.stop);
+    second.declare(&world.channel);
+    first_stop.cancel();
+    first_running.await.unwrap();
+    eventually(|| subscriber.told(&world.channel).len() == 3).await;
+    let told = subscriber.position(&world.channel);
+    assert!(told > last);
+
+    let (late, late_subscriber) = world.replica();
+    world.join(&late, &late_subscriber, From::After(told)).await;
+    let excerpt = late.excerpt(&world.channel, From::After(told), 10).await.unwrap();
+    assert!(excerpt.recovered && excerpt.events.is_empty(), "{excerpt:?}");
+    let beyond = late.excerpt(&world.channel, From::After(told.next()), 10).await.unwrap();
+    assert!(!beyond.recovered && beyond.events.len() == 1, "nobody was told of it");
+    world.offer(&second, 10..20);
+    eventually(|| late_subscriber.contents(&world.channel).len() == 10).await;
+    assert_eq!(late_subscriber.contents(&world.channel), (10..20).collect::<Vec<_>>(), "none twice");
+    assert_eq!(late_subscriber.told(&world.channel), ["subscribed recovered=true"]);
+    world.stop.cancel();
+    second_running.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lost_tail_is_written_again_under_the_same_positions() {
     let world = World::new();
     let (handle, running) = world.publisher(&world.stop);
@@ -265,6 +298,10 @@ async fn with_the_publisher_gone_idle_subscribers_are_told_and_nobody_is_recover
     let (late, late_subscriber) = world.replica();
     world.join(&late, &late_subscriber, From::After(position)).await;
     assert_eq!(late_subscriber.told(&world.channel)[0], "subscribed recovered=false");
+    let told = subscriber.position(&world.channel);
+    world.join(&late, &late_subscriber, From::After(told)).await;
+    assert_eq!(late_subscriber.told(&world.channel)[1], "subscribed recovered=true", "the position of the gap");
+    assert_eq!(late_subscriber.position(&world.channel), told);
     world.stop.cancel();
 }
 
