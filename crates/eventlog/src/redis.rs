@@ -270,6 +270,7 @@ impl Store for RedisStore {
         let (command, ends, limit) = match select {
             Select::Above { after, limit } => ("XRANGE", [after.next().to_string(), "+".to_owned()], limit),
             Select::Newest { limit } => ("XREVRANGE", ["+", "-"].map(str::to_owned), limit),
+            Select::Below { before, limit } => ("XREVRANGE", [before.before().to_string(), "-".to_owned()], limit),
             Select::At(seq) => ("XRANGE", [seq, seq].map(|seq| seq.to_string()), 1),
         };
         call.args.push(command);
@@ -279,7 +280,7 @@ impl Store for RedisStore {
         let reply = self.scripts.range.run(&self.link, &call).await?;
         let [entries, first, last, proven, since, told] = tuple(&reply)?;
         let mut entries = array(entries)?.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
-        if matches!(select, Select::Newest { .. }) {
+        if matches!(select, Select::Newest { .. } | Select::Below { .. }) {
             entries.reverse();
         }
         Ok(Range {

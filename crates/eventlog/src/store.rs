@@ -220,6 +220,13 @@ pub enum Select {
         /// At most so many.
         limit: usize,
     },
+    /// The newest `limit` entries with a position below `before`, or as many as have [`RANGE_BYTES`], in ascending order.
+    Below {
+        /// Not included.
+        before: Seq,
+        /// At most so many.
+        limit: usize,
+    },
     /// Exactly this position, when it is there.
     At(Seq),
 }

@@ -161,10 +161,10 @@ impl PartitionLog {
                 let from = history.partition_point(|entry| entry.seq <= after);
                 within_bytes(history.range(from..).take(limit))
             }
-            Select::Newest { limit } => {
-                let mut entries = within_bytes(history.iter().rev().take(limit));
-                entries.reverse();
-                entries
+            Select::Newest { limit } => newest(history.iter(), limit),
+            Select::Below { before, limit } => {
+                let to = history.partition_point(|entry| entry.seq < before);
+                newest(history.range(..to), limit)
             }
             Select::At(seq) => history.iter().filter(|entry| entry.seq == seq).cloned().collect(),
         };
@@ -313,6 +313,13 @@ impl PartitionLog {
 /// The clock as a position.
 fn clock(moment: &Moment) -> Seq {
     Seq::ZERO.plus(moment.now_us)
+}
+
+/// The last ones that one read gives.
+fn newest<'a>(entries: impl DoubleEndedIterator<Item = &'a Entry>, limit: usize) -> Vec<Entry> {
+    let mut newest = within_bytes(entries.rev().take(limit));
+    newest.reverse();
+    newest
 }
 
 /// Those that one read gives.

@@ -206,7 +206,8 @@ impl Past<'_> {
 
     fn since(&self, ts_ms: i64) -> (Seq, bool, &[Arc<LogEvent>]) {
         let Some(first) = self.page.events.iter().position(|event| event.ts_ms >= ts_ms) else {
-            return (self.end(), !self.page.events.is_empty(), &[]);
+            let end = if self.page.is_complete { self.end() } else { self.page.reached };
+            return (end, !self.page.events.is_empty(), &[]);
         };
         let wanted = &self.page.events[first..];
         let position = wanted[0].seq.before();

@@ -9,7 +9,7 @@ use crate::listing::{ChannelHead, StoredCandle};
 use crate::store::{Range, Select, StoreError};
 use crate::tail::links;
 
-/// Most entries that are looked through for a moment in time: somewhat more than any kind keeps.
+/// Most entries that one read looks through for a moment in time: somewhat more than any kind keeps.
 const HISTORY: usize = 8192;
 
 /// Part of a channel's history.
@@ -37,12 +37,11 @@ impl Replica {
     ///
     /// The store's own.
     pub async fn excerpt(&self, channel: &Channel, from: From, limit: usize) -> Result<Excerpt, StoreError> {
-        let select = match from {
-            From::Live { .. } => Select::Newest { limit },
-            From::After(after) => Select::Above { after, limit },
-            From::Since(_) => Select::Newest { limit: HISTORY },
+        let mut range = match from {
+            From::Live { .. } => self.store.range(channel, Select::Newest { limit }).await?,
+            From::After(after) => self.store.range(channel, Select::Above { after, limit }).await?,
+            From::Since(ts_ms) => self.since(channel, ts_ms, limit).await?,
         };
-        let mut range = self.store.range(channel, select).await?;
         if let From::After(after) = from
             && range.entries.is_empty()
             && range.last.is_some_and(|last| last != after)
@@ -52,6 +51,29 @@ impl Replica {
             range.entries = self.store.range(channel, Select::Newest { limit: 1 }).await?.entries;
         }
         Ok(judge(channel, from, limit, range))
+    }
+
+    /// Reads at least what begins with the first event from a moment on, `limit` of it where one read gives so many, and the event before it
+    /// where there is one.
+    async fn since(&self, channel: &Channel, ts_ms: i64, limit: usize) -> Result<Range, StoreError> {
+        let is_before = |event: &Kept| event.body.ts_ms() < ts_ms;
+        let mut range = self.store.range(channel, Select::Newest { limit: HISTORY }).await?;
+        while let Some(oldest) = range.entries.first().map(|entry| entry.seq)
+            && range.first.is_some_and(|first| first < oldest)
+            && !kept(channel, &range).next().as_ref().is_some_and(is_before)
+        {
+            let below = self.store.range(channel, Select::Below { before: oldest, limit: HISTORY }).await?;
+            if below.entries.is_empty() {
+                return Ok(range);
+            }
+            range = below;
+        }
+        if range.entries.last().map(|entry| entry.seq) == range.last {
+            return Ok(range);
+        }
+        let before = kept(channel, &range).take_while(is_before).last().map(|event| event.seq);
+        let after = before.or(range.first).unwrap_or_default().before();
+        self.store.range(channel, Select::Above { after, limit: limit.saturating_add(1) }).await
     }
 
     /// The newest `limit` closed candles that opened before `before_ms`, in order.
@@ -78,13 +100,17 @@ impl Replica {
     }
 }
 
-fn judge(channel: &Channel, from: From, limit: usize, range: Range) -> Excerpt {
-    let keep = |entry: crate::store::Entry| {
-        let body = Body::parse(entry.body, channel).ok()?;
+/// Those entries that are events, in order.
+fn kept(channel: &Channel, range: &Range) -> impl Iterator<Item = Kept> {
+    range.entries.iter().filter_map(|entry| {
+        let body = Body::parse(entry.body.clone(), channel).ok()?;
         Some(Kept { seq: entry.seq, previous: entry.previous, body })
-    };
+    })
+}
+
+fn judge(channel: &Channel, from: From, limit: usize, range: Range) -> Excerpt {
     let is_at_end = |after| range.entries.is_empty() && range.ends_at(after);
-    let mut kept: Vec<Kept> = range.entries.iter().cloned().filter_map(keep).collect();
+    let mut kept: Vec<Kept> = kept(channel, &range).collect();
     let recovered = match from {
         From::Live { .. } => false,
         From::After(after) if kept.is_empty() => after > Seq::ZERO && is_at_end(after),

@@ -33,10 +33,10 @@ pub(super) struct Page {
     pub(super) told: Option<RangeInclusive<Seq>>,
     /// Whether what was read reaches the newest entry.
     pub(super) is_complete: bool,
+    /// Position of the last entry that was read.
+    pub(super) reached: Seq,
     /// Above this position everything was read that is kept, up to the last entry that was.
     floor: Seq,
-    /// Position of the last entry that was read.
-    reached: Seq,
 }
 
 impl Page {
@@ -88,7 +88,12 @@ impl Page {
                 let reaches = self.floor <= after && (self.is_complete || self.reached > after);
                 (!reaches).then_some(Scope::Above(after))
             }
-            From::Since(_) => None,
+            From::Since(ts_ms) => {
+                // Whether it begins below the moment; or else at the beginning of all that is kept.
+                let is_begun = self.events.first().is_some_and(|first| first.ts_ms < ts_ms);
+                let reaches = is_begun || self.first.is_none_or(|first| self.floor < first);
+                (!reaches).then_some(Scope::Below(self.floor.next()))
+            }
         }
     }
 }
@@ -100,6 +105,8 @@ enum Scope {
     Latest,
     /// Everything above a position.
     Above(Seq),
+    /// Everything below a position, as far back as one read reaches.
+    Below(Seq),
     /// Everything.
     All,
 }
@@ -107,9 +114,11 @@ enum Scope {
 impl Scope {
     fn covers(self, from: From) -> bool {
         match (self, from) {
-            (Self::All, _) | (_, From::Live { .. }) => true,
+            (Self::All, _) | (Self::Latest | Self::Above(_), From::Live { .. }) => true,
             (Self::Above(floor), From::After(after)) => floor <= after,
-            (Self::Above(_), From::Since(_)) | (Self::Latest, From::After(_) | From::Since(_)) => false,
+            (Self::Below(_), _)
+            | (Self::Above(_), From::Since(_))
+            | (Self::Latest, From::After(_) | From::Since(_)) => false,
         }
     }
 }
@@ -185,17 +194,25 @@ impl Reads {
         let _permit = self.permits.acquire().await.map_err(|_| StoreError::Broken("reads are closed".to_owned()))?;
         self.counts.history_reads.fetch_add(1, Ordering::Relaxed);
         let latest = Select::Newest { limit: 1 };
-        let select = match scope {
-            Scope::Latest => latest,
-            Scope::Above(after) => Select::Above { after, limit: HISTORY },
-            Scope::All => Select::Newest { limit: HISTORY },
+        let (select, mut floor) = match scope {
+            Scope::Latest => (latest, None),
+            Scope::Above(after) => (Select::Above { after, limit: HISTORY }, Some(after)),
+            Scope::Below(before) => (Select::Below { before, limit: HISTORY }, None),
+            Scope::All => (Select::Newest { limit: HISTORY }, None),
         };
-        let range = self.store.range(channel, select).await?;
+        let mut range = self.store.range(channel, select).await?;
+        if let Scope::Below(before) = scope
+            && range.entries.is_empty()
+        {
+            // It was trimmed meanwhile: what is kept begins here.
+            let after = before.before();
+            floor = Some(after);
+            range = self.store.range(channel, Select::Above { after, limit: HISTORY }).await?;
+        }
         if range.entries.is_empty() && range.last.is_some() {
             let latest = self.store.range(channel, latest).await?;
             return Ok(Arc::new(Page::at_end(channel, range, latest)));
         }
-        let floor = if let Scope::Above(floor) = scope { Some(floor) } else { None };
         Ok(Arc::new(Page::new(channel, &range, floor)))
     }
 }
@@ -301,9 +318,12 @@ mod tests {
     /// A log with a channel of events that are too large for one read, their positions, and its reads, one at a time.
     async fn large_reads() -> (Reads, Channel, Vec<Seq>) {
         let (store, channel) = (MemoryStore::new(1), Channel::parse("job:1").unwrap());
-        let data = json!({ "big": "x".repeat(crate::RANGE_BYTES / 50) });
-        let body = Body::render(1, "e", &channel, Outcome::Ok, &data).unwrap().text().clone();
-        let events = vec![Append { channel: channel.clone(), id: None, body, trace: None }; 400];
+        let big = "x".repeat(crate::RANGE_BYTES / 50);
+        let event = |ts_ms: usize| {
+            let body = format!(r#""ts":{ts_ms},"event":"e","channel":"job:1","ok":true,"data":{{"big":"{big}"}}}}"#);
+            Append { channel: channel.clone(), id: None, body: body.into(), trace: None }
+        };
+        let events: Vec<Append> = (0..400).map(event).collect();
         let seqs = store.append(Partition(0), &events, Seq::ZERO).await.unwrap();
         (Reads::new(store, Arc::default(), 1), channel, seqs)
     }
@@ -325,6 +345,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_moment_is_looked_for_as_far_back_as_history_goes() {
+        let (reads, channel, seqs) = large_reads().await;
+        for ts_ms in [0, 1, 51, 200, 350, 399] {
+            let page = reads.read(&channel, From::Since(ts_ms)).await.unwrap();
+            let at = page.events.iter().position(|event| event.ts_ms >= ts_ms);
+            match at {
+                Some(at) => assert_eq!(page.events[at].seq, seqs[ts_ms as usize]),
+                None => assert_eq!(page.reached, seqs[ts_ms as usize - 1], "it begins with what follows"),
+            }
+            assert!(ts_ms == 0 || at != Some(0), "the event before shows that nothing is missing");
+            assert_eq!(page.is_complete, ts_ms > 350, "{ts_ms}");
+        }
+    }
+
+    #[tokio::test]
     async fn whoever_begins_live_is_given_the_end_also_beside_a_read_that_does_not_reach_it() {
         let (reads, channel, seqs) = large_reads().await;
         let held = reads.permits.acquire().await.unwrap();
@@ -343,13 +378,13 @@ mod tests {
     #[tokio::test]
     async fn those_whom_a_shared_read_does_not_reach_share_one_that_does() {
         let (reads, channel, last) = reads().await;
-        let scopes = [Scope::Above(last), Scope::Above(last.before()), Scope::Latest];
+        let scopes = [Scope::Above(last), Scope::Above(last.before()), Scope::Below(last), Scope::Latest];
         let board = |scope| reads.board(&channel, From::After(last), Some(scope));
         let first = scopes.map(board);
         for (first, second) in first.iter().zip(scopes.map(board)) {
             assert!(Arc::ptr_eq(&first.flight, &second.flight) && !first.is_late && second.is_late);
         }
-        assert_eq!(reads.flights.lock()[&channel].len(), 3, "and with nobody else");
+        assert_eq!(reads.flights.lock()[&channel].len(), 4, "and with nobody else");
     }
 
     #[tokio::test]

@@ -263,6 +263,9 @@ async fn ranges_are_what_was_asked_for(log: Log) {
         (Select::Above { after: first.plus(9), limit: 100 }, vec![]),
         (Select::Newest { limit: 3 }, vec![at(7), at(8), at(9)]),
         (Select::Newest { limit: 0 }, vec![]),
+        (Select::Below { before: first.plus(7), limit: 3 }, vec![at(4), at(5), at(6)]),
+        (Select::Below { before: first.next(), limit: 3 }, vec![at(0)]),
+        (Select::Below { before: first, limit: 3 }, vec![]),
         (Select::At(first.plus(4)), vec![at(4)]),
         (Select::At(first.plus(10)), vec![]),
     ] {
@@ -283,7 +286,8 @@ async fn a_range_goes_no_further_than_its_bytes(log: Log) {
     let read = async |select| store.range(&channel("job:1"), select).await.unwrap();
     let above = read(Select::Above { after: Seq::ZERO, limit: 8192 }).await;
     let newest = read(Select::Newest { limit: 8192 }).await;
-    for range in [&above, &newest] {
+    let below = read(Select::Below { before: seqs[180], limit: 8192 }).await;
+    for range in [&above, &newest, &below] {
         assert!((150..=152).contains(&range.entries.len()), "{}", range.entries.len());
         assert_eq!((range.first, range.last), (Some(seqs[0]), Some(seqs[199])));
         assert!(range.entries.windows(2).all(|pair| pair[1].seq == pair[0].seq.next()));
@@ -292,6 +296,7 @@ async fn a_range_goes_no_further_than_its_bytes(log: Log) {
     assert_eq!(newest.entries.last().map(|entry| entry.seq), Some(seqs[199]));
     let rest = read(Select::Above { after: above.entries.last().unwrap().seq, limit: 8192 }).await;
     assert_eq!(above.entries.len() + rest.entries.len(), 200);
+    assert_eq!(below.entries.last().map(|entry| entry.seq), Some(seqs[179]));
 }
 
 async fn history_keeps_what_its_kind_asks_for(log: Log) {

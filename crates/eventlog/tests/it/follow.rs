@@ -326,6 +326,44 @@ async fn a_publisher_whose_lease_ran_out_adds_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn everything_from_a_moment_on_comes_however_far_back_it_lies() {
+    let channel = Channel::parse("job:1").unwrap();
+    let store = MemoryStore::new(1);
+    let big = "x".repeat(64 << 10);
+    let append = |n: i64| {
+        let body = Body::render(n, "e", &channel, Outcome::Ok, &json!({ "big": big })).unwrap();
+        Append { channel: channel.clone(), id: None, body: body.text().clone(), trace: None }
+    };
+    let events: Vec<_> = (0..400).map(append).collect();
+    store.append(Partition(0), &events, Seq::ZERO).await.unwrap();
+    let stop = CancellationToken::new();
+    let config = ReplicaConfig { ring_events: 8, ..ReplicaConfig::new("g") };
+    let replica = Replica::start(store, config, Arc::new(Subscriber::default()), stop.clone());
+    eventually(|| replica.is_warm()).await;
+    for since in [0, 1, 50, 272, 273, 399] {
+        let (mut from, mut given, mut told) = (From::Since(since), Vec::new(), None);
+        loop {
+            let mut part = None;
+            replica.join(&channel, from, |joined| part = Some(joined)).await.unwrap();
+            let part = part.unwrap();
+            assert!(part.recovered, "{since}");
+            told.get_or_insert(part.position);
+            given.extend(part.events.iter().map(|event| event.ts_ms));
+            if part.live {
+                break;
+            }
+            from = From::After(part.events.last().map_or(part.position, |event| event.seq));
+        }
+        assert_eq!(given, (since..400).collect::<Vec<_>>());
+        let excerpt = replica.excerpt(&channel, From::Since(since), 30).await.unwrap();
+        assert_eq!(excerpt.events.len(), 30.min(400 - since as usize), "{since}");
+        assert!(excerpt.recovered && Some(excerpt.events[0].0.before()) == told, "{since}");
+    }
+    stop.cancel();
+    replica.stopped().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_join_that_reads_ahead_of_the_feed_hides_nothing_from_who_waited_for_the_first_event() {
     let world = World::new();
     let (replica, subscriber) = world.replica();
