@@ -242,7 +242,7 @@ impl Session {
         let slot = self.roster.slot(&terms.channel)?;
         let subscription = self.roster.at(slot)?;
         subscription.is_answered = true;
-        let mut recovered = answer.recovered;
+        let (mut recovered, mut replayed) = (answer.recovered, answer.replayed);
         if answer.is_again {
             let (queued, replay) = (subscription.queued_bytes(), subscription.replay_bytes());
             subscription.set_interval(interval::granted(subscription.kind, terms.interval_ms));
@@ -253,6 +253,7 @@ impl Session {
                 Start::After(after) => Some(after != Seq::ZERO && subscription.covers(after)),
                 Start::Since(_) => Some(false),
             };
+            replayed = subscription.replay_events();
         }
         if let Some(interval) = subscription.interval {
             let ready_at = if subscription.has_items() { now.instant + interval } else { now.instant };
@@ -262,7 +263,7 @@ impl Session {
         let said = wire::Subscribed {
             id,
             recovered,
-            replayed: answer.replayed,
+            replayed,
             oldest: answer.oldest,
             interval_ms: subscription.interval.map_or(0, |interval| interval.as_millis() as u64),
         };

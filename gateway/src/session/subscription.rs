@@ -76,6 +76,8 @@ pub(super) struct Subscription {
     /// What lies before live. Does not count as waiting: more is asked for only when it has been written.
     replay: VecDeque<Item>,
     replay_bytes: usize,
+    /// How many more events lie before live than the last join gave.
+    unjoined: usize,
     queue: Queue,
 }
 
@@ -94,6 +96,7 @@ impl Subscription {
             epoch: 0,
             replay: VecDeque::new(),
             replay_bytes: 0,
+            unjoined: 0,
             queue: Queue::default(),
         }
     }
@@ -127,6 +130,7 @@ impl Subscription {
     fn take_joined(&mut self, joined: Joined) {
         self.epoch = joined.epoch;
         self.phase = if joined.live { Phase::Live } else { Phase::Replaying };
+        self.unjoined = joined.replayed.saturating_sub(joined.events.len());
         for event in joined.events {
             for item in self.follow(&event).into_iter().flatten() {
                 self.push_replay(item);
@@ -378,9 +382,11 @@ impl Subscription {
         self.replay_bytes
     }
 
-    /// How many events wait that lie before live.
+    /// How many events are still to come before live.
     pub(super) fn replay_events(&self) -> usize {
-        self.replay.iter().filter(|item| matches!(item, Item::Event(_))).count()
+        let waiting = self.replay.iter().filter(|item| matches!(item, Item::Event(_))).count();
+        // With an interval the newest stands for all of them.
+        if self.interval.is_some() { waiting } else { waiting + self.unjoined }
     }
 
     /// The position that the next event to be written follows.

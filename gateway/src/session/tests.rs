@@ -279,6 +279,23 @@ fn a_long_replay_is_written_in_parts_and_live_events_follow() {
 }
 
 #[test]
+fn who_subscribes_again_during_a_replay_is_told_what_is_left_of_it() {
+    let mut bench = Bench::usual();
+    bench.say(&json!({ "type": "subscribe", "channels": [{ "channel": "a:b", "after": 5 }] }));
+    let events = vec![event("a:b", 6, None), event("a:b", 7, None)];
+    bench.answer(Ok(Joined { recovered: true, live: false, replayed: 9, ..joined(5, events) }));
+    // `subscribed` and one event.
+    bench.take_bytes(1);
+    bench.take_bytes(1);
+    bench.solo.session.on_text(r#"{"type":"subscribe","channels":["a:b"]}"#, bench.now);
+    bench.take_bytes(0);
+    bench.answer(Ok(joined(14, Vec::new())));
+    let told = bench.take();
+    expect(&told, &[("subscribed", 6), ("price_tick", 7)]);
+    assert_eq!(told[0]["data"]["replayed"], 8, "one that waits, and seven more");
+}
+
+#[test]
 fn a_part_of_a_replay_with_nothing_to_write_is_followed_by_the_next_one() {
     let mut bench = Bench::usual();
     bench.say(&json!({ "type": "subscribe", "channels": [{ "channel": "a:b", "after": 5 }] }));
