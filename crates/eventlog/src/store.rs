@@ -187,7 +187,7 @@ pub struct Range {
     pub entries: Vec<Entry>,
     /// Position of the oldest entry kept.
     pub first: Option<Seq>,
-    /// Position of the newest entry.
+    /// Position of the newest entry; of an application's channel also when all have expired, while that is remembered and proven.
     pub last: Option<Seq>,
     /// Whether the channel's end is proven under the present identity.
     pub proven: bool,

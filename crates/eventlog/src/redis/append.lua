@@ -12,10 +12,10 @@ local SAMPLE = 8
 -- there are channels, without ever walking all of it.
 local function forget_some(log)
   for _, field in ipairs(redis.call('HRANDFIELD', log.term, SAMPLE)) do
-    local channel = string.match(field, '^proof:(.+)$')
+    local channel = string.match(field, '^proof:(.+)$') or string.match(field, '^last:(.+)$')
     local history = channel and string.gsub(log.term, 'term$', 'ch:' .. channel)
     if history and redis.call('EXISTS', history) == 0 then
-      redis.call('HDEL', log.term, field)
+      redis.call('HDEL', log.term, 'proof:' .. channel, 'last:' .. channel)
       redis.call('SREM', KEYS[2], channel)
     end
   end
@@ -44,7 +44,8 @@ for i = 4, #KEYS, 3 do
     else
       seq = first
       if not last then
-        previous = '0'
+        -- Who still waits behind what has expired has missed nothing.
+        previous = expired(log, channel) or '0'
         forget_some(log)
         redis.call('SADD', KEYS[2], channel)
       end
@@ -54,7 +55,7 @@ for i = 4, #KEYS, 3 do
       seq = first
       write(log, history, channel, length, retention, text(seq), '', body, ARGV[at + 7])
     end
-    redis.call('HSET', log.term, 'proof:' .. channel, log.identity)
+    redis.call('HSET', log.term, 'proof:' .. channel, log.identity, 'last:' .. channel, text(seq))
     if open_ms ~= '' then
       keep_candle(KEYS[i + 2], ARGV[5], open_ms, body)
     end

@@ -108,6 +108,13 @@ local function proven(log, channel, last)
   return redis.call('HGET', log.term, 'proof:' .. channel) == log.identity
 end
 
+-- The position of the last event of an application's channel whose history has expired since, as text; nil when it is not known or not proven
+-- under the identity of `log`.
+local function expired(log, channel)
+  local last = redis.call('HGET', log.term, 'last:' .. channel)
+  return last and proven(log, channel, tonumber(last)) and last or nil
+end
+
 -- Where a term that begins now has its first event.
 local function begin(log, last, jump, random)
   local first = math.max(clock(), log.since, log.top + 1)

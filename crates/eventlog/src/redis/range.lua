@@ -29,6 +29,7 @@ local last = last_of(KEYS[2])
 if stored[1] ~= log.identity then
   return { entries, oldest and oldest[1] or false, last or false, 0, log.since, false }
 end
+last = last or tonumber(expired(log, ARGV[1]))
 local told = { log.since - 1, log.since - 1 }
 local from, marked = string.match(stored[3] or '', '^(%d+)-(%d+)$')
 if marked and tonumber(marked) >= log.since - 1 then

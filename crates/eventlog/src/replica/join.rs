@@ -48,7 +48,8 @@ impl Replica {
             let mut tail = view.tail.lock();
             let past = Past { channel, from, page: &page };
             let newer = self.newer(&mut tail, &past);
-            let reaches = newer.first().is_none_or(|next| links(past.end(), next.seq, next.previous));
+            let next = newer.first().filter(|_| !past.is_gone());
+            let reaches = next.is_none_or(|next| links(past.end(), next.seq, next.previous));
             // After the last read what is missing between history and the ring is told as a gap.
             if reaches || read == READS {
                 activate(past.join(&mut tail, &newer, self.config.join_events));
@@ -91,10 +92,11 @@ impl Replica {
         Some(before.joined(tail, self.config.join_events))
     }
 
-    /// What memory has above the end of what was read.
+    /// What memory has above the end of what was read; all of it where history is gone.
     fn newer(&self, tail: &mut Tail, past: &Past<'_>) -> Vec<Arc<LogEvent>> {
+        let end = if past.is_gone() { Seq::ZERO } else { past.end() };
         let ring = tail.ring(past.channel);
-        ring.map_or_else(Vec::new, |ring| self.note(past.channel, ring.above(past.channel, past.end())))
+        ring.map_or_else(Vec::new, |ring| self.note(past.channel, ring.above(past.channel, end)))
     }
 
     /// Counts what turned out to be no event, and gives the others.
@@ -148,6 +150,11 @@ struct Past<'a> {
 }
 
 impl Past<'_> {
+    /// Whether nothing is kept.
+    fn is_gone(&self) -> bool {
+        self.page.first.is_none()
+    }
+
     /// Where history ends.
     fn end(&self) -> Seq {
         self.page.last.unwrap_or_default()
@@ -229,7 +236,7 @@ impl Past<'_> {
             }
             From::Live { snapshot: false } => before.position = latest.seq,
             // History is gone and memory is not: what memory has above the position, else the latest event.
-            From::After(_) | From::Since(_) if self.page.last.is_none() => {
+            From::After(_) | From::Since(_) if self.is_gone() && !before.recovered => {
                 let floor = if let From::After(after) = self.from { after } else { Seq::ZERO };
                 before.events = newer.iter().filter(|event| event.seq > floor).cloned().collect();
                 if before.events.is_empty() {

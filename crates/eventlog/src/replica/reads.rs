@@ -25,7 +25,7 @@ pub(super) struct Page {
     pub(super) events: Vec<Arc<LogEvent>>,
     /// Position of the oldest entry kept.
     pub(super) first: Option<Seq>,
-    /// Position of the newest entry.
+    /// See [`Range::last`].
     pub(super) last: Option<Seq>,
     /// Whether the channel's end is proven under the present identity.
     pub(super) is_proven: bool,

@@ -1,10 +1,12 @@
 //! What keeps Redis from growing without end, and what is put right when somebody else has touched it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use akis_eventlog::{FEED_AGE, Select};
+use akis_eventlog::{FEED_AGE, From, Joined, Notice, Partition, Replica, ReplicaConfig, Select, Sink, links};
 use akis_model::Seq;
 use akis_testkit::RedisServer;
+use tokio_util::sync::CancellationToken;
 
 use crate::log::{Log, P, append, channel, claim, history, term, writes};
 
@@ -83,6 +85,51 @@ async fn a_key_that_somebody_wrote_over_stops_nobody_else_and_is_a_history_again
     store.append(P, &events, Seq::ZERO).await.unwrap();
     assert_eq!(history(store, "job:1").await.entries.len(), 1);
     assert_eq!(store.range(&channel("job:2"), Select::Newest { limit: 1 }).await.unwrap().entries.len(), 1);
+}
+
+struct Nobody;
+
+impl Sink for Nobody {
+    fn deliver(&self, _: Partition, _: &[Notice]) {}
+}
+
+#[tokio::test]
+async fn who_waits_behind_events_that_have_expired_has_missed_nothing() {
+    let (log, server) = redis().await;
+    let store = &*log.store;
+    let events = ["job:1", "job:1"].map(|name| append(name, None, "x"));
+    let last = store.append(P, &events, Seq::ZERO).await.unwrap()[1];
+    let expire = async || _ = server.command(&["DEL", "akis:{p00}:ch:job:1"]).await.unwrap();
+    expire().await;
+    let range = history(store, "job:1").await;
+    assert_eq!((range.first, range.last, range.proven), (None, Some(last), true));
+
+    let stop = CancellationToken::new();
+    let replica = Replica::start(Arc::clone(&log.store), ReplicaConfig::new("g"), Arc::new(Nobody), stop.clone());
+    let join = async |from| {
+        let (mut given, channel): (Option<Joined>, _) = (None, channel("job:1"));
+        replica.join(&channel, from, |joined| given = Some(joined)).await.unwrap();
+        given.unwrap()
+    };
+    for from in [From::Live { snapshot: false }, From::After(last)] {
+        let joined = join(from).await;
+        assert_eq!((joined.position, joined.recovered), (last, from == From::After(last)), "{from:?}");
+    }
+    assert!(!join(From::After(last.before())).await.recovered);
+    stop.cancel();
+    replica.stopped().await;
+
+    let next = store.append(P, &[append("job:1", None, "x")], Seq::ZERO).await.unwrap()[0];
+    let entry = history(store, "job:1").await.entries.remove(0);
+    assert_eq!((entry.seq, entry.previous), (next, Some(last)));
+    assert!(links(last, next, entry.previous));
+
+    expire().await;
+    let others: Vec<_> = (0..200).map(|n| append(&format!("other:{n}"), None, "x")).collect();
+    store.append(P, &others, Seq::ZERO).await.unwrap();
+    store.append(P, &events, Seq::ZERO).await.unwrap();
+    let begun = history(store, "job:1").await;
+    assert_eq!(begun.entries[0].previous, Some(Seq::ZERO), "forgotten when other channels had begun");
 }
 
 const DAY_MS: i64 = 24 * 3_600_000;
