@@ -196,6 +196,8 @@ pub struct Range {
     /// Positions that subscribers may have been told without an event, and that no event of this log lies between, nor between them and the
     /// next one: up to the newest marker, or the one below `since`. `None` while the present identity has not been recorded.
     pub told: Option<RangeInclusive<Seq>>,
+    /// How many entries lie above those given; 0 when there are none. A position that was left out inside a term may be counted.
+    pub rest: usize,
 }
 
 impl Range {

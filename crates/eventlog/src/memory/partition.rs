@@ -168,7 +168,9 @@ impl PartitionLog {
             }
             Select::At(seq) => history.iter().filter(|entry| entry.seq == seq).cloned().collect(),
         };
+        let given = entries.last().map(|newest| history.partition_point(|entry| entry.seq <= newest.seq));
         Range {
+            rest: given.map_or(0, |given| history.len() - given),
             entries,
             first: history.front().map(|entry| entry.seq),
             last: self.last(channel),

@@ -85,7 +85,7 @@ impl Replica {
         if resumes && !linked {
             return None;
         }
-        let before = Before { position, recovered: resumes, oldest: Some(oldest), events: wanted, complete: true };
+        let before = Before { position, recovered: resumes, oldest: Some(oldest), events: wanted, rest: 0 };
         if !proven {
             tail.doubt(channel);
         }
@@ -112,19 +112,19 @@ struct Before {
     recovered: bool,
     oldest: Option<Seq>,
     events: Vec<Arc<LogEvent>>,
-    /// Whether `events` reaches the end of what there is.
-    complete: bool,
+    /// How many more events there are behind these.
+    rest: usize,
 }
 
 impl Before {
     fn joined(mut self, tail: &Tail, limit: usize) -> Joined {
-        let replayed = self.events.len();
+        let replayed = self.events.len() + self.rest;
         self.events.truncate(limit);
         Joined {
             position: self.position,
             recovered: self.recovered,
             oldest: self.oldest,
-            live: self.complete && replayed <= limit,
+            live: replayed == self.events.len(),
             events: self.events,
             replayed,
             epoch: tail.epoch(),
@@ -165,8 +165,7 @@ impl Past<'_> {
         let end = self.end();
         let mut before = self.before();
         before.oldest = self.page.first.or_else(|| tail.ring(self.channel).and_then(|ring| ring.first()));
-        before.complete = self.page.is_complete;
-        if before.complete {
+        if self.page.is_complete() {
             self.add_newer(&mut before, newer);
         }
         if !self.page.is_proven {
@@ -175,7 +174,7 @@ impl Past<'_> {
                 tail.doubt(self.channel);
             }
         }
-        if before.complete {
+        if self.page.is_complete() {
             tail.absorb(self.channel, &self.page.events, self.page.is_proven);
             tail.note_joined(self.channel, end);
         }
@@ -189,7 +188,7 @@ impl Past<'_> {
             From::After(after) => self.after(after),
             From::Since(ts_ms) => self.since(ts_ms),
         };
-        Before { position, recovered, oldest: None, events: events.to_vec(), complete: true }
+        Before { position, recovered, oldest: None, events: events.to_vec(), rest: self.page.rest }
     }
 
     fn latest(&self, wanted: bool) -> (Seq, bool, &[Arc<LogEvent>]) {
@@ -213,7 +212,7 @@ impl Past<'_> {
 
     fn since(&self, ts_ms: i64) -> (Seq, bool, &[Arc<LogEvent>]) {
         let Some(first) = self.page.events.iter().position(|event| event.ts_ms >= ts_ms) else {
-            let end = if self.page.is_complete { self.end() } else { self.page.reached };
+            let end = if self.page.is_complete() { self.end() } else { self.page.reached };
             return (end, !self.page.events.is_empty(), &[]);
         };
         let wanted = &self.page.events[first..];
@@ -271,7 +270,7 @@ mod tests {
         let entry = |&n: &u64| Entry { seq: seq(n), previous: None, body: body.clone() };
         let entries = entries.iter().map(entry).collect();
         let (first, last) = (Some(seq(1)), Some(seq(last)));
-        Range { entries, first, last, proven: true, since: Seq::ZERO, told: None }
+        Range { entries, first, last, proven: true, since: Seq::ZERO, told: None, rest: 0 }
     }
 
     #[test]

@@ -31,8 +31,8 @@ pub(super) struct Page {
     pub(super) is_proven: bool,
     /// See [`Range::told`].
     pub(super) told: Option<RangeInclusive<Seq>>,
-    /// Whether what was read reaches the newest entry.
-    pub(super) is_complete: bool,
+    /// How many entries lie above those that were read.
+    pub(super) rest: usize,
     /// Position of the last entry that was read.
     pub(super) reached: Seq,
     /// Above this position everything was read that is kept, up to the last entry that was.
@@ -52,7 +52,7 @@ impl Page {
             last: range.last,
             is_proven: range.proven,
             told: range.told.clone(),
-            is_complete: reached.is_none_or(|reached| range.last.is_none_or(|last| reached >= last)),
+            rest: range.rest,
             floor: floor.unwrap_or_default(),
             reached: reached.unwrap_or_default(),
         }
@@ -63,6 +63,11 @@ impl Page {
     /// it; the ring or the feed brings all of it.
     pub(super) fn at_end(channel: &Channel, range: Range, latest: Range) -> Self {
         Self::new(channel, if latest.last == range.last { &latest } else { &range }, Some(Seq::ZERO))
+    }
+
+    /// Whether what was read reaches the newest entry.
+    pub(super) fn is_complete(&self) -> bool {
+        self.rest == 0
     }
 
     /// Whether subscribers may have been told the position, and nothing lies between it and the next event.
@@ -83,9 +88,9 @@ impl Page {
     /// have ended before, or begun behind.
     fn missing(&self, from: From) -> Option<Scope> {
         match from {
-            From::Live { .. } => (!self.is_complete).then_some(Scope::Latest),
+            From::Live { .. } => (!self.is_complete()).then_some(Scope::Latest),
             From::After(after) => {
-                let reaches = self.floor <= after && (self.is_complete || self.reached > after);
+                let reaches = self.floor <= after && (self.is_complete() || self.reached > after);
                 (!reaches).then_some(Scope::Above(after))
             }
             From::Since(ts_ms) => {
@@ -333,7 +338,7 @@ mod tests {
         let (reads, channel, seqs) = large_reads().await;
         let next = async |after: Seq| {
             let page = reads.read(&channel, From::After(after)).await.unwrap();
-            (page.events.iter().map(|event| event.seq).find(|seq| *seq > after), page.is_complete)
+            (page.events.iter().map(|event| event.seq).find(|seq| *seq > after), page.is_complete())
         };
         // Far above the floor of a read that serves others too, and below it.
         for at in [0, 100, 300, 390] {
@@ -355,7 +360,7 @@ mod tests {
                 None => assert_eq!(page.reached, seqs[ts_ms as usize - 1], "it begins with what follows"),
             }
             assert!(ts_ms == 0 || at != Some(0), "the event before shows that nothing is missing");
-            assert_eq!(page.is_complete, ts_ms > 350, "{ts_ms}");
+            assert_eq!(page.is_complete(), ts_ms > 350, "{ts_ms}");
         }
     }
 
@@ -369,10 +374,10 @@ mod tests {
             reads.read(&channel, From::Live { snapshot: false }),
             async { drop(held) }
         );
-        assert!(!all.unwrap().is_complete);
+        assert!(!all.unwrap().is_complete());
         let (live, without) = (with_snapshot.unwrap(), without.unwrap());
-        assert!(live.is_complete && live.events.last().is_some_and(|latest| latest.seq == seqs[399]));
-        assert!(without.is_complete && without.last == Some(seqs[399]));
+        assert!(live.is_complete() && live.events.last().is_some_and(|latest| latest.seq == seqs[399]));
+        assert!(without.is_complete() && without.last == Some(seqs[399]));
     }
 
     #[tokio::test]

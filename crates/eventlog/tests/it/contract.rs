@@ -44,6 +44,7 @@ on_both_stores! {
     a_position_seen_elsewhere_makes_ends_unproven
     ranges_are_what_was_asked_for
     a_range_goes_no_further_than_its_bytes
+    what_lies_above_a_range_is_counted_also_over_terms
     history_keeps_what_its_kind_asks_for
     closed_candles_are_kept_once_and_in_order
     candles_of_the_past_are_put_where_they_belong
@@ -297,6 +298,27 @@ async fn a_range_goes_no_further_than_its_bytes(log: Log) {
     let rest = read(Select::Above { after: above.entries.last().unwrap().seq, limit: 8192 }).await;
     assert_eq!(above.entries.len() + rest.entries.len(), 200);
     assert_eq!(below.entries.last().map(|entry| entry.seq), Some(seqs[179]));
+    assert_eq!([&above, &rest, &newest, &below].map(|range| range.rest), [200 - above.entries.len(), 0, 0, 20]);
+}
+
+async fn what_lies_above_a_range_is_counted_also_over_terms(log: Log) {
+    let store = &*log.store;
+    let claim = claim(store, "venue").await;
+    let (mut seqs, name) = (Vec::new(), "v:a:trades");
+    for count in [3, 1, 40, 5] {
+        let batch = writes(name, term(store, name).await, None, count);
+        store.publish(P, &claim, &batch).await.unwrap();
+        seqs.extend(batch.iter().map(|write| write.seq));
+    }
+    assert!(seqs[3].get() - seqs[2].get() > TERM_JUMP);
+    for (from, limit) in [(0, 0), (0, 1), (0, 3), (1, 2), (0, 4), (3, 1), (2, 20), (4, 40), (4, 45), (48, 1)] {
+        let after = seqs[from].before();
+        let range = store.range(&channel(name), Select::Above { after, limit }).await.unwrap();
+        let rest = if limit == 0 { 0 } else { 49 - from - range.entries.len() };
+        assert_eq!(range.rest, rest, "{limit} from {from}");
+    }
+    let range = store.range(&channel(name), Select::Below { before: seqs[4], limit: 9 }).await.unwrap();
+    assert_eq!((range.entries.len(), range.rest), (4, 45));
 }
 
 async fn history_keeps_what_its_kind_asks_for(log: Log) {

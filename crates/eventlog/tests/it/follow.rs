@@ -348,6 +348,7 @@ async fn everything_from_a_moment_on_comes_however_far_back_it_lies() {
             let part = part.unwrap();
             assert!(part.recovered, "{since}");
             told.get_or_insert(part.position);
+            assert_eq!(part.replayed, 400 - since as usize - given.len(), "{since}");
             given.extend(part.events.iter().map(|event| event.ts_ms));
             if part.live {
                 break;
