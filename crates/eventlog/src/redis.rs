@@ -278,7 +278,7 @@ impl Store for RedisStore {
         call.args.push(limit);
         call.args.push(RANGE_BYTES);
         let reply = self.scripts.range.run(&self.link, &call).await?;
-        let [entries, first, last, proven, since, told, rest] = tuple(&reply)?;
+        let [entries, first, last, proven, since, told, rest, length] = tuple(&reply)?;
         let mut entries = array(entries)?.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
         if matches!(select, Select::Newest { .. } | Select::Below { .. }) {
             entries.reverse();
@@ -294,6 +294,7 @@ impl Store for RedisStore {
                 Ok(seq(from)?..=seq(to)?)
             })?,
             rest: number(rest)? as usize,
+            length: number(length)? as usize,
         })
     }
 

@@ -167,7 +167,7 @@ pub struct Joined {
     pub position: Seq,
     /// Nothing between the position asked for and the first event that follows is missing. Only for `After` and `Since`.
     pub recovered: bool,
-    /// The oldest event kept; `oldest - 1` can be resumed from.
+    /// The oldest event kept, or one of the oldest; `oldest - 1` can be resumed from. `None` when there is none, or the log cannot say.
     pub oldest: Option<Seq>,
     /// In order. Where two do not follow each other the subscriber is told `term` or `gap` as with live notices.
     pub events: Vec<Arc<LogEvent>>,

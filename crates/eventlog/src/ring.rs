@@ -33,10 +33,21 @@ struct Slot {
     content: Content,
 }
 
+/// What history has of a channel, as far as a ring knows.
+#[derive(Debug, Clone, Copy)]
+struct Kept {
+    /// The oldest position that was kept when this became known.
+    first: Seq,
+    /// How many entries there have been from there on.
+    count: usize,
+}
+
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub(crate) struct Ring {
     slots: VecDeque<Slot>,
+    /// `None` while it is not known.
+    kept: Option<Kept>,
     /// The last position taken in, that of a malformed entry included.
     pub(crate) last: Seq,
     /// The highest position that a join took from history: above `last` while the feed has not come as far.
@@ -84,6 +95,42 @@ impl Ring {
         self.slots.front().map(|slot| slot.seq)
     }
 
+    /// The oldest position that a history of `keeps` entries and more has; at most some entries above it, for histories are trimmed in pieces.
+    /// `None` when that is not known.
+    pub(crate) fn oldest_kept(&self, keeps: usize) -> Option<Seq> {
+        let Kept { first, count } = self.kept?;
+        let trimmed = count.saturating_sub(keeps) as u64;
+        let is_dense = self.last.get() - first.get() + 1 == count as u64;
+        if trimmed == 0 || is_dense {
+            return Some(first.plus(trimmed));
+        }
+        self.slots.get(self.slots.len().saturating_sub(keeps)).map(|slot| slot.seq)
+    }
+
+    /// History has `count` entries from `first` to `last`. Of no use while the feed has not come as far.
+    pub(crate) fn learn_kept(&mut self, first: Seq, last: Seq, count: usize) {
+        if first <= last && last <= self.last {
+            let above = self.slots.len() - self.index_above(last);
+            self.kept = Some(Kept { first, count: count + above });
+        }
+    }
+
+    /// What history has may have changed.
+    pub(crate) fn forget_kept(&mut self) {
+        self.kept = None;
+    }
+
+    /// Takes note of the position of the next entry, which is no event where it is not pushed.
+    pub(crate) fn advance(&mut self, seq: Seq, previous: Option<Seq>) {
+        self.kept = match self.kept {
+            _ if previous == Some(Seq::ZERO) => Some(Kept { first: seq, count: 1 }),
+            Some(kept) if seq == self.last.next() => Some(Kept { count: kept.count + 1, ..kept }),
+            // What lies before another term may be gone: the history of an application's channel can have expired.
+            Some(_) | None => None,
+        };
+        self.last = seq;
+    }
+
     /// Whether exactly this event is here.
     pub(crate) fn has(&self, seq: Seq, body: &Bytes) -> bool {
         let slot = self.slots.binary_search_by_key(&seq, |slot| slot.seq).ok().and_then(|at| self.slots.get(at));
@@ -105,7 +152,7 @@ impl Ring {
     }
 
     fn push_back(&mut self, slot: Slot) {
-        self.last = slot.seq;
+        self.advance(slot.seq, slot.previous);
         self.bytes += slot.size_bytes;
         self.slots.push_back(slot);
     }
@@ -254,6 +301,25 @@ mod tests {
         assert_eq!(ring.last, seq(2), "its position stays taken");
         assert_eq!(ring.bytes(), body(1).len() + OVERHEAD);
         assert!(ring.all(&channel()).malformed.is_empty());
+    }
+
+    #[test]
+    fn what_history_keeps_is_known_from_a_channels_beginning_or_from_a_look_at_it() {
+        let mut ring = Ring::default();
+        ring.push_raw(seq(10), Some(Seq::ZERO), body(10));
+        (11..=14).for_each(|n| ring.push_raw(seq(n), None, body(n as i64)));
+        assert_eq!([5, 3].map(|keeps| ring.oldest_kept(keeps)), [10, 12].map(|n| Some(seq(n))));
+        ring.push_raw(seq(30), Some(seq(14)), body(30));
+        assert_eq!(ring.oldest_kept(5), None, "another term");
+        ring.learn_kept(seq(12), seq(31), 5);
+        assert_eq!(ring.oldest_kept(5), None, "the feed has not come as far");
+        ring.learn_kept(seq(12), seq(30), 4);
+        ring.push_raw(seq(31), None, body(31));
+        assert_eq!([5, 4].map(|keeps| ring.oldest_kept(keeps)), [12, 13].map(|n| Some(seq(n))));
+        ring.trim(2);
+        assert_eq!(ring.oldest_kept(4), Some(seq(30)), "not what may be gone");
+        ring.forget_kept();
+        assert_eq!(ring.oldest_kept(5), None);
     }
 
     #[test]

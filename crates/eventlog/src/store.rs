@@ -198,6 +198,8 @@ pub struct Range {
     pub told: Option<RangeInclusive<Seq>>,
     /// How many entries lie above those given; 0 when there are none. A position that was left out inside a term may be counted.
     pub rest: usize,
+    /// How many entries are kept.
+    pub length: usize,
 }
 
 impl Range {

@@ -144,7 +144,10 @@ impl Tail {
     /// Takes note of the log's identity; under a new one nothing in memory is proven until history says so.
     pub(crate) fn set_identity(&mut self, identity: Identity, since: Seq) {
         if self.identity.as_ref().is_some_and(|before| *before != identity) {
-            self.rings.values_mut().for_each(|ring| ring.is_proven = false);
+            for ring in self.rings.values_mut() {
+                ring.is_proven = false;
+                ring.forget_kept();
+            }
             let empty = self.watched.iter().filter(|channel| !self.rings.contains_key(*channel));
             self.doubtful_starts.extend(empty.cloned());
         }
@@ -228,6 +231,13 @@ impl Tail {
         match self.rings.get_mut(channel) {
             Some(ring) => ring.joined = ring.joined.max(seq),
             None => _ = self.bare.insert(channel.clone()),
+        }
+    }
+
+    /// Takes note of what history has: `count` entries from `first` to `last`.
+    pub(crate) fn learn_kept(&mut self, channel: &Channel, first: Option<Seq>, last: Option<Seq>, count: usize) {
+        if let (Some(ring), Some((first, last))) = (self.rings.get_mut(channel), first.zip(last)) {
+            ring.learn_kept(first, last, count);
         }
     }
 
@@ -382,7 +392,7 @@ impl Tail {
             return None;
         }
         let Some(event) = LogEvent::parse(channel, seq, previous, body) else {
-            self.with_ring(channel, |ring| ring.last = seq);
+            self.with_ring(channel, |ring| ring.advance(seq, previous));
             return Some(Notice::Malformed { channel: channel.clone(), seq });
         };
         let event = Arc::new(LogEvent { trace, ..event });

@@ -172,6 +172,7 @@ impl PartitionLog {
         Range {
             rest: given.map_or(0, |given| history.len() - given),
             entries,
+            length: history.len(),
             first: history.front().map(|entry| entry.seq),
             last: self.last(channel),
             proven: self.is_proven(moment, channel),

@@ -7,8 +7,8 @@ local STEP = 128
 
 -- How many entries a history has above a position, up to its last one, without reading them: inside a term positions are dense, and terms lie
 -- further apart than a history is long, so it takes a look at where each term begins.
-local function count_above(history, position, last)
-  local count, length = 0, redis.call('XLEN', history)
+local function count_above(history, position, last, length)
+  local count = 0
   while last and last > position do
     local lowest = math.max(position + 1, last - length + 1)
     local first = range_of('XRANGE', history, text(lowest), '+', 1)[1][1]
@@ -40,10 +40,11 @@ while left > 0 and room > 0 do
 end
 local oldest = range_of('XRANGE', KEYS[2], '-', '+', 1)[1]
 local last = last_of(KEYS[2])
+local length = last and redis.call('XLEN', KEYS[2]) or 0
 local newest = #entries > 0 and entries[ARGV[2] == 'XRANGE' and #entries or 1][1]
-local rest = newest and count_above(KEYS[2], tonumber(string.match(newest, '^%d+')), last) or 0
+local rest = newest and count_above(KEYS[2], tonumber(string.match(newest, '^%d+')), last, length) or 0
 if stored[1] ~= log.identity then
-  return { entries, oldest and oldest[1] or false, last or false, 0, log.since, false, rest }
+  return { entries, oldest and oldest[1] or false, last or false, 0, log.since, false, rest, length }
 end
 last = last or tonumber(expired(log, ARGV[1]))
 local told = { log.since - 1, log.since - 1 }
@@ -52,4 +53,4 @@ if marked and tonumber(marked) >= log.since - 1 then
   told = { tonumber(from), tonumber(marked) }
 end
 local whole = proven(log, ARGV[1], last)
-return { entries, oldest and oldest[1] or false, last or false, whole and 1 or 0, log.since, told, rest }
+return { entries, oldest and oldest[1] or false, last or false, whole and 1 or 0, log.since, told, rest, length }

@@ -1,16 +1,22 @@
 //! How a subscriber joins a channel: what lies before live, and what that is worth.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use akis_model::{Channel, Seq};
+use tokio::time::timeout;
 
 use super::reads::Page;
-use super::{From, JoinError, Joined, LogEvent, Replica};
+use super::{From, JoinError, Joined, LogEvent, Replica, Upstream};
 use crate::ring::Checked;
+use crate::store::history_len;
 use crate::tail::{Tail, links};
 
 /// How often a join reads history again because the ring has moved on meanwhile.
 const READS: usize = 4;
+
+/// How long a join that memory serves waits to learn what history keeps.
+const END_WITHIN: Duration = Duration::from_secs(1);
 
 impl Replica {
     /// Joins a subscriber: calls `activate` with what lies before live while the partition's tail stands still.
@@ -32,10 +38,26 @@ impl Replica {
         activate: impl FnOnce(Joined) + Send,
     ) -> Result<(), JoinError> {
         let view = self.view(channel);
-        {
+        let is_in_memory = {
             let mut tail = view.tail.lock();
             tail.watch(channel);
-            if let Some(joined) = self.join_from_memory(&mut tail, channel, from) {
+            match self.join_from_memory(&mut tail, channel, from) {
+                Some(joined) if joined.oldest.is_some() => {
+                    activate(joined);
+                    return Ok(());
+                }
+                joined => joined.is_some(),
+            }
+        };
+        if is_in_memory {
+            // All that is missing is what history keeps, which is asked once for a ring.
+            let page = self.end_of(channel).await;
+            let mut tail = view.tail.lock();
+            if let Some(page) = &page {
+                tail.learn_kept(channel, page.first, page.last, page.length);
+            }
+            if let Some(mut joined) = self.join_from_memory(&mut tail, channel, from) {
+                joined.oldest = joined.oldest.or(page.and_then(|page| page.first));
                 activate(joined);
                 return Ok(());
             }
@@ -59,10 +81,22 @@ impl Replica {
         Ok(())
     }
 
+    /// Reads the end of a channel, when the log answers soon.
+    async fn end_of(&self, channel: &Channel) -> Option<Arc<Page>> {
+        if *self.upstream.borrow() != Upstream::Up {
+            return None;
+        }
+        let read = self.reads.read(channel, From::Live { snapshot: false });
+        let page = timeout(END_WITHIN, read).await.ok()?;
+        page.inspect_err(|error| self.counts.errors.count(error)).ok()
+    }
+
     /// Joins from memory alone, when it reaches.
     fn join_from_memory(&self, tail: &mut Tail, channel: &Channel, from: From) -> Option<Joined> {
         let ring = tail.ring(channel)?;
-        let (oldest, last, proven) = (ring.first()?, ring.last, ring.is_proven);
+        // Without an event it gives nothing.
+        ring.first()?;
+        let (oldest, last, proven) = (ring.oldest_kept(history_len(channel)), ring.last, ring.is_proven);
         let (position, wanted) = match from {
             From::Live { snapshot } => {
                 let newest = self.note(channel, ring.newest(channel));
@@ -85,7 +119,7 @@ impl Replica {
         if resumes && !linked {
             return None;
         }
-        let before = Before { position, recovered: resumes, oldest: Some(oldest), events: wanted, rest: 0 };
+        let before = Before { position, recovered: resumes, oldest, events: wanted, rest: 0 };
         if !proven {
             tail.doubt(channel);
         }
@@ -178,6 +212,7 @@ impl Past<'_> {
             tail.absorb(self.channel, &self.page.events, self.page.is_proven);
             tail.note_joined(self.channel, end);
         }
+        tail.learn_kept(self.channel, self.page.first, self.page.last, self.page.length);
         before.joined(tail, limit)
     }
 
@@ -270,7 +305,7 @@ mod tests {
         let entry = |&n: &u64| Entry { seq: seq(n), previous: None, body: body.clone() };
         let entries = entries.iter().map(entry).collect();
         let (first, last) = (Some(seq(1)), Some(seq(last)));
-        Range { entries, first, last, proven: true, since: Seq::ZERO, told: None, rest: 0 }
+        Range { entries, first, last, proven: true, since: Seq::ZERO, told: None, rest: 0, length: 0 }
     }
 
     #[test]

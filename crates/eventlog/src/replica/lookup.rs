@@ -166,7 +166,7 @@ mod tests {
             })
             .collect();
         let (first, last) = (entries.first().map(|entry| entry.seq), entries.last().map(|entry| entry.seq));
-        Range { entries, first, last, proven, since: Seq::ZERO, told: None, rest: 0 }
+        Range { entries, first, last, proven, since: Seq::ZERO, told: None, rest: 0, length: 0 }
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub(super) struct Page {
     pub(super) told: Option<RangeInclusive<Seq>>,
     /// How many entries lie above those that were read.
     pub(super) rest: usize,
+    /// How many entries are kept.
+    pub(super) length: usize,
     /// Position of the last entry that was read.
     pub(super) reached: Seq,
     /// Above this position everything was read that is kept, up to the last entry that was.
@@ -53,6 +55,7 @@ impl Page {
             is_proven: range.proven,
             told: range.told.clone(),
             rest: range.rest,
+            length: range.length,
             floor: floor.unwrap_or_default(),
             reached: reached.unwrap_or_default(),
         }

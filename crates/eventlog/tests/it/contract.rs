@@ -272,7 +272,7 @@ async fn ranges_are_what_was_asked_for(log: Log) {
     ] {
         let range = store.range(&channel(name), select).await.unwrap();
         assert_eq!(positions(&range.entries), expected, "{select:?}");
-        assert_eq!((range.first, range.last), (Some(first), Some(first.plus(9))), "{select:?}");
+        assert_eq!((range.first, range.last, range.length), (Some(first), Some(first.plus(9)), 10), "{select:?}");
     }
 }
 

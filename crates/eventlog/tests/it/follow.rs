@@ -1,6 +1,7 @@
 //! A publisher and replicas together, over the in-memory log and with the clock paused.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use akis_eventlog::{
@@ -362,6 +363,51 @@ async fn everything_from_a_moment_on_comes_however_far_back_it_lies() {
     }
     stop.cancel();
     replica.stopped().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_oldest_event_that_is_told_is_that_of_history_and_not_of_memory() {
+    let world = World::new();
+    let warm_up = Duration::from_millis(500);
+    let config = ReplicaConfig { ring_events: 8, warm_up, ..ReplicaConfig::new("g") };
+    let start = || {
+        Replica::start(
+            Arc::<MemoryStore>::clone(&world.store),
+            config.clone(),
+            Arc::new(Subscriber::default()),
+            world.stop.clone(),
+        )
+    };
+    let (kept, oldest) = (5000, |replica: Arc<Replica>| {
+        let channel = world.channel.clone();
+        async move {
+            let mut oldest = None;
+            replica.join(&channel, From::Live { snapshot: true }, |joined| oldest = joined.oldest).await.unwrap();
+            oldest
+        }
+    });
+    let partition = Partition::of(&world.channel, 4);
+    let append = |n: i64| {
+        let body = Body::render(n, "trade", &world.channel, Outcome::Ok, &json!({})).unwrap();
+        Append { channel: world.channel.clone(), id: None, body: body.text().clone(), trace: None }
+    };
+    let early = start();
+    eventually(|| early.is_warm()).await;
+    let mut seqs = Vec::new();
+    for count in [100, kept - 100, 30] {
+        let events: Vec<_> = (0..count).map(append).collect();
+        seqs.extend(world.store.append(partition, &events, Seq::ZERO).await.unwrap());
+        let late = start();
+        for replica in [&early, &late] {
+            let is_at_end = |oldest: Option<Seq>| oldest == Some(seqs[seqs.len().saturating_sub(kept as usize)]);
+            eventually(|| replica.is_warm()).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert!(is_at_end(oldest(Arc::clone(replica)).await), "{count}");
+        }
+        assert_eq!(early.counts().history_reads.load(Ordering::Relaxed), 0, "it has seen the channel begin");
+        assert_eq!(late.counts().history_reads.load(Ordering::Relaxed), u64::from(count != 100));
+    }
+    world.stop.cancel();
 }
 
 #[tokio::test(start_paused = true)]
