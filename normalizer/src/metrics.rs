@@ -240,7 +240,12 @@ impl VenueMetrics {
         ] {
             raise(&self.all.session.with_label_values(&[self.venue, what]), n.get());
         }
-        for (what, n) in [("published", &counts.published), ("dropped", &counts.dropped), ("healed", &counts.healed)] {
+        for (what, n) in [
+            ("published", &counts.published),
+            ("dropped", &counts.dropped),
+            ("healed", &counts.healed),
+            ("repeated", &counts.repeated),
+        ] {
             raise(&self.all.publisher.with_label_values(&[self.venue, what]), n.load(Ordering::Relaxed));
         }
         for (kind, n) in counts.errors.by_kind() {

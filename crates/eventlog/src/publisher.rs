@@ -5,9 +5,11 @@
 //! [`lane`] tells how.
 
 mod channels;
+mod floors;
 mod lane;
 mod lease;
 mod pending;
+mod trade;
 mod warm;
 
 use std::sync::Arc;
@@ -94,6 +96,8 @@ pub struct PublisherCounts {
     pub dropped: AtomicU64,
     /// Events that were written again under the same position after the log had lost them.
     pub healed: AtomicU64,
+    /// Trades that were offered and not written because the log had them already.
+    pub repeated: AtomicU64,
     /// Calls that failed, by kind.
     pub errors: ErrorCounts,
 }

@@ -1,7 +1,8 @@
 //! The writer of one partition.
 //!
-//! A reign goes: set the fence, join what was seen on standby with the log's last trades, read the ends of the channels, write again what a replaced log has lost, announce the
-//! terms by markers, then publish what is offered. Each step is a call that can be repeated without harm, and each is
+//! A reign goes: set the fence, join what was seen on standby with the log's last trades, read the ends of the channels,
+//! write again what a replaced log has lost, announce the terms by markers, then publish what is offered and the log does
+//! not have. Each step is a call that can be repeated without harm, and each is
 //! made only while the lease runs by this process's own clock.
 
 use std::sync::Arc;
@@ -9,12 +10,15 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use akis_model::{Channel, Kind, Seq};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::channels::Channels;
+use super::floors::Floors;
 use super::lease::{Held, LeaseKeeper};
+use super::trade::Trade;
 use super::{Event, Inbox, PublisherConfig, PublisherCounts};
 use crate::store::{Claim, Ends, Fence, Identity, Partition, Select, Store, StoreError, Write};
 
@@ -24,8 +28,12 @@ const BATCH: usize = 500;
 /// Channels looked up by one call.
 const LOOKUP: usize = 500;
 
-/// How many of a channel's last entries are searched for its last trade: others tell only of the channel's state.
-const LAST_ENTRIES: usize = 16;
+/// How many of a channel's last entries are searched for its last trade, one after the other, before all of them are: others
+/// tell only of the channel's state.
+const LAST_ENTRIES: [usize; 2] = [16, 256];
+
+/// Channels whose last trades are read at once.
+const READS: usize = 16;
 
 /// Between two tries of a call that the log did not answer.
 const RETRY: Duration = Duration::from_millis(100);
@@ -42,6 +50,7 @@ pub(super) struct Lane {
     keeper: Arc<LeaseKeeper>,
     counts: Arc<PublisherCounts>,
     channels: Channels,
+    floors: Floors,
     /// Sent and not acknowledged.
     in_flight: Vec<Write>,
     acknowledged_at: Instant,
@@ -80,6 +89,7 @@ impl Lane {
             keeper,
             counts,
             channels: Channels::new(Seq::ZERO, true),
+            floors: Floors::default(),
             in_flight: Vec::new(),
             acknowledged_at: Instant::now(),
         }
@@ -112,10 +122,11 @@ impl Lane {
     /// One reign. Ends well only on a stop.
     async fn reign(&mut self, held: Held, stop: &CancellationToken) -> Result<(), Broken> {
         self.channels = Channels::new(self.channels.seen(), held.continues);
+        self.floors = Floors::default();
         let mut right = self.set_fence(held).await?;
         self.settle(&right).await?;
         let known = self.inbox.pending.lock().known();
-        self.join_warm(&right, &known).await?;
+        self.join_trades(&right, &known).await?;
         let mut identity = self.enter(&right, &known, None).await?;
         loop {
             match self.publish(&right, &identity, stop).await {
@@ -187,19 +198,28 @@ impl Lane {
     }
 
     /// Joins the trades that were seen on standby with what the log has: its holder may have vanished with some of them.
-    async fn join_warm(&mut self, right: &Right, known: &[Channel]) -> Result<(), Broken> {
-        if !self.inbox.pending.lock().is_warm() {
-            return Ok(());
-        }
-        for channel in known.iter().filter(|channel| channel.kind() == Kind::Trades) {
-            let read = || self.store.range(channel, Select::Newest { limit: LAST_ENTRIES });
-            let range = self.call(right.held, read).await?;
-            if self.inbox.pending.lock().join_warm(channel, &range.entries) {
-                self.channels.note_whole(channel.clone());
+    async fn join_trades(&mut self, right: &Right, known: &[Channel]) -> Result<(), Broken> {
+        for (channel, last) in self.last_trades(right, known).await? {
+            let (is_whole, repeated) = self.inbox.pending.lock().join_warm(&channel, last.as_ref());
+            self.counts.repeated.fetch_add(repeated as u64, Ordering::Relaxed);
+            match last {
+                _ if is_whole => self.channels.note_whole(channel),
+                Some(last) => self.floors.set(channel, last),
+                None => {}
             }
         }
         self.inbox.pending.lock().cool();
         Ok(())
+    }
+
+    /// The log's last trade of each channel of trades among `channels`.
+    async fn last_trades(&self, right: &Right, channels: &[Channel]) -> Result<Vec<(Channel, Option<Trade>)>, Broken> {
+        let channels: Vec<&Channel> = channels.iter().filter(|channel| channel.kind() == Kind::Trades).collect();
+        let mut trades = Vec::with_capacity(channels.len());
+        for channels in channels.chunks(READS) {
+            trades.extend(self.call(right.held, || last_trades(&self.store, channels)).await?);
+        }
+        Ok(trades)
     }
 
     /// Begins terms in `channels`: writes again what the log has lost of them, then announces them. Gives the identity
@@ -258,7 +278,7 @@ impl Lane {
         loop {
             self.send_in_flight(right, identity).await?;
             self.keep_candles(right, identity).await?;
-            let (declared, events) = {
+            let (declared, mut events) = {
                 let mut pending = self.inbox.pending.lock();
                 (pending.take_declared(), pending.take(BATCH))
             };
@@ -281,6 +301,9 @@ impl Lane {
                 unopened.iter().for_each(|channel| pending.redeclare(channel));
                 return Err(broken);
             }
+            let offered = events.len();
+            self.floors.drop_known(&mut events);
+            self.counts.repeated.fetch_add((offered - events.len()) as u64, Ordering::Relaxed);
             self.in_flight = self.channels.assign(events);
         }
     }
@@ -334,6 +357,11 @@ impl Lane {
             let ends = self.ends(right, channels).await?;
             if ends.identity != *identity {
                 return Err(Broken::Changed);
+            }
+            for (channel, last) in self.last_trades(right, channels).await? {
+                if let Some(last) = last {
+                    self.floors.set(channel, last);
+                }
             }
             self.channels.begin_terms(channels, &ends.channels, false);
             let marked = self.mark(right, identity, channels).await;
@@ -401,4 +429,28 @@ impl Lane {
             sleep(RETRY).await;
         }
     }
+}
+
+/// The last trade of each of `channels`, all read at once.
+async fn last_trades(
+    store: &Arc<dyn Store>,
+    channels: &[&Channel],
+) -> Result<Vec<(Channel, Option<Trade>)>, StoreError> {
+    let mut reads = JoinSet::new();
+    for &channel in channels {
+        let (store, channel) = (Arc::clone(store), channel.clone());
+        reads.spawn(async move { Ok((channel.clone(), last_trade(&*store, &channel).await?)) });
+    }
+    reads.join_all().await.into_iter().collect()
+}
+
+async fn last_trade(store: &dyn Store, channel: &Channel) -> Result<Option<Trade>, StoreError> {
+    for limit in LAST_ENTRIES.into_iter().chain([channel.kind().history_len()]) {
+        let entries = store.range(channel, Select::Newest { limit }).await?.entries;
+        let last = entries.iter().rev().find_map(|entry| Trade::of(&entry.body));
+        if last.is_some() || entries.len() < limit {
+            return Ok(last);
+        }
+    }
+    Ok(None)
 }

@@ -7,10 +7,10 @@ use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
 use super::Event;
+use super::trade::Trade;
 use super::warm::Warm;
 use crate::ByChannel;
 use crate::listing::StoredCandle;
-use crate::store::Entry;
 
 /// Most positions that one hole leaves out.
 const MAX_HOLE: u64 = 1 << 16;
@@ -151,24 +151,21 @@ impl Pending {
         self.candles.pop_front()
     }
 
-    /// Whether trades of a standby wait to be joined with the log.
-    pub(super) fn is_warm(&self) -> bool {
-        !self.warm.is_empty()
-    }
-
-    /// Puts in front of a channel's events what was seen of it on standby and is not in the log, which ends with `entries`.
-    /// Returns whether nothing lies between the two.
-    pub(super) fn join_warm(&mut self, channel: &Channel, entries: &[Entry]) -> bool {
+    /// Puts in front of a channel's events what was seen of it on standby and is not in the log, whose last trade is `last`.
+    /// Returns whether nothing lies between the two, and how many of the channel's events the log had.
+    pub(super) fn join_warm(&mut self, channel: &Channel, last: Option<&Trade>) -> (bool, usize) {
         let queue = self.queues.remove(channel).unwrap_or_default();
+        let offered = queue.len();
         self.order.retain(|waiting| waiting != channel);
         let event = |(missing_before, body)| Event { channel: channel.clone(), body, missing_before };
-        let joined = self.warm.join(channel, entries, queue.into_iter().map(event).collect());
+        let joined = self.warm.join(channel, last, queue.into_iter().map(event).collect());
+        let repeated = offered.saturating_sub(joined.missing.len());
         if !joined.missing.is_empty() {
             self.order.push_back(channel.clone());
             let queue = joined.missing.into_iter().map(|event| (event.missing_before, event.body)).collect();
             self.queues.insert(channel.clone(), queue);
         }
-        joined.proven
+        (joined.proven, repeated)
     }
 
     /// Forgets what was seen on standby: it is in the log, or can no longer be joined with it.

@@ -8,11 +8,10 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use akis_model::{Body, Channel, Kind};
-use serde_json::Value;
 use tokio::time::Instant;
 
 use super::Event;
-use crate::store::Entry;
+use super::trade::Trade;
 
 /// How long trades are kept: until a lease has run out, and somewhat longer.
 const KEPT: Duration = Duration::from_secs(15);
@@ -52,11 +51,11 @@ impl Warm {
         self.recent.push_back((now, event));
     }
 
-    /// Gives out what was seen of a channel behind the last trade among `entries`, the bodies of its last entries in the
-    /// log. Without a trade among them nothing is given out that the log could have.
+    /// Gives out what was seen of a channel behind `last`, the log's last trade of it. Without one nothing is given out that
+    /// the log could have.
     ///
     /// `later` is what was offered since: it is part of the same series, and the log may have some of it already.
-    pub(super) fn join(&mut self, channel: &Channel, entries: &[Entry], later: Vec<Event>) -> Joined {
+    pub(super) fn join(&mut self, channel: &Channel, last: Option<&Trade>, later: Vec<Event>) -> Joined {
         let mut events: Vec<Event> = Vec::new();
         self.recent.retain_mut(|(_, event)| {
             let is_other = event.channel != *channel;
@@ -66,22 +65,17 @@ impl Warm {
             is_other
         });
         let newest = self.newest.remove(channel);
-        let Some(last) = entries.iter().rev().find_map(|entry| trade_id(&entry.body)) else {
+        let Some(last) = last else {
             return Joined { missing: later, proven: false };
         };
         events.extend(later);
-        let known = events.iter().rposition(|event| trade_id(event.body.text()).as_deref() == Some(&*last));
-        if let Some(known) = known {
+        let is_last = |body: &Body| Trade::of(body.text()).is_some_and(|trade| trade == *last);
+        if let Some(known) = events.iter().rposition(|event| is_last(&event.body)) {
             return Joined { missing: events.split_off(known + 1), proven: true };
         }
-        let proven = newest.is_some_and(|newest| trade_id(newest.text()).as_deref() == Some(&*last));
-        events.retain(|event| is_newer(event, &last));
+        let proven = newest.is_some_and(|newest| is_last(&newest));
+        events.retain(|event| Trade::of(event.body.text()).is_none_or(|trade| !trade.is_up_to(last)));
         Joined { missing: events, proven }
-    }
-
-    /// Whether nothing has been seen.
-    pub(super) fn is_empty(&self) -> bool {
-        self.newest.is_empty()
     }
 
     /// Forgets everything.
@@ -91,23 +85,9 @@ impl Warm {
     }
 }
 
-/// The venue's id of a trade; `None` for other events.
-fn trade_id(body: &[u8]) -> Option<String> {
-    let envelope: Value = serde_json::from_str(&format!("{{{}", std::str::from_utf8(body).ok()?)).ok()?;
-    Some(envelope.get("data")?.get("id")?.as_str()?.to_owned())
-}
-
-/// Whether an event does not lie behind the trade `last`, as far as the venue's ids are numbers that rise.
-fn is_newer(event: &Event, last: &str) -> bool {
-    match (trade_id(event.body.text()).and_then(|id| id.parse::<u64>().ok()), last.parse::<u64>()) {
-        (Some(id), Ok(last)) => id > last,
-        _ => true,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use akis_model::{Outcome, Seq};
+    use akis_model::Outcome;
     use serde_json::json;
 
     use super::*;
@@ -130,11 +110,9 @@ mod tests {
 
     fn join(warm: &mut Warm, last: u64, later: &[u64]) -> (Vec<String>, bool) {
         let later = later.iter().map(|&id| trade(id)).collect();
-        let entry = |body: Body| Entry { seq: Seq::ZERO, previous: None, body: body.text().clone() };
-        let status = Body::render(0, "channel_status", &channel("v:S:trades"), Outcome::Ok, &json!({})).unwrap();
-        let entries = [entry(trade(last).body), entry(status)];
-        let joined = warm.join(&channel("v:S:trades"), &entries, later);
-        (joined.missing.iter().map(|event| trade_id(event.body.text()).unwrap()).collect(), joined.proven)
+        let last = Trade::of(trade(last).body.text());
+        let joined = warm.join(&channel("v:S:trades"), last.as_ref(), later);
+        (joined.missing.iter().map(|event| Trade::of(event.body.text()).unwrap().id).collect(), joined.proven)
     }
 
     #[tokio::test(start_paused = true)]

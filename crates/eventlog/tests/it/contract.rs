@@ -31,6 +31,8 @@ macro_rules! on_both_stores {
     };
 }
 
+pub(crate) use on_both_stores;
+
 on_both_stores! {
     a_batch_is_in_history_and_feed_in_order
     a_repeated_batch_adds_nothing

@@ -9,5 +9,6 @@ mod joined;
 mod log;
 mod model;
 mod redis_faults;
+mod repeats;
 mod silence;
 mod upkeep;

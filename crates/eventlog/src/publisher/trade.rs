@@ -1,0 +1,59 @@
+//! Which trade an event tells of, and which of two was first.
+
+use serde_json::Value;
+
+/// A trade, as far as it is told from others of its channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Trade {
+    /// The venue's id.
+    pub(super) id: String,
+    /// When it happened by the venue's clock, milliseconds since the epoch.
+    ts_ms: i64,
+}
+
+impl Trade {
+    /// Reads the text of a body; `None` for events that are no trades.
+    pub(super) fn of(body: &[u8]) -> Option<Self> {
+        let envelope: Value = serde_json::from_str(&format!("{{{}", std::str::from_utf8(body).ok()?)).ok()?;
+        let id = envelope.get("data")?.get("id")?.as_str()?.to_owned();
+        Some(Self { id, ts_ms: envelope.get("ts")?.as_i64()? })
+    }
+
+    /// Whether it is `last`, or came before it.
+    ///
+    /// Ids are numbers that rise, as far as they are numbers at all. At Borsa Istanbul they may start again with a day, and
+    /// anywhere when a venue is set up anew: what happened later is another trade, whatever its id is.
+    pub(super) fn is_up_to(&self, last: &Self) -> bool {
+        let is_number_up_to =
+            || matches!((self.id.parse::<u128>(), last.id.parse::<u128>()), (Ok(id), Ok(last)) if id <= last);
+        self.ts_ms <= last.ts_ms && (self.id == last.id || is_number_up_to())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trade(id: &str, ts_ms: i64) -> Trade {
+        Trade::of(format!(r#""ts":{ts_ms},"event":"trade","data":{{"id":"{id}"}}}}"#).as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_trade_is_old_when_neither_its_id_nor_its_time_is_above() {
+        let last = trade("100", 1_000);
+        for (id, ts_ms, is_old) in [
+            ("100", 1_000, true),
+            ("99", 1_000, true),
+            ("9", 10, true),
+            ("101", 1_000, false),
+            ("101", 999, false),
+            ("1", 1_001, false),
+            ("100", 90_000, false),
+            ("x", 10, false),
+        ] {
+            assert_eq!(trade(id, ts_ms).is_up_to(&last), is_old, "{id} at {ts_ms}");
+        }
+        assert!(trade("x", 10).is_up_to(&trade("x", 10)));
+        assert_eq!(Trade::of(br#""ts":1,"event":"channel_status","data":{}}"#), None);
+    }
+}
