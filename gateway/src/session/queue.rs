@@ -169,10 +169,22 @@ impl Queue {
     /// Replaces the events by notes that they are missing; what was told beside them stays. Gives how many there were.
     pub(super) fn conflate(&mut self) -> u64 {
         self.expand();
+        self.conflate_first(self.items.len())
+    }
+
+    /// As [`Queue::conflate`], but the newest event stays, whatever is told behind it.
+    pub(super) fn conflate_to_newest(&mut self) -> u64 {
+        self.expand();
+        self.newest().map_or(0, |newest| self.conflate_first(newest))
+    }
+
+    /// Conflates the first `length` items.
+    fn conflate_first(&mut self, length: usize) -> u64 {
         let items = std::mem::take(self).items;
         let mut count = 0;
-        for item in items {
+        for (at, item) in items.into_iter().enumerate() {
             match item {
+                item if at >= length => self.push(item),
                 Item::Event(event) => {
                     count += 1;
                     self.push_drop(event.seq, event.seq, 1, DropReason::Conflated);
@@ -184,18 +196,9 @@ impl Queue {
         count
     }
 
-    /// As [`Queue::conflate`], but the newest event stays when it is the last item.
-    pub(super) fn conflate_to_newest(&mut self) -> u64 {
-        self.expand();
-        let newest = match self.items.back() {
-            Some(Item::Event(_)) => self.pop_back(),
-            _ => None,
-        };
-        let count = self.conflate();
-        if let Some(newest) = newest {
-            self.push(newest);
-        }
-        count
+    /// Where the newest event is, once there are no runs.
+    fn newest(&self) -> Option<usize> {
+        self.items.iter().rposition(|item| matches!(item, Item::Event(_)))
     }
 
     /// Removes the events without a note; for subscriptions that skip positions by agreement.
@@ -254,7 +257,7 @@ impl Queue {
     /// Forgets what lies before the newest event. Gives whether there is one.
     pub(super) fn keep_newest(&mut self) -> bool {
         self.expand();
-        let Some(newest) = self.items.iter().rposition(|item| matches!(item, Item::Event(_))) else { return false };
+        let Some(newest) = self.newest() else { return false };
         for _ in 0..newest {
             self.pop();
         }

@@ -587,6 +587,22 @@ fn terms_and_gaps_outlive_what_is_dropped_around_them() {
 }
 
 #[test]
+fn the_newest_event_outlives_a_full_queue_whatever_is_told_behind_it() {
+    let mut bench = Bench::new(Limits { queue_bytes: 2000, ..Limits::default() }, 3600);
+    bench.subscribe("a:ticker", 8);
+    bench.subscribe("a:trades", 0);
+    bench.solo.session.set_blocked(true);
+    bench.publish("a:ticker", 9);
+    bench.publish("a:ticker", 10);
+    bench.notice("a:ticker", &Notice::Marker { channel: channel("a:ticker"), seq: seq(TERM), previous: Some(seq(10)) });
+    for n in 1..40 {
+        bench.publish("a:trades", n);
+    }
+    let told: Vec<Value> = bench.take().into_iter().filter(|told| told["channel"] == "a:ticker").collect();
+    expect(&told, &[("backpressure_drop", 9), ("price_tick", 10), ("term", TERM)]);
+}
+
+#[test]
 fn bytes_are_bounded_whatever_waits() {
     let mut bench = Bench::new(Limits { queue_bytes: 4000, ..Limits::default() }, 3600);
     bench.subscribe("a:ticker", 0);
