@@ -8,7 +8,7 @@ use akis_eventlog::{From, JoinError, Joined};
 use akis_model::{Channel, CloseCode, ErrorCode, Pattern, Seq};
 use bytes::Bytes;
 
-use self::patterns::no_patterns;
+use self::patterns::{Named, no_patterns};
 use super::subscription::{Phase, Subscription};
 use super::{Action, ActionKind, Session, unavailable};
 use crate::clock::Now;
@@ -37,11 +37,11 @@ enum Work {
     /// Not begun.
     Unsubscribe(Channel),
     /// Not begun. Becomes a step for each of the channels.
-    SubscribeEvery(Terms<Pattern>),
+    SubscribeEvery(Terms<Pattern>, Named),
     /// Not begun. Becomes a step for each of the channels.
     UnsubscribeEvery(Pattern),
     /// It is being found out which channels there are.
-    Listing { terms: Terms<Pattern>, token: u64 },
+    Listing { terms: Terms<Pattern>, named: Named, token: u64 },
     /// A join is under way.
     Joining { terms: Terms, token: u64, resumed: Option<Resumed> },
     /// The subscription stands; its answer waits for its turn.
@@ -71,13 +71,13 @@ impl Work {
         match self {
             Self::Subscribe(terms) | Self::Joining { terms, .. } | Self::Joined { terms, .. } => Some(&terms.channel),
             Self::Unsubscribe(channel) => Some(channel),
-            Self::SubscribeEvery(_) | Self::UnsubscribeEvery(_) | Self::Listing { .. } | Self::Refused { .. } => None,
+            Self::SubscribeEvery(..) | Self::UnsubscribeEvery(_) | Self::Listing { .. } | Self::Refused { .. } => None,
         }
     }
 
     fn is_begun(&self) -> bool {
         match self {
-            Self::Subscribe(_) | Self::Unsubscribe(_) | Self::SubscribeEvery(_) | Self::UnsubscribeEvery(_) => false,
+            Self::Subscribe(_) | Self::Unsubscribe(_) | Self::SubscribeEvery(..) | Self::UnsubscribeEvery(_) => false,
             Self::Listing { .. } | Self::Joining { .. } | Self::Joined { .. } | Self::Refused { .. } => true,
         }
     }
@@ -127,11 +127,12 @@ impl Session {
             Ask::Auth(token) => self.authenticate(id.as_ref(), token.expose(), now),
             Ask::Subscribe(wishes) => {
                 let takes_patterns = self.surroundings.config.patterns;
+                let mut named = Named::of(&wishes);
                 self.steps.0.extend(wishes.into_iter().map(|wish| Step {
                     id: id.clone(),
                     work: match wish.wanted {
                         Ok(Wanted::One(terms)) => Work::Subscribe(terms),
-                        Ok(Wanted::Every(terms)) if takes_patterns => Work::SubscribeEvery(terms),
+                        Ok(Wanted::Every(terms)) if takes_patterns => Work::SubscribeEvery(terms, named.next()),
                         Ok(Wanted::Every(_)) => Work::Refused { name: wish.name, refusal: no_patterns() },
                         Err(refusal) => Work::Refused { name: wish.name, refusal },
                     },
@@ -230,7 +231,7 @@ impl Session {
             }
             Work::Subscribe(_)
             | Work::Unsubscribe(_)
-            | Work::SubscribeEvery(_)
+            | Work::SubscribeEvery(..)
             | Work::UnsubscribeEvery(_)
             | Work::Listing { .. }
             | Work::Joining { .. } => {}
@@ -296,9 +297,9 @@ impl Session {
                 return true;
             }
             // What its channels are is only known when everything before it is done, and so is what comes after it.
-            Work::SubscribeEvery(terms) if is_first => {
-                let terms = terms.clone();
-                self.begin_listing(terms, now)
+            Work::SubscribeEvery(terms, named) if is_first => {
+                let (terms, named) = (terms.clone(), named.clone());
+                self.begin_listing(terms, named, now)
             }
             Work::UnsubscribeEvery(pattern) if is_first => {
                 let pattern = pattern.clone();
@@ -306,7 +307,7 @@ impl Session {
                 return true;
             }
             Work::Unsubscribe(_)
-            | Work::SubscribeEvery(_)
+            | Work::SubscribeEvery(..)
             | Work::UnsubscribeEvery(_)
             | Work::Listing { .. }
             | Work::Joining { .. }

@@ -63,6 +63,27 @@ fn a_pattern_stands_for_the_channels_that_there_are_and_that_the_token_allows() 
 }
 
 #[test]
+fn a_channel_that_is_named_beside_its_pattern_counts_once_and_on_its_own_terms() {
+    let mut bench = Bench::usual();
+    let (exact, paced) = (json!({ "channel": "a:1", "after": 5 }), json!({ "channel": "a:ticker", "interval": 1000 }));
+    for (named, resumed) in [(json!(["a:*", exact]), "a:1"), (json!([paced, "a:*", "*:ticker"]), "a:ticker")] {
+        bench.say(&json!({ "type": "subscribe", "id": 1, "channels": named }));
+        let mut told = bench.answer_all();
+        while !bench.lists.is_empty() {
+            told.extend(bench.list(Ok(listed(&["a:1", "a:ticker"]))));
+            told.extend(bench.answer_all());
+        }
+        let mut names: Vec<&str> = answers(&told).into_iter().map(|(_, name, _)| name).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["a:1", "a:ticker"], "each once");
+        let own = told.iter().find(|told| told["channel"] == resumed).unwrap();
+        assert_eq!(own["data"]["recovered"].is_boolean(), resumed == "a:1");
+        assert_eq!(own["data"]["interval"], if resumed == "a:1" { 0 } else { 1000 });
+        bench.say(&json!({ "type": "unsubscribe", "channels": ["a:1", "a:ticker"] }));
+    }
+}
+
+#[test]
 fn a_pattern_that_stands_for_nothing_or_for_too_much_is_refused_as_a_whole() {
     let limits = Limits { channels: 3, ..Limits::default() };
     let mut bench = Bench::new(limits, 3600);
