@@ -118,12 +118,15 @@ impl Session {
         taken
     }
 
-    /// Puts a channel among those to be written, when it has something; asks for more where a replay is to go on.
+    /// Puts a channel among those to be written, when it has something, and asks for the next part of its replay when that is due.
     pub(super) fn list(&mut self, slot: u32) {
-        let Some(subscription) = self.roster.at(slot) else { return };
-        if subscription.wants_more() {
+        if self.roster.at(slot).is_some_and(|subscription| subscription.wants_more()) {
             self.join_on(slot);
-        } else if !subscription.is_listed && subscription.is_writable() {
+        }
+        if let Some(subscription) = self.roster.at(slot)
+            && !subscription.is_listed
+            && subscription.is_writable()
+        {
             subscription.is_listed = true;
             self.ready.push_back(slot);
         }

@@ -344,7 +344,13 @@ impl Subscription {
 
     /// Whether something may be written now.
     pub(super) fn is_writable(&self) -> bool {
-        self.is_answered && self.has_items()
+        self.is_answered && self.has_items() && !self.skips_part()
+    }
+
+    /// Whether the part of the replay that is at hand waits for the next one: with an interval the newest event stands for all of it,
+    /// and the next part has a newer one.
+    fn skips_part(&self) -> bool {
+        self.phase != Phase::Live && self.interval.is_some() && !self.replay.is_empty()
     }
 
     /// Whether something waits to be written.
@@ -365,9 +371,9 @@ impl Subscription {
         Some(item)
     }
 
-    /// Whether the part of the replay that was at hand has been written, or had nothing to write, and the next one is wanted.
+    /// Whether the part of the replay that was at hand has been written, or is not to be, and the next one is wanted.
     pub(super) fn wants_more(&self) -> bool {
-        self.is_answered && self.phase == Phase::Replaying && self.replay.is_empty()
+        self.phase == Phase::Replaying && self.is_answered && (self.replay.is_empty() || self.skips_part())
     }
 
     pub(super) fn position(&self) -> Seq {

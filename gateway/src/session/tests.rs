@@ -313,6 +313,27 @@ fn a_part_of_a_replay_with_nothing_to_write_is_followed_by_the_next_one() {
 }
 
 #[test]
+fn with_an_interval_only_the_newest_of_a_long_replay_is_written() {
+    let mut bench = Bench::usual();
+    let wish = json!({ "channel": "a:1m", "after": 5, "interval": 1000 });
+    bench.say(&json!({ "type": "subscribe", "channels": [wish] }));
+    let part = |position, first| Joined {
+        recovered: true,
+        live: false,
+        ..joined(position, vec![event("a:1m", first, None), event("a:1m", first + 1, None)])
+    };
+    bench.answer(Ok(part(5, 6)));
+    let told = bench.take();
+    expect(&told, &[("subscribed", 6)]);
+    assert_eq!(told[0]["data"]["replayed"], 1);
+    assert_eq!(bench.answer(Ok(part(7, 8))), From::After(seq(7)));
+    expect(&bench.take(), &[]);
+    let last = Joined { recovered: true, ..joined(9, Vec::new()) };
+    assert_eq!(bench.answer(Ok(last)), From::After(seq(9)));
+    expect(&bench.take(), &[("price_tick", 9)]);
+}
+
+#[test]
 fn a_replay_that_cannot_go_on_is_tried_again_and_what_was_trimmed_is_told() {
     let mut bench = Bench::usual();
     bench.say(&json!({ "type": "subscribe", "channels": [{ "channel": "a:b", "after": 5 }] }));
