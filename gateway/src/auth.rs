@@ -41,6 +41,9 @@ const MAX_TOKEN_BYTES: usize = 8 << 10;
 /// How far the clocks of issuer and gateway may disagree, for `nbf` only: `exp` is taken by the letter.
 const NOT_BEFORE_LEEWAY_MS: i64 = 1000;
 
+/// Seconds after which a client may try again that came before the first key.
+const RETRY_AFTER_S: u64 = 1;
+
 /// What a token gives.
 #[derive(Debug, Clone)]
 pub(crate) struct Grant {
@@ -81,6 +84,9 @@ pub(crate) enum AuthError {
     /// Its key may be in a set that is being fetched: to be checked again when that has ended, a few seconds at most.
     #[error("the key that the token names is not known yet")]
     KeyPending,
+    /// There is no key yet that a token could be checked with.
+    #[error("no key to check tokens with has been fetched yet")]
+    NoKeys,
     /// Anything else; the text says what.
     #[error("{0}")]
     Invalid(String),
@@ -91,6 +97,7 @@ impl AuthError {
     pub(crate) fn code(&self) -> ErrorCode {
         match self {
             Self::Expired => ErrorCode::TokenExpired,
+            Self::NoKeys => ErrorCode::UpstreamUnavailable,
             Self::Revoked | Self::KeyPending | Self::Invalid(_) => ErrorCode::TokenInvalid,
         }
     }
@@ -167,7 +174,11 @@ impl Authenticator {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(invalid("the token is longer than 8 KiB"));
         }
-        let key = self.keys.find(&Head::parse(token)?)?;
+        let key = self.keys.find(&Head::parse(token)?).map_err(|error| match error {
+            // Whoever waited for a first set waited in vain.
+            AuthError::KeyPending if !self.has_keys() => AuthError::NoKeys,
+            error => error,
+        })?;
         let claims = key.verify(token).map_err(|error| AuthError::Invalid(error.to_string()))?;
         let subject =
             claims.sub.as_deref().filter(|sub| !sub.is_empty()).ok_or_else(|| invalid("the token has no sub"))?;
@@ -245,7 +256,12 @@ fn invalid(what: &str) -> AuthError {
 
 impl From<&AuthError> for Problem {
     fn from(error: &AuthError) -> Self {
-        Self::unauthorized(error.code(), error.to_string())
+        match error {
+            AuthError::NoKeys => Self::unavailable(error.code(), error.to_string(), RETRY_AFTER_S),
+            AuthError::Expired | AuthError::Revoked | AuthError::KeyPending | AuthError::Invalid(_) => {
+                Self::unauthorized(error.code(), error.to_string())
+            }
+        }
     }
 }
 

@@ -110,7 +110,8 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// [`AuthError::KeyPending`] while the key may be in a set that is being fetched, otherwise what is wrong with the head.
+    /// [`AuthError::KeyPending`] while the key may be in a set that is being fetched, [`AuthError::NoKeys`] before there is any,
+    /// otherwise what is wrong with the head.
     pub(super) fn find(&self, head: &Head) -> Result<Arc<Key>, AuthError> {
         let algorithm = head.algorithm.filter(|algorithm| self.allows(*algorithm)).ok_or_else(|| self.not_allowed())?;
         let Some(kid) = &head.kid else { return self.only(algorithm) };
@@ -129,7 +130,7 @@ impl Keyring {
         // All of them are asked, not only the first that is fetched.
         let now = Instant::now();
         let pending = self.sets_for(algorithm).filter(|set| set.ask(now)).count();
-        if pending > 0 { Err(AuthError::KeyPending) } else { Err(invalid("the token's kid names no key")) }
+        if pending > 0 { Err(AuthError::KeyPending) } else { Err(self.unknown("the token's kid names no key")) }
     }
 
     /// Several sets may use the same `kid`; the algorithm is pinned to the set, so it tells them apart.
@@ -146,9 +147,14 @@ impl Keyring {
         match (fitting.next(), fitting.next()) {
             (Some(key), None) => Ok(key),
             (None, _) if self.sets_for(algorithm).any(|set| set.is_fetching()) => Err(AuthError::KeyPending),
-            (None, _) => Err(invalid("there is no key to check the token with now")),
+            (None, _) => Err(self.unknown("there is no key to check the token with now")),
             (Some(_), Some(_)) => Err(invalid("the token has no kid, and there are several keys")),
         }
+    }
+
+    /// Why no key fits: without any key that is not the token's fault.
+    fn unknown(&self, what: &str) -> AuthError {
+        if self.has_keys() { invalid(what) } else { AuthError::NoKeys }
     }
 
     fn sets_for(&self, algorithm: Algorithm) -> impl Iterator<Item = &Arc<KeySet>> {

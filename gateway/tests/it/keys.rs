@@ -3,6 +3,7 @@
 use akis_service::config::{AuthConfig, GatewayConfig, KeyConfig, KeySource};
 use akis_testkit::{ConnectError, LiveClient, wait_until};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use reqwest::Method;
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -113,9 +114,20 @@ async fn a_replica_without_any_key_is_not_ready_and_tries_again() {
     let bench = Bench::not_ready(GatewayConfig::default(), auth(&server.url())).await;
     let waits = async || bench.gateway.readiness().is_err_and(|why| why.contains("key set"));
     wait_until(SOON, "the missing key set is the reason", waits).await.unwrap();
+    let token = token("k1", "rsa");
+    let client = reqwest::Client::new();
+    for (method, path) in
+        [(Method::GET, "/v1/channels"), (Method::GET, "/live/sse?channels=a:b"), (Method::POST, "/v1/publish")]
+    {
+        let answer = client.request(method, bench.http(path)).bearer_auth(&token).send().await.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.headers().contains_key("retry-after")), (503, true), "{path}");
+        assert!(answer.text().await.unwrap().contains("UPSTREAM_UNAVAILABLE"), "{path}");
+    }
+    let refused = LiveClient::connect(&bench.url(), Some(&token)).await;
+    assert!(matches!(refused, Err(ConnectError::Refused { status: 503, .. })), "a good token is not at fault");
     server.answer(Answer::Keys(vec![("k1", "rsa")]));
     wait_until(SOON, "the gateway is ready", async || bench.gateway.readiness().is_ok()).await.unwrap();
-    assert!(connects(&bench, &token("k1", "rsa")).await);
+    assert!(connects(&bench, &token).await);
 }
 
 #[tokio::test]
