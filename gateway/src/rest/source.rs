@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use akis_eventlog::{Excerpt, From, JoinError, Joined, StoreError, StoredCandle};
-use akis_model::{Channel, ErrorCode, Kind};
+use akis_model::{Channel, ErrorCode};
 use tokio::sync::Semaphore;
 
 use super::shared::Shared;
@@ -55,10 +55,10 @@ impl Source {
         Self { context, excerpts: Shared::new(), candles: Shared::new(), reads: Semaphore::new(READS) }
     }
 
-    /// The latest envelope of a channel. Market channels are answered from memory, where there is one; those of
-    /// applications from the log, so that a publisher finds what it was told is there.
+    /// The latest envelope of a channel. Those of venues are answered from memory, where there is one; those of applications
+    /// from the log, whatever their kind, so that a publisher finds what it was told is there.
     pub(super) async fn latest(&self, channel: &Channel) -> Result<Option<String>, Problem> {
-        if channel.kind() != Kind::App
+        if channel.is_venue()
             && let Ok(joined) = self.join(channel, Start::Newest).await
             && !joined.events.is_empty()
         {
