@@ -11,6 +11,7 @@ mod writer;
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use akis_eventlog::Upstream;
 use akis_model::ErrorCode;
 use axum::body::Body;
 use axum::extract::State;
@@ -64,13 +65,18 @@ fn open(app: &Arc<App>, head: &Parts) -> Result<Response, Problem> {
     let (id, name) = context.new_connection();
     let expires_at_ms = visitor.grant.expires_at_ms;
     let mut session = Session::new(Arc::clone(&context.surroundings), visitor.grant.clone(), &name, now);
+    // Right after `welcome`: answers follow.
+    let mut upstream = context.replica.upstream();
+    if matches!(*upstream.borrow_and_update(), Upstream::Down { .. }) {
+        session.on_upstream(false, now);
+    }
     session.on_text(&wanted.message, now);
     let guest = Guest::new(Arc::clone(context), id, session);
     // One piece waits; the next is made when the socket has taken it.
     let (pieces, taken) = mpsc::channel(1);
     let ended = CancellationToken::new();
     let outlet = Outlet { pieces, ended: ended.clone(), cut };
-    let writer = Writer::new(Arc::clone(context), guest, wanted.cursor, expires_at_ms, outlet);
+    let writer = Writer::new(Arc::clone(context), guest, wanted.cursor, expires_at_ms, outlet, upstream);
     app.streams.spawn(async move {
         let _visitor = visitor;
         writer.run().await;

@@ -68,14 +68,21 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// A stream whose session has its message. `cursor` is where the client was.
-    pub(super) fn new(context: Arc<Context>, guest: Guest, cursor: Cursor, expires_at_ms: i64, outlet: Outlet) -> Self {
+    /// A stream whose session has its message. `cursor` is where the client was, `upstream` what it knows of the log.
+    pub(super) fn new(
+        context: Arc<Context>,
+        guest: Guest,
+        cursor: Cursor,
+        expires_at_ms: i64,
+        outlet: Outlet,
+        upstream: watch::Receiver<Upstream>,
+    ) -> Self {
         Self {
             guest,
             cursor,
             expires_at_ms,
             outlet,
-            upstream: context.replica.upstream(),
+            upstream,
             piece: RETRY.to_vec(),
             waits_since: None,
             is_blocked: false,
@@ -90,9 +97,6 @@ impl Writer {
     pub(super) async fn run(mut self) {
         let metrics = &Arc::clone(&self.context).surroundings.metrics;
         metrics.connections.inc();
-        if matches!(*self.upstream.borrow_and_update(), Upstream::Down { .. }) {
-            self.guest.session().on_upstream(false, Now::read());
-        }
         let end = self.serve().await;
         self.guest.leave_all();
         let cut = self.outlet.cut.clone();

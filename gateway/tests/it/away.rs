@@ -12,6 +12,7 @@ use akis_model::{Channel, Seq};
 use akis_testkit::{Envelope, wait_until};
 use async_trait::async_trait;
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::bench::{Bench, SOON, ask, next, subscribe, token};
 
@@ -191,6 +192,15 @@ async fn clients_are_told_that_the_log_is_away_and_stay() {
     assert_eq!(next(&mut newcomer).await.seq(), last, "memory still serves");
     ask(&mut newcomer, json!({ "type": "subscribe", "channels": [{ "channel": "a:c", "after": 5 }] })).await;
     assert_eq!(next(&mut newcomer).await.error_code(), "REPLAY_UNAVAILABLE");
+
+    let stream = reqwest::Client::new().get(bench.http("/live/sse?channels=nope")).bearer_auth(token(json!({})));
+    let (mut stream, mut text) = (stream.send().await.unwrap(), String::new());
+    while !text.contains("subscribe_error") {
+        let piece = timeout(SOON, stream.chunk()).await.unwrap().unwrap().unwrap();
+        text.push_str(std::str::from_utf8(&piece).unwrap());
+    }
+    let at = |event: &str| text.find(&format!("\"event\":\"{event}\"")).unwrap_or(usize::MAX);
+    assert!(at("welcome") < at("upstream") && at("upstream") < at("subscribe_error"), "{text}");
 
     is_away.store(false, Ordering::SeqCst);
     let told = client.next_event("upstream", SOON).await.unwrap();
