@@ -7,6 +7,7 @@
 mod age;
 mod auth;
 mod batch;
+mod body;
 mod clock;
 mod context;
 mod cors;

@@ -10,14 +10,12 @@ use std::time::{Duration, Instant};
 
 use akis_eventlog::{Append, StoreError};
 use akis_model::{Channel, ErrorCode, Seq, TraceContext};
-use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode};
 #[cfg(any(fuzzing, test))]
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::HeaderName;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use futures_util::StreamExt;
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -27,6 +25,7 @@ use tracing::Instrument;
 use self::event::{Refused, Sent};
 pub(crate) use self::trace::PublishTraces;
 use crate::auth::Grant;
+use crate::body;
 use crate::clock::Now;
 use crate::limits::TokenBucket;
 use crate::problem::Problem;
@@ -37,9 +36,6 @@ const APPEND_WITHIN: Duration = Duration::from_millis(4500);
 
 /// Seconds after which a publisher may try again when the log is away.
 const RETRY_AFTER_S: u64 = 1;
-
-/// A body may be so many times too large and is still read to its end.
-const DISCARD_TIMES: usize = 16;
 
 /// Subjects whose rate is remembered before those with a full bucket are forgotten.
 const MAX_SUBJECTS: usize = 10_000;
@@ -148,8 +144,9 @@ async fn accept(app: &App, request: Request, trace: Option<TraceContext>) -> Res
         let detail = "events are application/json, application/cloudevents+json or application/cloudevents-batch+json";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::BadRequest, detail));
     };
-    let body = read_body(app, body).await?;
-    let text = std::str::from_utf8(&body).map_err(|_| Problem::bad_request("the body is not UTF-8"))?;
+    let mut bytes = Vec::new();
+    body::read(&app.context.surroundings.config.limits, body, |chunk| bytes.extend_from_slice(chunk)).await?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| Problem::bad_request("the body is not UTF-8"))?;
     let (items, is_array) = form.items(text, &head.headers)?;
     check_rate(app, &grant, items.len(), now)?;
     let event_bytes = app.context.surroundings.config.limits.event_bytes;
@@ -176,35 +173,6 @@ fn to_json(result: &Result<(Channel, Seq), Refused>) -> Value {
 
 fn json_response(value: &Value) -> Response {
     ([(CONTENT_TYPE, "application/json")], value.to_string()).into_response()
-}
-
-/// Reads the body as far as it may be. What is too much is read and thrown away, within reason: a client that is still
-/// sending when the connection closes would not see why.
-async fn read_body(app: &App, body: Body) -> Result<Vec<u8>, Problem> {
-    let limits = &app.context.surroundings.config.limits;
-    let mut chunks = body.into_data_stream();
-    let reading = async {
-        let mut collected = Vec::new();
-        let mut seen: usize = 0;
-        while let Some(chunk) = chunks.next().await {
-            let chunk = chunk.map_err(|_| Problem::bad_request("the body ended early"))?;
-            seen = seen.saturating_add(chunk.len());
-            if seen > limits.publish_bytes.saturating_mul(DISCARD_TIMES) {
-                break;
-            }
-            if seen <= limits.publish_bytes {
-                collected.extend_from_slice(&chunk);
-            }
-        }
-        if seen <= limits.publish_bytes {
-            return Ok(collected);
-        }
-        let detail = format!("the body is larger than {} bytes", limits.publish_bytes);
-        Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::BadRequest, detail))
-    };
-    timeout(limits.header_timeout, reading).await.unwrap_or_else(|_| {
-        Err(Problem::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::BadRequest, "the body did not come in time"))
-    })
 }
 
 fn check_rate(app: &App, grant: &Grant, events: usize, now: Now) -> Result<(), Problem> {

@@ -42,7 +42,7 @@ pub(crate) async fn run(args: GatewayArgs) -> Result<(), Failure> {
     let work = Box::pin(async {
         let connected = tokio::select! {
             connected = role::connect(&config, &stop) => connected?,
-            never = turn_away(&listener, UNREACHED) => match never {},
+            never = turn_away(&listener, &config.gateway, UNREACHED) => match never {},
         };
         let Some(store) = connected else { return Ok(()) };
         let gateway = Gateway::new(store, config.gateway.clone(), &config.auth, &telemetry, None)?;

@@ -19,3 +19,4 @@ mod slow;
 mod sse;
 mod streams;
 mod tokens;
+mod unready;
