@@ -13,7 +13,7 @@ use akis_model::{Channel, ErrorCode, Seq, TraceContext};
 use axum::extract::{Request, State};
 #[cfg(any(fuzzing, test))]
 use axum::http::HeaderName;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
@@ -139,11 +139,12 @@ pub(crate) async fn publish(State(app): State<Arc<App>>, request: Request) -> Re
 async fn accept(app: &App, request: Request, trace: Option<TraceContext>) -> Result<Response, Problem> {
     let now = Now::read();
     let (head, body) = request.into_parts();
-    let grant = authorize_request(app, &head.headers, &head.uri, now).map_err(|error| Problem::from(&error))?;
+    let grant = authorize_request(app, &head.headers, &head.uri, now)?;
     let Some(form) = Form::of(&head.headers) else {
         let detail = "events are application/json, application/cloudevents+json or application/cloudevents-batch+json";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::BadRequest, detail));
     };
+    check_encoding(&head.headers)?;
     let mut bytes = Vec::new();
     body::read(&app.context.surroundings.config.limits, body, |chunk| bytes.extend_from_slice(chunk)).await?;
     let text = std::str::from_utf8(&bytes).map_err(|_| Problem::bad_request("the body is not UTF-8"))?;
@@ -173,6 +174,17 @@ fn to_json(result: &Result<(Channel, Seq), Refused>) -> Value {
 
 fn json_response(value: &Value) -> Response {
     ([(CONTENT_TYPE, "application/json")], value.to_string()).into_response()
+}
+
+/// Refuses what is compressed, and says so (RFC 9110 section 15.5.16).
+fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
+    let is_plain = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if headers.get_all(CONTENT_ENCODING).iter().all(is_plain) {
+        return Ok(());
+    }
+    let problem =
+        Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::BadRequest, "the body is to be sent as it is");
+    Err(problem.with_header(ACCEPT_ENCODING, HeaderValue::from_static("identity")))
 }
 
 fn check_rate(app: &App, grant: &Grant, events: usize, now: Now) -> Result<(), Problem> {

@@ -42,10 +42,7 @@ pub(crate) fn admit(app: &App, head: &Parts, now: Now) -> Result<Visitor, Proble
         return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::InternalError, "no remote address"));
     };
     let place = app.admissions.enter(remote.ip(), &head.headers, now.instant).map_err(deny)?;
-    let grant = authorize_request(app, &head.headers, &head.uri, now).map_err(|error| {
-        metrics.refused("token");
-        Problem::from(&error)
-    })?;
+    let grant = authorize_request(app, &head.headers, &head.uri, now).inspect_err(|_| metrics.refused("token"))?;
     let subject_place = app.admissions.enter_subject(&grant.subject).map_err(deny)?;
     Ok(Visitor { grant, place, subject_place })
 }

@@ -1,10 +1,11 @@
 //! `GET /live`: from an HTTP request to a WebSocket, or to a problem document that says why not.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use akis_model::ErrorCode;
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::header::{
     ALLOW, AUTHORIZATION, CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -17,7 +18,6 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::warn;
@@ -29,6 +29,7 @@ use crate::auth::{AuthError, Grant};
 use crate::clock::Now;
 use crate::origin;
 use crate::problem::Problem;
+use crate::query::Query;
 use crate::shard::Newcomer;
 use crate::ws::deflate;
 
@@ -37,13 +38,6 @@ const PROTOCOL: &str = "akis.v1";
 
 /// What stands before a token that is offered as a subprotocol, because browsers cannot set headers.
 const TOKEN_PROTOCOL: &str = "bearer.";
-
-/// The part of the query that is looked at.
-#[derive(Deserialize, Default)]
-struct Params {
-    token: Option<String>,
-    batch: Option<String>,
-}
 
 /// A request that becomes a WebSocket.
 pub(super) struct Accepted {
@@ -121,7 +115,7 @@ pub(super) fn accept(app: &App, head: &Parts) -> Result<Accepted, Problem> {
     }
     let visitor = admit_to_stay(app, head, Now::read())?;
     let has_protocol = offered_protocols(&head.headers).any(|protocol| protocol == PROTOCOL);
-    let takes_batches = params(&head.uri).batch.as_deref() == Some("1");
+    let takes_batches = Query::of(&head.uri)?.one("batch")? == Some("1");
     let offers = head.headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter().filter_map(|value| value.to_str().ok());
     let takes_compressed = offers.into_iter().any(deflate::is_acceptable);
     let (grant, seat) = visitor.into_seat(app.sockets.token());
@@ -167,37 +161,36 @@ fn offered_protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
-fn params(uri: &Uri) -> Params {
-    Query::try_from_uri(uri).map(|Query(params)| params).unwrap_or_default()
-}
-
 /// Checks the token of a request that may have it in its query.
-pub(crate) fn authorize_request(app: &App, headers: &HeaderMap, uri: &Uri, now: Now) -> Result<Grant, AuthError> {
-    authorize(app, headers, &params(uri), now)
+///
+/// # Errors
+///
+/// The [`Problem`] that the client is answered with.
+pub(crate) fn authorize_request(app: &App, headers: &HeaderMap, uri: &Uri, now: Now) -> Result<Grant, Problem> {
+    let missing = || Problem::from(&AuthError::Invalid("there is no token".to_owned()));
+    let token = token_of(headers, uri)?.ok_or_else(missing)?;
+    app.context.surroundings.auth.check(&token, now.unix_ms).map_err(|error| Problem::from(&error))
 }
 
 /// Waits while the key of a request's token is being fetched. Comes before everything that checks tokens.
 pub(super) async fn settle_key(app: &App, headers: &HeaderMap, uri: &Uri) {
     let auth = &app.context.surroundings.auth;
-    if !auth.fetches_keys() {
-        return;
-    }
-    let params = params(uri);
-    if let Some(token) = token_of(headers, &params) {
-        auth.settle(token).await;
+    if auth.fetches_keys()
+        && let Ok(Some(token)) = token_of(headers, uri)
+    {
+        auth.settle(&token).await;
     }
 }
 
-fn authorize(app: &App, headers: &HeaderMap, params: &Params, now: Now) -> Result<Grant, AuthError> {
-    let token = token_of(headers, params).ok_or_else(|| AuthError::Invalid("there is no token".to_owned()))?;
-    app.context.surroundings.auth.check(token, now.unix_ms)
-}
-
-fn token_of<'a>(headers: &'a HeaderMap, params: &'a Params) -> Option<&'a str> {
+/// The token of a request. The query is looked at where it is in no header.
+fn token_of<'a>(headers: &'a HeaderMap, uri: &Uri) -> Result<Option<Cow<'a, str>>, Problem> {
     let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
     });
     let offered = || offered_protocols(headers).find_map(|protocol| protocol.strip_prefix(TOKEN_PROTOCOL));
-    bearer.or_else(offered).or(params.token.as_deref())
+    if let Some(token) = bearer.or_else(offered) {
+        return Ok(Some(token.into()));
+    }
+    Ok(Query::of(uri)?.one("token")?.map(|token| token.to_owned().into()))
 }

@@ -48,6 +48,13 @@ async fn requests_that_are_no_upgrade_are_told_so() {
         (upgrade(&format!("{HANDSHAKE}{bearer}{other_host}")), "403", "origin"),
         (upgrade(&format!("{HANDSHAKE}{bearer}Origin: null\r\n")), "403", "origin"),
         (upgrade(&format!("{HANDSHAKE}{bearer}Origin: http://localhost\r\n")), "101", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+        (upgrade(HANDSHAKE).replace("/live", "/live?batch=1&batch=1&token=x"), "401", "TOKEN_INVALID"),
+        (
+            upgrade(&format!("{HANDSHAKE}{bearer}")).replace("/live", "/live?batch=1&batch=1"),
+            "400",
+            "batch is given twice",
+        ),
+        (upgrade(HANDSHAKE).replace("/live", "/live?token=x&token=y"), "400", "token is given twice"),
         ("GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), "404", "application/problem+json"),
         ("DELETE /live HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), "405", "application/problem+json"),
         ("DELETE /live HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), "405", "allow: GET"),
@@ -56,7 +63,7 @@ async fn requests_that_are_no_upgrade_are_told_so() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request}\n{answer}");
         assert!(answer.contains(contains), "{contains} in {answer}");
     }
-    assert_eq!((bench.refusals("handshake"), bench.refusals("token"), bench.refusals("origin")), (7.0, 2.0, 2.0));
+    assert_eq!((bench.refusals("handshake"), bench.refusals("token"), bench.refusals("origin")), (7.0, 4.0, 2.0));
 }
 
 /// Reads until the bytes have this in them.

@@ -111,6 +111,13 @@ async fn refusals_have_their_status() {
         let (answered, problem) = post_text(&bench, &all, content_type, body).await;
         assert_eq!(answered.as_u16(), status, "{problem}");
     }
+    let compressed = reqwest::Client::new().post(bench.http("/v1/publish")).bearer_auth(&all);
+    let compressed = compressed.header("content-type", "application/json").header("content-encoding", "gzip");
+    let answered = compressed.body(vec![0x1f, 0x8b, 0xff]).send().await.unwrap();
+    assert_eq!(
+        (answered.status().as_u16(), &answered.headers()["accept-encoding"]),
+        (415, &"identity".parse().unwrap())
+    );
     let carol = token(json!({ "sub": "carol" }));
     let fifteen = json!([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
     assert_eq!(post(&bench, &carol, &fifteen).await.0, 200);
