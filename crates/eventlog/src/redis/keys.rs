@@ -46,9 +46,11 @@ impl Keys {
         format!("{}:{{{partition}}}:ch:", self.prefix)
     }
 
-    /// String: the position that an idempotency id was given. No channel has a `/`, so no two pairs share a name.
+    /// String: the position that an idempotency id was given. No two pairs share a name: no channel has a `/`, and an id
+    /// without one and without a colon is what stands behind the last colon. Builds of all ages agree on the names of those.
     pub(super) fn idempotency(&self, partition: Partition, channel: &Channel, id: &str) -> String {
-        format!("{}:{{{partition}}}:idem:{channel}/{id}", self.prefix)
+        let between = if id.contains([':', '/']) { '/' } else { ':' };
+        format!("{}:{{{partition}}}:idem:{channel}{between}{id}", self.prefix)
     }
 
     /// String: who publishes now.
@@ -79,7 +81,29 @@ impl Keys {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// The same parts, with the line between channel and id at another place.
+        #[test]
+        fn no_two_ids_share_a_key(
+            parts in prop::collection::vec("[ab]", 3..6),
+            cuts in (2usize..6, 2usize..6),
+            between in ("[:/]", "[:/]"),
+        ) {
+            let pair = |cut: usize, between: &str| {
+                let (channel, id) = parts.split_at(cut.min(parts.len()));
+                (channel.join(":"), id.join(between))
+            };
+            let key = |(channel, id): &(String, String)| {
+                Keys::new("akis").idempotency(Partition(0), &Channel::parse(channel).unwrap(), id)
+            };
+            let (one, other) = (pair(cuts.0, &between.0), pair(cuts.1, &between.1));
+            prop_assert_eq!(key(&one) == key(&other), one == other);
+        }
+    }
 
     #[test]
     fn keys_of_a_partition_share_a_hash_tag() {
@@ -91,7 +115,8 @@ mod tests {
         assert_eq!(keys.index(partition), "akis:{p07}:channels");
         assert_eq!(keys.candles(partition, &channel), "akis:{p07}:candles:job:1");
         assert_eq!(keys.history(partition, &channel), "akis:{p07}:ch:job:1");
-        assert_eq!(keys.idempotency(partition, &channel, "x"), "akis:{p07}:idem:job:1/x");
+        assert_eq!(keys.idempotency(partition, &channel, "x"), "akis:{p07}:idem:job:1:x");
+        assert_eq!(keys.idempotency(partition, &channel, "x:y"), "akis:{p07}:idem:job:1/x:y");
         let (lease, companion) = (keys.lease("binance"), keys.lease_term("binance"));
         assert_eq!(fred::util::redis_keyslot(lease.as_bytes()), fred::util::redis_keyslot(companion.as_bytes()));
     }
