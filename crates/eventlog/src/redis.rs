@@ -24,6 +24,7 @@ use async_trait::async_trait;
 use foldhash::fast::RandomState;
 use fred::types::Resp3Frame;
 use fred::types::config::Config;
+use tracing::error;
 
 use self::call::{Args, Call};
 pub use self::error::ConnectError;
@@ -350,6 +351,14 @@ impl Store for RedisStore {
         }
         let args = vec![self.keys.replica(replica).into(), 1.into(), "PX".into(), ttl.as_millis().to_string().into()];
         self.link.call("SET", At::Argument(0), args).await?;
+        // Whoever connects goes by it, and a server that lost its data lost it too.
+        if let Some(stored) = check::other_shape(&self.link, &self.keys, self.partitions).await? {
+            error!(
+                stored,
+                configured = self.partitions,
+                "another process writes the log with another number of partitions"
+            );
+        }
         for partition in Partition::all(self.partitions) {
             groups::sweep(&self.link, &self.keys, partition, grace).await?;
         }

@@ -6,11 +6,23 @@ use super::error::ConnectError;
 use super::keys::Keys;
 use super::link::{At, Link};
 use super::reply::{optional, text};
+use crate::store::StoreError;
 
-/// Checks the server, and stores the number of partitions in a new log.
+/// Checks the servers, and stores the number of partitions in a new log.
 pub(super) async fn check(link: &Link, keys: &Keys, partitions: u16) -> Result<(), ConnectError> {
-    check_version(&info(link, "server").await?)?;
-    check_eviction(&info(link, "memory").await?)?;
+    // Each of them has a part of the log.
+    for primary in link.primaries() {
+        check_version(&info(link, primary, "server").await?)?;
+        check_eviction(&info(link, primary, "memory").await?)?;
+    }
+    match other_shape(link, keys, partitions).await? {
+        Some(stored) => Err(ConnectError::Partitions { stored, configured: partitions }),
+        None => Ok(()),
+    }
+}
+
+/// The number of partitions that the log has, when it is another one. A new log is given this one.
+pub(super) async fn other_shape(link: &Link, keys: &Keys, partitions: u16) -> Result<Option<String>, StoreError> {
     // Read before it is written, so that a server out of memory can still be read from.
     let key = keys.partitions();
     let stored = match ask(link, "GET", vec![key.as_str().into()]).await? {
@@ -20,22 +32,17 @@ pub(super) async fn check(link: &Link, keys: &Keys, partitions: u16) -> Result<(
             ask(link, "SET", vec![key.as_str().into(), partitions, "NX".into(), "GET".into()]).await?
         }
     };
-    match stored {
-        Some(stored) if stored != partitions.to_string() => {
-            Err(ConnectError::Partitions { stored, configured: partitions })
-        }
-        _ => Ok(()),
-    }
+    Ok(stored.filter(|stored| *stored != partitions.to_string()))
 }
 
-async fn info(link: &Link, section: &'static str) -> Result<String, ConnectError> {
-    let reply = link.call("INFO", At::Anywhere, vec![section.into()]).await?;
+async fn info(link: &Link, at: At, section: &'static str) -> Result<String, ConnectError> {
+    let reply = link.call("INFO", at, vec![section.into()]).await?;
     Ok(text(&reply)?.to_owned())
 }
 
-async fn ask(link: &Link, command: &'static str, args: Vec<Value>) -> Result<Option<String>, ConnectError> {
+async fn ask(link: &Link, command: &'static str, args: Vec<Value>) -> Result<Option<String>, StoreError> {
     let reply = link.call(command, At::Argument(0), args).await?;
-    Ok(optional(&reply, |frame| text(frame).map(str::to_owned))?)
+    optional(&reply, |frame| text(frame).map(str::to_owned))
 }
 
 /// Valkey gives the version of Redis that it stands for, which is 7.2 at least.

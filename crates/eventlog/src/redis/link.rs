@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fred::clients::Client;
-use fred::interfaces::ClientLike;
+use fred::interfaces::{ClientLike, ClusterInterface};
 use fred::types::config::{
     Config, ConnectionConfig, PerformanceConfig, ReconnectError, ReconnectPolicy, TcpConfig, UnresponsiveConfig,
 };
@@ -91,6 +91,14 @@ impl Link {
     /// Whether partitions may lie on different nodes.
     pub(super) fn is_clustered(&self) -> bool {
         self.client.is_clustered()
+    }
+
+    /// Every node that keys are written to.
+    pub(super) fn primaries(&self) -> Vec<At> {
+        match self.client.cached_cluster_state() {
+            Some(cluster) => cluster.unique_hash_slots().into_iter().map(At::Slot).collect(),
+            None => vec![At::Anywhere],
+        }
     }
 
     /// Sends one command.

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use akis_eventlog::{FEED_AGE, From, Joined, Notice, Partition, Replica, ReplicaConfig, Select, Sink, links};
+use akis_eventlog::{
+    ConnectError, FEED_AGE, From, Joined, Notice, Partition, RedisStore, Replica, ReplicaConfig, Select, Sink, links,
+};
 use akis_model::Seq;
 use akis_testkit::RedisServer;
 use tokio_util::sync::CancellationToken;
 
-use crate::log::{Log, P, append, channel, claim, history, term, writes};
+use crate::log::{Log, P, append, channel, claim, cluster, history, term, writes};
 
 const FEED: &str = "akis:{p00}:feed";
 const MINUTE: Duration = Duration::from_secs(60);
@@ -61,6 +63,28 @@ async fn a_feed_is_bounded_also_while_the_servers_clock_is_behind_it() {
     let batch: Vec<_> = (0..100).map(|n| append("job:1", None, &n.to_string())).collect();
     log.store.append(P, &batch, Seq::ZERO).await.unwrap();
     assert!(length(&server, FEED).await < 66_000);
+}
+
+#[tokio::test]
+async fn a_log_that_lost_its_data_is_told_its_shape_again() {
+    let (log, server) = redis().await;
+    server.command(&["FLUSHALL"]).await.unwrap();
+    log.store.announce_replica("r1", Duration::from_secs(10), Duration::from_secs(60)).await.unwrap();
+    let other = RedisStore::connect(&server.url(), "akis", 7).await.map(drop);
+    assert_eq!(other, Err(ConnectError::Partitions { stored: "1".to_owned(), configured: 7 }));
+}
+
+#[tokio::test]
+async fn every_node_of_a_cluster_must_not_evict() {
+    let servers = cluster::<3>().await;
+    let url = format!("redis-cluster://{}", servers[0].address());
+    for server in &servers {
+        server.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await.unwrap();
+        let connected = RedisStore::connect(&url, "akis", 8).await.map(drop);
+        assert_eq!(connected, Err(ConnectError::Eviction("allkeys-lru".to_owned())));
+        server.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await.unwrap();
+    }
+    RedisStore::connect(&url, "akis", 8).await.unwrap();
 }
 
 #[tokio::test]
