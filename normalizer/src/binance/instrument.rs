@@ -118,6 +118,7 @@ impl Instrument {
         origin: Origin,
         out: &mut Output,
     ) -> Result<(), Reason> {
+        self.ticker.on_quote_carrier(origin.connection);
         let teller = teller(&self.common, self.is_paced, self.clock_offset_ms, origin.received_at);
         self.ticker.on_quote(ticker, origin, teller, out)
     }
@@ -129,6 +130,7 @@ impl Instrument {
         believed_ahead_ms: i64,
         out: &mut Output,
     ) -> Result<(), Reason> {
+        self.ticker.on_statistics_carrier(origin.connection);
         let teller = teller(&self.common, self.is_paced, self.clock_offset_ms, origin.received_at);
         self.ticker.on_statistics(ticker, origin, believed_ahead_ms, teller, out)
     }
@@ -165,6 +167,7 @@ impl Instrument {
             None
         };
         out.data = true;
+        self.ticker.on_statistics_carrier(origin.connection);
         let taken = self.trades.take(id, update, origin.received_at, &mut self.told);
         self.tell_trades(out);
         taken?;
@@ -212,6 +215,7 @@ impl Instrument {
         believed_ahead_ms: i64,
         out: &mut Output,
     ) -> Result<(), Reason> {
+        self.ticker.on_statistics_carrier(origin.connection);
         let teller = teller(&self.common, self.is_paced, self.clock_offset_ms, origin.received_at);
         let symbol = self.wants_candles.then_some(self.symbol.as_str());
         self.candles.on_kline(event, origin, believed_ahead_ms, teller, symbol, out)
@@ -231,6 +235,7 @@ impl Instrument {
 
     pub(super) fn on_diff(&mut self, diff: Diff, origin: Origin, out: &mut Output) -> Result<(), Reason> {
         out.data = true;
+        self.ticker.on_quote_carrier(origin.connection);
         let teller = teller(&self.common, self.is_paced, self.clock_offset_ms, origin.received_at);
         self.book.on_diff(diff, origin.connection, teller, out)
     }
@@ -241,9 +246,9 @@ impl Instrument {
     }
 
     pub(super) fn on_closed(&mut self, connection: u32, now_ms: i64, out: &mut Output) {
-        self.ticker.on_closed(connection);
         self.candles.on_closed();
         let teller = teller(&self.common, self.is_paced, self.clock_offset_ms, now_ms);
+        self.ticker.on_closed(connection, teller, out);
         self.book.on_closed(connection, now_ms, teller, out);
     }
 

@@ -19,11 +19,19 @@ pub(super) struct Ticker {
     waits: Option<(i64, Provenance)>,
 }
 
+/// Over which connections something comes.
+#[derive(Debug, Default, Clone, Copy)]
+struct Source {
+    /// The one that it came over last.
+    connection: u32,
+    /// The newest one that carries it, for what the venue has in the same place came over that one.
+    carrier: u32,
+}
+
 /// The latest of `bookTicker`.
 #[derive(Debug, Default)]
 struct Quote {
-    /// The newest connection that one came from.
-    connection: u32,
+    source: Source,
     update_id: u64,
     bid: Option<(Decimal, Decimal)>,
     ask: Option<(Decimal, Decimal)>,
@@ -32,8 +40,7 @@ struct Quote {
 /// The latest of `24hrTicker`.
 #[derive(Debug, Default)]
 struct Statistics {
-    /// The newest connection that one came from.
-    connection: u32,
+    source: Source,
     event_time: i64,
     last: Option<Decimal>,
     open: Option<Decimal>,
@@ -70,12 +77,11 @@ impl Ticker {
         {
             return Err(Reason::Crossed);
         }
-        let connection = self.quote.connection.max(origin.connection);
-        self.quote.connection = connection;
         if ticker.update_id < self.quote.update_id {
             return Err(Reason::Stale);
         }
-        self.quote = Quote { connection, update_id: ticker.update_id, bid, ask };
+        let source = self.quote.source.over(origin.connection);
+        self.quote = Quote { source, update_id: ticker.update_id, bid, ask };
         // The stream of spot tells no time.
         let (ts, provenance) = teller.placed(ticker.event_time, origin.received_at);
         self.changed(ts, provenance, teller, out);
@@ -90,8 +96,6 @@ impl Ticker {
         teller: Teller<'_>,
         out: &mut Output,
     ) -> Result<(), Reason> {
-        let connection = self.statistics.connection.max(origin.connection);
-        self.statistics.connection = connection;
         // A time that lies far ahead would hold up all that follow.
         let is_believable = is_believable(ticker.event_time, origin.received_at, believed_ahead_ms);
         let event_time = if is_believable { ticker.event_time } else { self.statistics.event_time };
@@ -99,7 +103,7 @@ impl Ticker {
             return Err(Reason::Stale);
         }
         self.statistics = Statistics {
-            connection,
+            source: self.statistics.source.over(origin.connection),
             event_time,
             last: Some(ticker.last.unsigned()?),
             open: Some(ticker.open.unsigned()?),
@@ -114,13 +118,29 @@ impl Ticker {
         Ok(())
     }
 
-    /// A connection ended: what no other one brings up to date is not known any more. The venue's numbers and times are compared
-    /// within what is connected now.
-    pub(super) fn on_closed(&mut self, connection: u32) {
-        if self.quote.connection == connection {
+    /// A connection that best prices would come over, should they change.
+    pub(super) fn on_quote_carrier(&mut self, connection: u32) {
+        self.quote.source.note_carrier(connection);
+    }
+
+    /// A connection that the 24 hours would come over, should they change.
+    pub(super) fn on_statistics_carrier(&mut self, connection: u32) {
+        self.statistics.source.note_carrier(connection);
+    }
+
+    /// A connection ended: what no other one brings up to date is not known any more, and what waits is told before. The venue's
+    /// numbers and times are compared within what is connected now.
+    pub(super) fn on_closed(&mut self, connection: u32, teller: Teller<'_>, out: &mut Output) {
+        let quote_ends = self.quote.source.ends(connection);
+        let statistics_end = self.statistics.source.ends(connection);
+        if quote_ends || statistics_end {
+            // Told early, and left to the throttle.
+            self.tell_waiting(teller, out);
+        }
+        if quote_ends {
             self.quote = Quote::default();
         }
-        if self.statistics.connection == connection {
+        if statistics_end {
             self.statistics = Statistics::default();
         }
         (self.quote.update_id, self.statistics.event_time) = (0, 0);
@@ -164,5 +184,28 @@ impl Ticker {
             provenance,
         };
         Update::new(&self.channel, ts, Payload::PriceTick(Box::new(tick)))
+    }
+}
+
+impl Source {
+    /// Something came over this connection.
+    fn over(self, connection: u32) -> Self {
+        Self { connection, ..self }
+    }
+
+    fn note_carrier(&mut self, connection: u32) {
+        self.carrier = self.carrier.max(connection);
+    }
+
+    /// A connection ended; whether it was the last one that is known to carry this.
+    fn ends(&mut self, connection: u32) -> bool {
+        if self.carrier == connection {
+            self.carrier = 0;
+        }
+        if self.connection != connection {
+            return false;
+        }
+        self.connection = self.carrier;
+        self.carrier == 0
     }
 }

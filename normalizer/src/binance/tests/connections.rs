@@ -59,6 +59,43 @@ fn a_quote_that_another_connection_keeps_up_to_date_stays() {
 }
 
 #[test]
+fn a_quote_that_waits_when_its_connection_ends_is_told() {
+    let mut harness = Harness::new();
+    harness.spot.pace();
+    assert_eq!(ticks(&harness.content(framed(1, "bookTicker", &quote(5, "10")))), tick(Some("10"), None));
+    harness.now += 50;
+    assert_eq!(ticks(&harness.content(framed(1, "bookTicker", &quote(6, "9")))), [], "not due");
+    harness.now += 10;
+    assert_eq!(ticks(&harness.content(closed(1))), tick(Some("9"), None));
+    assert_eq!(ticks(&harness.tick(100)), [], "and nothing without a price");
+}
+
+#[test]
+fn a_quote_that_stands_still_while_connections_change_over_stays() {
+    let depth = json!({"e":"depthUpdate","E":900,"s":"BTCUSDT","U":101,"u":101,"b":[],"a":[]});
+    for (stream, data, bid, last) in
+        [("depth@100ms", &depth, Some("10"), None), ("aggTrade", &trade(7), None, Some("3"))]
+    {
+        let mut harness = Harness::new();
+        harness.now = 600_000;
+        harness.content(framed(1, "bookTicker", &quote(5, "10")));
+        harness.content(framed(1, "ticker", &statistics(500_000, "3")));
+        // What the venue has in one place comes over one connection; futures have the two in different places.
+        harness.content(framed(2, stream, data));
+        harness.content(closed(1));
+        let out = if bid.is_some() {
+            harness.content(framed(2, "ticker", &statistics(500_000, "4")))
+        } else {
+            harness.content(framed(2, "bookTicker", &quote(5, "9")))
+        };
+        assert_eq!(ticks(&out), tick(bid.or(Some("9")), last.or(Some("4"))), "{stream}");
+        harness.content(closed(2));
+        let out = harness.content(framed(3, "bookTicker", &quote(6, "8")));
+        assert_eq!(ticks(&out), tick(Some("8"), None), "no other connection has it: {stream}");
+    }
+}
+
+#[test]
 fn the_day_never_goes_back() {
     let mut harness = Harness::new();
     harness.now = 600_000;
