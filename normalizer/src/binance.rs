@@ -19,7 +19,7 @@ mod tape;
 mod ticker;
 mod wire;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 
 use akis_connectors::{Content, RawFrame, Request, is_symbol};
 use akis_model::{Channel, Kind};
@@ -31,23 +31,13 @@ use self::instrument::{Instrument, Origin};
 use self::names::{asked_interval, asked_number, asked_symbol, guess_common};
 use self::tape::Tape;
 use crate::candles::Interval;
+use crate::clock::Clock;
 use crate::mapper::{Mapper, Output, Reason};
-use crate::update::BELIEVED_AHEAD_MS;
 
 pub(crate) use self::market::Market;
 
 /// How many candles of each interval a chart begins with.
 const PAST_CANDLES: u32 = 500;
-
-/// A venue's clock that is further from ours than this is not believed, whatever it says of itself: one of the two is wrong by
-/// more than a clock can drift.
-const MOST_CLOCK_OFFSET_MS: i64 = 3_600_000;
-
-/// So many replies that told the venue's time count.
-const CLOCK_OFFSETS: usize = 8;
-
-/// No reply takes longer: a venue's clock that seems to have gone back by more is another one, or this machine's was set.
-const MOST_REPLY_MS: i64 = 10_000;
 
 /// The mapper of one of Binance's markets.
 pub(crate) struct Binance {
@@ -66,16 +56,12 @@ pub(crate) struct Binance {
     /// Common forms that `exchangeInfo` told.
     common: HashMap<String, String>,
     declared: Vec<Channel>,
-    /// How far the venue's clock is ahead of the one that stamps frames.
-    clock_offset_ms: i64,
-    /// By each of the last replies that told its time.
-    clock_offsets_ms: VecDeque<i64>,
+    clock: Clock,
 }
 
 impl Mapper for Binance {
-    /// By the venue's clock, not by this machine's.
     fn believed_ahead_ms(&self) -> i64 {
-        BELIEVED_AHEAD_MS + self.clock_offset_ms
+        self.clock.believed_ahead_ms()
     }
 
     fn admit(&mut self, symbols: Option<&[String]>, kinds: &[Kind]) {
@@ -170,8 +156,7 @@ impl Binance {
             is_paced: false,
             common: HashMap::new(),
             declared: Vec::new(),
-            clock_offset_ms: 0,
-            clock_offsets_ms: VecDeque::new(),
+            clock: Clock::default(),
         }
     }
 
@@ -268,31 +253,15 @@ impl Binance {
                 Ok(())
             }
             "/time" => {
-                let reply: wire::TimeReply = wire::parse(body)?;
-                let offset = reply.server_time.saturating_sub(received_at);
-                if offset.saturating_abs() > MOST_CLOCK_OFFSET_MS {
-                    return Err(Reason::BadTime);
-                }
-                self.on_clock_offset(offset);
+                self.clock.take(body, received_at)?;
+                let offset_ms = self.clock.offset_ms().unwrap_or_default();
+                self.instruments.iter_mut().for_each(|instrument| instrument.clock_offset_ms = offset_ms);
                 Ok(())
             }
             // The session selects symbols by it.
             "/ticker/24hr" => Ok(()),
             _ => Err(Reason::UnknownEvent),
         }
-    }
-
-    /// Takes how far the venue's clock seemed to be ahead. The way back makes that less, so the most is the nearest to the truth.
-    fn on_clock_offset(&mut self, offset_ms: i64) {
-        if self.clock_offset_ms.saturating_sub(offset_ms) > MOST_REPLY_MS {
-            self.clock_offsets_ms.clear();
-        } else if self.clock_offsets_ms.len() == CLOCK_OFFSETS {
-            self.clock_offsets_ms.pop_front();
-        }
-        self.clock_offsets_ms.push_back(offset_ms);
-        self.clock_offset_ms = self.clock_offsets_ms.iter().copied().max().unwrap_or_default();
-        let clock_offset_ms = self.clock_offset_ms;
-        self.instruments.iter_mut().for_each(|instrument| instrument.clock_offset_ms = clock_offset_ms);
     }
 
     /// Takes what the symbols are made of, and whether they are traded. `partly`: only some of them were asked for.
@@ -326,7 +295,7 @@ impl Binance {
         // Of a recording, what comes is wanted.
         instrument.asks_for_books = self.kinds.is_empty() || self.kinds.contains(&Kind::Book);
         instrument.wants_candles = self.kinds.contains(&Kind::Candles);
-        instrument.clock_offset_ms = self.clock_offset_ms;
+        instrument.clock_offset_ms = self.clock.offset_ms().unwrap_or_default();
         self.instruments.push(instrument);
         self.by_symbol.insert(symbol.to_owned(), self.instruments.len() - 1);
         Some(self.instruments.len() - 1)

@@ -10,6 +10,7 @@ mod book;
 mod btcturk;
 mod candles;
 mod channels;
+mod clock;
 mod feed;
 mod ladder;
 mod mapper;

@@ -185,13 +185,6 @@ pub(super) struct DepthReply {
     pub(super) asks: Levels,
 }
 
-/// The reply to `GET /api/v3/time`.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct TimeReply {
-    pub(super) server_time: i64,
-}
-
 /// The reply to `GET /api/v3/exchangeInfo`.
 #[derive(Debug, Deserialize)]
 pub(super) struct ExchangeInfo<'a> {
