@@ -278,9 +278,12 @@ impl Binance {
             }
             listed.insert(symbol.symbol);
         }
-        let is_gone = |instrument: &&mut Instrument| !partly && !listed.contains(instrument.symbol.as_str());
-        let delisted = self.instruments.iter_mut().filter(is_gone);
-        delisted.for_each(|instrument| instrument.on_listing(None, now_ms, out));
+        // A venue that is being repaired may list nothing.
+        if !partly && !listed.is_empty() {
+            let delisted =
+                self.instruments.iter_mut().filter(|instrument| !listed.contains(instrument.symbol.as_str()));
+            delisted.for_each(|instrument| instrument.on_listing(None, now_ms, out));
+        }
     }
 
     fn instrument(&mut self, symbol: &str) -> Result<&mut Instrument, Reason> {

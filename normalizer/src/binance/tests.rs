@@ -361,6 +361,9 @@ fn a_symbol_that_is_delisted_is_told_and_not_asked_for() {
     let out = harness.content(Content::Reply { target, status: 200, body: body.to_string() });
     assert_eq!(states(&out), [ChannelState::Down; 9], "three channels, and six of candles");
     let mut harness = Harness::live();
+    let nothing =
+        Content::Reply { target: "/api/v3/exchangeInfo".into(), status: 200, body: r#"{"symbols":[]}"#.into() };
+    assert_eq!(states(&harness.content(nothing)), [], "a list of nothing says nothing");
     for query in ["symbol=ETHUSDT", "symbols=%5B%22ETHUSDT%22%5D", "permissions=SPOT", "symbolStatus=TRADING"] {
         let target = format!("/api/v3/exchangeInfo?{query}");
         let out = harness.content(Content::Reply { target, status: 200, body: body.to_string() });

@@ -101,6 +101,8 @@ fn the_day_never_goes_back() {
     harness.now = 600_000;
     harness.content(framed(1, "ticker", &statistics(500_000, "3")));
     assert_eq!(harness.content(framed(2, "ticker", &statistics(499_999, "2"))).skipped, [Reason::Stale]);
+    let put_back = harness.content(framed(1, "ticker", &statistics(450_000, "6")));
+    assert_eq!(ticks(&put_back), tick(None, Some("6")), "the venue's clock was put right");
     // A time that cannot be true holds up nothing.
     harness.content(framed(1, "ticker", &statistics(i64::MAX, "4")));
     assert_eq!(ticks(&harness.content(framed(1, "ticker", &statistics(500_000, "5")))), tick(None, Some("5")));
