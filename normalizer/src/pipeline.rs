@@ -1,18 +1,18 @@
 //! A mapper with what stands behind it: the watch over the venue, the throttle, rendering. Synchronous.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use akis_connectors::recording::Header;
 use akis_connectors::{Part, RawFrame, Request, is_symbol};
 use akis_eventlog::Event;
-use akis_model::{Body, Channel, ChannelState, Kind};
+use akis_model::{Body, Channel, ChannelState, ChannelStatus, Kind};
 use foldhash::fast::RandomState;
 
 use crate::feed::{Feed, Turn};
 use crate::mapper::{History, Mapper, Output, Reason, Resync};
 use crate::rhythm::{Rhythms, Silent};
 use crate::throttle::Throttle;
-use crate::update::Update;
+use crate::update::{Payload, Update};
 
 /// How often [`Pipeline::on_tick`] is called, at least.
 pub(crate) const TICK_MS: i64 = 50;
@@ -53,6 +53,8 @@ pub(crate) struct Pipeline {
     throttle: Option<Throttle>,
     /// Those that are told when the venue is down.
     channels: HashSet<Channel, RandomState>,
+    /// What the mapper said last of channels that are not up, which a venue that comes back does not mend.
+    troubles: HashMap<Channel, ChannelStatus, RandomState>,
     output: Output,
     passed: Vec<Update>,
     now_ms: i64,
@@ -65,8 +67,8 @@ impl Pipeline {
         }
         let throttle = throttled.then(Throttle::default);
         let (feed, channels, output) = (Feed::default(), HashSet::default(), Output::default());
-        let rhythms = Rhythms::default();
-        Self { mapper, feed, rhythms, throttle, channels, output, passed: Vec::new(), now_ms: i64::MIN }
+        let (rhythms, troubles) = (Rhythms::default(), HashMap::default());
+        Self { mapper, feed, rhythms, throttle, channels, troubles, output, passed: Vec::new(), now_ms: i64::MIN }
     }
 
     /// See [`Mapper::admit`].
@@ -143,12 +145,13 @@ impl Pipeline {
     /// Tells every channel of a turn.
     fn tell(&mut self, turn: Turn, step: &mut Step) {
         let now = self.now_ms;
-        let (state, since, reason) = match turn {
-            Turn::Up => (ChannelState::Up, now, "data flows again"),
-            Turn::Down { since, reason } => (ChannelState::Down, since, reason),
-        };
         self.rhythms.clear();
         for channel in self.channels() {
+            let (state, since, reason) = match (turn, self.troubles.get(&channel)) {
+                (Turn::Up, Some(trouble)) => (trouble.state, trouble.since, trouble.reason.as_str()),
+                (Turn::Up, None) => (ChannelState::Up, now, "data flows again"),
+                (Turn::Down { since, reason }, _) => (ChannelState::Down, since, reason),
+            };
             let status = Update::status(channel, state, since, reason, now);
             pass(&mut self.throttle, status, now, &mut self.passed);
         }
@@ -186,6 +189,14 @@ impl Pipeline {
                     self.now_ms,
                 );
                 pass(&mut self.throttle, up, self.now_ms, &mut self.passed);
+            }
+            if let Payload::Status(status) = &update.payload {
+                match status.state {
+                    ChannelState::Up => self.troubles.remove(&update.channel),
+                    ChannelState::Down | ChannelState::Resyncing => {
+                        self.troubles.insert(update.channel.clone(), status.clone())
+                    }
+                };
             }
             if !self.channels.contains(&update.channel) {
                 self.channels.insert(update.channel.clone());

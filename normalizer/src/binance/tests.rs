@@ -1,6 +1,8 @@
 mod books;
 mod connections;
 
+use std::collections::BTreeMap;
+
 use akis_model::{ChannelState, Level, Side, TimeSource};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -301,6 +303,47 @@ fn a_time_from_the_future_or_from_1970_is_marked_by_the_clock_that_was_measured(
     assert_eq!(take(framed("kline_1m", minute(i64::MIN / 2, false))).2, [Reason::BadTime]);
     let open = now - 360_000 - now % 60_000;
     assert_eq!(take(framed("kline_1m", minute(open, false))), believed(open + 5), "it held up nothing");
+}
+
+#[test]
+fn data_that_flows_again_does_not_say_that_a_book_is_proven_or_a_symbol_traded() {
+    let mut mapper = Binance::new(Market::SPOT);
+    let symbols = ["BTCUSDT", "ETHUSDT"].map(str::to_owned);
+    mapper.admit(Some(&symbols), &[Kind::Ticker, Kind::Book]);
+    let mut pipeline = Pipeline::new(Box::new(mapper), false);
+    pipeline.admit(Some(&symbols), None, &[Kind::Ticker, Kind::Book]);
+    let mut now = 600_000;
+    let mut step = |later_ms: i64, content: Option<Content>| {
+        now += later_ms;
+        let mut step = Step::default();
+        if let Some(content) = content {
+            pipeline.on_frame(&RawFrame { received_at: now, content }, &mut step);
+        }
+        pipeline.on_tick(now, &mut step);
+        let told = step.events.iter().map(|event| {
+            let told: Value = serde_json::from_str(&event.body.envelope(akis_model::Seq::ZERO)).unwrap();
+            (event.channel.as_str().to_owned(), told["data"]["state"].as_str().unwrap_or_default().to_owned())
+        });
+        told.filter(|(_, state)| !state.is_empty()).collect::<BTreeMap<String, String>>()
+    };
+    let reply =
+        |target: &str, body: Value| Content::Reply { target: target.into(), status: 200, body: body.to_string() };
+    let quote =
+        json!({"stream": "btcusdt@bookTicker", "data": {"u":1,"s":"BTCUSDT","b":"10","B":"1","a":"11","A":"2"}});
+    let quote = Content::Text { connection: 1, text: quote.to_string() };
+    let book = json!({"lastUpdateId":100,"bids":[["10","1"]],"asks":[["11","1"]]});
+    step(0, Some(quote.clone()));
+    step(0, Some(reply("/api/v3/depth?symbol=BTCUSDT&limit=1000", book)));
+    let traded = |symbol: &str, status: &str| json!({"symbol":symbol,"status":status,"baseAsset":"A","quoteAsset":"B"});
+    let list = json!({"symbols":[traded("BTCUSDT", "TRADING"), traded("ETHUSDT", "BREAK")]});
+    step(0, Some(reply("/api/v3/exchangeInfo", list)));
+    step(0, Some(Content::Closed { connection: 1, code: 1006 }));
+    assert_eq!(step(1_001, None)["binance:BTCUSDT:book"], "resyncing");
+    assert_eq!(step(5_000, None)["binance:BTCUSDT:book"], "down");
+    let told = step(0, Some(quote));
+    assert_eq!(told["binance:BTCUSDT:ticker"], "up");
+    assert_eq!(told["binance:BTCUSDT:book"], "resyncing", "it is not proven yet");
+    assert_eq!(told["binance:ETHUSDT:ticker"], "down", "and this one is not traded");
 }
 
 /// Levels at these prices, with the quantity 1, or 0 to remove them.
