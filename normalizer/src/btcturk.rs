@@ -22,6 +22,7 @@ use akis_model::{Channel, Kind};
 
 use self::instrument::{Instrument, Origin};
 use self::names::{guess_common, parameter};
+use crate::clock::Clock;
 use crate::mapper::{Mapper, Output, Reason};
 use crate::wire::parse;
 
@@ -43,9 +44,24 @@ pub(crate) struct BtcTurk {
     /// Common forms that `exchangeinfo` told.
     common: HashMap<String, String>,
     declared: Vec<Channel>,
+    clock: Clock,
+    heard: Heard,
+}
+
+/// How frames have come lately, from whichever connection.
+#[derive(Default)]
+struct Heard {
+    /// Since when without a pause.
+    since: i64,
+    /// The moment of the last one.
+    at: i64,
 }
 
 impl Mapper for BtcTurk {
+    fn believed_ahead_ms(&self) -> i64 {
+        self.clock.believed_ahead_ms()
+    }
+
     fn admit(&mut self, symbols: Option<&[String]>, kinds: &[Kind]) {
         let Some(symbols) = symbols else {
             self.any = true;
@@ -74,6 +90,7 @@ impl Mapper for BtcTurk {
     fn on_frame(&mut self, frame: &RawFrame, out: &mut Output) {
         let taken = match &frame.content {
             Content::Text { connection, text } => {
+                self.heard.note(frame.received_at);
                 self.on_text(text, Origin { connection: *connection, received_at: frame.received_at }, out)
             }
             Content::Binary { .. } => Err(Reason::NotText),
@@ -91,8 +108,9 @@ impl Mapper for BtcTurk {
     }
 
     fn on_tick(&mut self, now_ms: i64, out: &mut Output) {
+        let read_until = self.heard.read_until();
         for (symbol, instrument) in &mut self.instruments {
-            let wish = instrument.on_tick(now_ms, out);
+            let wish = instrument.on_tick(now_ms, read_until, out);
             if wish.book {
                 out.requests.push(Request::Book { symbol: symbol.clone() });
             }
@@ -124,7 +142,7 @@ impl BtcTurk {
             401 => self.on_tickers(&parse(data)?, at, out),
             402 => {
                 let ticker: wire::Ticker<'_> = parse(data)?;
-                self.instrument(&ticker.pair)?.on_ticker(&ticker, at, out)
+                self.instrument(&ticker.pair)?.on_ticker(&ticker, at, Some(at.connection), out)
             }
             421 => {
                 let list: wire::TradeList<'_> = parse(data)?;
@@ -150,7 +168,8 @@ impl BtcTurk {
         out.data = true;
         for item in &all.items {
             let taken = parse::<wire::Ticker<'_>>(item.get()).and_then(|ticker| match self.instrument(&ticker.pair) {
-                Ok(instrument) => instrument.on_ticker(&ticker, at, out),
+                // The tickers of all pairs are asked for before candles.
+                Ok(instrument) => instrument.on_ticker(&ticker, at, None, out),
                 // The frame has all pairs, whoever asked for how many.
                 Err(_) => Ok(()),
             });
@@ -213,8 +232,14 @@ impl BtcTurk {
                 self.on_info(info.data.symbols, received_at, out);
                 Ok(())
             }
-            // Of these the session has taken what there is to know.
-            "/api/v2/server/time" | "/api/v2/ticker" => Ok(()),
+            "/api/v2/server/time" => {
+                self.clock.take(body, received_at)?;
+                let offset_ms = self.clock.offset_ms();
+                self.instruments.values_mut().for_each(|instrument| instrument.clock_offset_ms = offset_ms);
+                Ok(())
+            }
+            // The session selects pairs by it.
+            "/api/v2/ticker" => Ok(()),
             _ => Err(Reason::UnknownEvent),
         }
     }
@@ -249,7 +274,25 @@ impl BtcTurk {
 
     fn new_instrument(&self, pair: &str) -> Option<Instrument> {
         let common = self.common.get(pair).cloned().unwrap_or_else(|| guess_common(pair));
-        Instrument::new(pair, common, self.kinds.clone())
+        let mut instrument = Instrument::new(pair, common, self.kinds.clone())?;
+        instrument.clock_offset_ms = self.clock.offset_ms();
+        Some(instrument)
+    }
+}
+
+impl Heard {
+    fn note(&mut self, received_at: i64) {
+        if received_at.saturating_sub(self.at) >= candles::GRACE_MS {
+            self.since = received_at;
+        }
+        self.at = received_at;
+    }
+
+    /// All that was sent before this moment has been read. Behind a pause there may be more that was held up with what has come,
+    /// so `None` until frames have come for a while again.
+    fn read_until(&self) -> Option<i64> {
+        let until = self.at.saturating_sub(candles::GRACE_MS);
+        (self.since <= until).then_some(until)
     }
 }
 

@@ -1,10 +1,11 @@
 //! The candles of one pair: the venue's own minutes, from `428` or REST, and what is rolled up from them.
 //!
 //! `428` tells of the running candle only, and never that it is closed: it is when the next one begins, or when its time
-//! is over by the venue's clock. When frames may have been missed, REST tells what the minutes were; until then only those
-//! are closed whose end one connection has seen. Where no `428` comes at all, minutes are built from the trades instead.
+//! is over by the venue's clock and all that was sent until then has been read. When frames may have been missed, REST tells what
+//! the minutes were; until then only those are closed whose end one connection has seen. Where no `428` comes at all, minutes are
+//! built from the trades instead.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use akis_model::DecimalError;
 
@@ -19,13 +20,16 @@ pub(super) const MINUTE: &str = "1";
 pub(super) const BACKFILL: u32 = 1_500;
 
 /// So long after its end a minute is closed when nothing more is said of it: trades are told within a second.
-const GRACE_MS: i64 = 5_000;
+pub(super) const GRACE_MS: i64 = 5_000;
 
 /// After so long minutes are asked for again.
 const ASK_AGAIN_MS: i64 = 60_000;
 
-/// After so long without an answer what was missed stays so, and the next minute begins anew.
+/// After so long without an answer what was missed stays so until one comes, and the next minute begins anew.
 const GIVE_UP_MS: i64 = 90_000;
+
+/// So many minutes that end while an answer is awaited are remembered: more than the time between a call and its answer.
+const MOST_OWN: usize = 16;
 
 /// Most minutes taken from one reply.
 const MOST_ROWS: usize = 10_000;
@@ -36,11 +40,15 @@ pub(super) struct Candles {
     running: Option<Running>,
     /// The end of the last minute that was told closed.
     settled_until: i64,
-    /// Minutes from `settled_until` on may have been missed, and are being asked for.
+    /// Minutes from `settled_until` on may have been missed.
     hole: bool,
-    /// Since when, and when next, minutes are asked for; `None` while nothing flows.
+    /// The minutes of the past are wanted, and are asked for while something flows.
+    wanted: bool,
+    /// Since when, and when next, they are asked for; `None`: at once.
     asking_since: Option<i64>,
     ask_at: i64,
+    /// The last minutes that ended while they were wanted: the answer may have been made before.
+    own: VecDeque<(i64, Bar)>,
     /// Frames of the pair come.
     flows: bool,
     /// The connections that would have told of every change since.
@@ -79,8 +87,10 @@ impl Default for Candles {
             running: None,
             settled_until: 0,
             hole: true,
+            wanted: true,
             asking_since: None,
             ask_at: 0,
+            own: VecDeque::new(),
             flows: false,
             carriers: BTreeSet::new(),
             roll_up: RollUp::new(Utc),
@@ -168,39 +178,52 @@ impl Candles {
             return Err(Reason::BadShape);
         }
         // While nothing flows the hole goes on; what it is then closed with is asked for when something does.
-        if !self.hole || !self.flows {
+        if !self.wanted || !self.flows {
             return Err(Reason::UnusedSnapshot);
         }
-        self.hole = false;
+        (self.hole, self.wanted) = (false, false);
         // From the beginning, so that each longer candle is known from its own.
         self.roll_up = RollUp::new(Utc);
-        let newest = minutes.last().map(|minute| minute.0).max(self.running.map(|running| running.open_time));
+        let first = minutes.first().map(|minute| minute.0);
+        let own = std::mem::take(&mut self.own).into_iter().filter(|own| Some(own.0) >= first);
+        let known: BTreeMap<i64, Bar> = minutes.iter().copied().chain(own).collect();
+        let last = known.last_key_value().map(|(&open_time, _)| open_time);
+        let newest = last.max(self.running.map(|running| running.open_time));
         let told_until = self.settled_until;
-        let is_over = |minute: &&(i64, Bar)| Some(minute.0) < newest || minute.0 < told_until;
-        for (open_time, bar) in minutes.iter().filter(is_over) {
+        let is_over = |open_time: i64| Some(open_time) < newest || open_time < told_until;
+        for (open_time, bar) in known.iter().filter(|minute| is_over(*minute.0)) {
             self.settle(*open_time, bar, past).map_err(range)?;
         }
         past.retain(|shown| shown.closed);
         self.settled_until = self.settled_until.max(told_until);
         // What the socket says of a minute is newer than what REST says, unless it was said before the hole.
-        let rest = minutes.last().map(|&(open_time, bar)| Running::new(open_time, bar, None));
         let socket = self.running.filter(|running| !running.is_left);
         let runs = |minute: &Running| Some(minute.open_time) == newest && minute.open_time >= self.settled_until;
+        let rest = known.last_key_value().map(|(&open_time, &bar)| Running::new(open_time, bar, None));
         self.running = [socket, rest].into_iter().flatten().find(runs);
-        match self.running {
+        let told = match self.running {
             Some(Running { open_time, bar, .. }) => self.tell(open_time, &bar, false, out).map_err(range),
             None => Ok(()),
+        };
+        if self.carriers.is_empty() {
+            // Nobody would have told of what came since. Once somebody does, it is asked for again.
+            (self.hole, self.wanted, self.ask_at) = (true, true, i64::MAX);
         }
+        told
     }
 
-    /// The minutes of the past are wanted, whatever is known.
+    /// The minutes of the past are wanted, whatever is known; what is known stays so.
     pub(super) fn backfill(&mut self) {
-        (self.hole, self.asking_since) = (true, None);
+        (self.wanted, self.asking_since) = (true, None);
     }
 
     /// Frames of the pair come. A `carrier` has been asked for candles before it sent any such frame.
     pub(super) fn on_flow(&mut self, carrier: Option<u32>) {
         self.flows = true;
+        if carrier.is_some() && self.carriers.is_empty() {
+            // An answer to what was asked before may lack what came before it was joined.
+            self.asking_since = None;
+        }
         self.carriers.extend(carrier);
     }
 
@@ -210,46 +233,57 @@ impl Candles {
         if !self.carriers.is_empty() {
             return;
         }
-        (self.hole, self.flows, self.speaks, self.asking_since) = (true, false, false, None);
+        (self.hole, self.wanted, self.asking_since) = (true, true, None);
+        (self.flows, self.speaks) = (false, false);
         self.running.iter_mut().for_each(|running| running.is_left = true);
         (self.trades_since, self.ahead_ms) = (None, [None; 2]);
         self.from_trades = Minutes::new(Utc);
     }
 
-    /// Takes note of the time. What is over is added to `out`; gives back whether minutes are to be asked for.
-    pub(super) fn on_tick(&mut self, now_ms: i64, out: &mut Vec<Shown>) -> bool {
-        if self.hole {
-            if !self.flows || (self.asking_since.is_some() && now_ms < self.ask_at) {
-                return false;
-            }
-            self.asking_since.get_or_insert(now_ms);
-            self.ask_at = now_ms.saturating_add(ASK_AGAIN_MS);
-            return true;
+    /// Takes note of the time; gives back whether minutes are to be asked for. What is over is added to `out`: all that the venue
+    /// sent until `read_until` has been read, and its clock is `clock_offset_ms` ahead of ours as far as that was measured.
+    pub(super) fn on_tick(
+        &mut self,
+        now_ms: i64,
+        read_until: Option<i64>,
+        clock_offset_ms: Option<i64>,
+        out: &mut Vec<Shown>,
+    ) -> bool {
+        if let (false, Some(read_until), Some(ahead_ms)) = (self.hole, read_until, self.ahead_ms(clock_offset_ms)) {
+            self.close_until(read_until.saturating_add(ahead_ms), out);
         }
-        let Some(ahead_ms) = self.ahead_ms() else { return false };
-        let venue_now = now_ms.saturating_add(ahead_ms).saturating_sub(GRACE_MS);
+        if !self.wanted || !self.flows || (self.asking_since.is_some() && now_ms < self.ask_at) {
+            return false;
+        }
+        self.asking_since.get_or_insert(now_ms);
+        self.ask_at = now_ms.saturating_add(ASK_AGAIN_MS);
+        true
+    }
+
+    /// Closes what is over at this moment of the venue's.
+    fn close_until(&mut self, venue_ms: i64, out: &mut Vec<Shown>) {
         if let Some(Running { open_time, bar, .. }) = self.running
-            && Utc.span(Interval::M1, open_time).is_some_and(|span| span.end <= venue_now)
+            && Utc.span(Interval::M1, open_time).is_some_and(|span| span.end <= venue_ms)
         {
             self.running = None;
             // A volume beyond all digits ends only the longer candles that cannot hold it.
             let _ = self.settle(open_time, &bar, out);
         }
-        self.roll_up.on_time(venue_now, out);
+        self.roll_up.on_time(venue_ms, out);
         if let Some(since) = self.trades_since.filter(|_| !self.speaks) {
             let mut shown = Vec::new();
-            self.from_trades.on_time(venue_now, &mut shown);
+            self.from_trades.on_time(venue_ms, &mut shown);
             // As above.
             let _ = self.take_built(since, &shown, out);
         }
-        false
     }
 
     /// How far the venue's clock is ahead of ours, for what must not be too early: one trade may have a time that is wrong,
-    /// and when our clock is behind there is no hurry.
-    fn ahead_ms(&self) -> Option<i64> {
+    /// and when our clock is behind by an unknown time there is no hurry.
+    fn ahead_ms(&self, clock_offset_ms: Option<i64>) -> Option<i64> {
         let [largest, second] = self.ahead_ms;
-        second.or(largest).map(|ahead_ms| ahead_ms.min(0))
+        let ahead_ms = second.or(largest).or(clock_offset_ms)?;
+        Some(ahead_ms.min(clock_offset_ms.unwrap_or_default().max(0)))
     }
 
     /// Ends the wait for an answer that does not come.
@@ -271,6 +305,10 @@ impl Candles {
                 self.running = None;
                 self.settle(open_time, &minute.bar, out).map_err(range)?;
             } else if !minute.closed {
+                // Another trade of the minute before would have come before this one.
+                if let (false, Some(before)) = (self.hole, self.running.filter(|before| before.open_time < open_time)) {
+                    self.settle(before.open_time, &before.bar, out).map_err(range)?;
+                }
                 self.running = Some(Running::new(open_time, minute.bar, None));
                 self.tell(open_time, &minute.bar, false, out).map_err(range)?;
             }
@@ -280,6 +318,12 @@ impl Candles {
 
     fn settle(&mut self, open_time: i64, bar: &Bar, out: &mut Vec<Shown>) -> Result<(), DecimalError> {
         self.settled_until = open_time.saturating_add(60_000);
+        if self.wanted {
+            if self.own.len() == MOST_OWN {
+                self.own.pop_front();
+            }
+            self.own.push_back((open_time, *bar));
+        }
         self.tell(open_time, bar, true, out)
     }
 

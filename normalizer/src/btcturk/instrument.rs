@@ -38,6 +38,8 @@ pub(super) struct Wish {
 pub(super) struct Instrument {
     /// The common form, `BTC/TRY`.
     pub(super) common: String,
+    /// How far the venue's clock is ahead of the one that stamps frames; `None` while it was not measured.
+    pub(super) clock_offset_ms: Option<i64>,
     /// The kinds of channels that are wanted: only for those the venue is asked.
     wanted: Vec<Kind>,
     trading: Trading,
@@ -56,6 +58,7 @@ impl Instrument {
         let channels = Channels::new(SOURCE, pair)?;
         Some(Self {
             common,
+            clock_offset_ms: None,
             wanted,
             trading: Trading::default(),
             channels,
@@ -82,7 +85,14 @@ impl Instrument {
         self.trading.on_listing(state, channels, now_ms, out);
     }
 
-    pub(super) fn on_ticker(&mut self, ticker: &wire::Ticker<'_>, at: Origin, out: &mut Output) -> Result<(), Reason> {
+    /// Takes a ticker; a `carrier` has been asked for candles before.
+    pub(super) fn on_ticker(
+        &mut self,
+        ticker: &wire::Ticker<'_>,
+        at: Origin,
+        carrier: Option<u32>,
+        out: &mut Output,
+    ) -> Result<(), Reason> {
         let side = |price: Number<'_>, qty: Number<'_>| {
             let (price, qty) = (price.unsigned()?, qty.unsigned()?);
             // An empty side has no price.
@@ -106,8 +116,7 @@ impl Instrument {
             // The frame tells no time.
             provenance: received(at.received_at),
         };
-        // The tickers of all pairs are asked for before candles.
-        self.flows(None, out);
+        self.flows(carrier, out);
         if bid.zip(ask).is_some_and(|(bid, ask)| bid >= ask) {
             return Err(Reason::Crossed);
         }
@@ -117,13 +126,14 @@ impl Instrument {
             return Err(Reason::Duplicate);
         }
         self.ticker = Some(tick.clone());
-        out.updates.push(Update::new(&self.channels.ticker, at.received_at, Payload::PriceTick(Box::new(tick))));
+        let ts = self.placed(at.received_at);
+        out.updates.push(Update::new(&self.channels.ticker, ts, Payload::PriceTick(Box::new(tick))));
         Ok(())
     }
 
     /// Takes a `422`.
     pub(super) fn on_trade(&mut self, trade: &wire::Trade<'_>, at: Origin, out: &mut Output) -> Result<(), Reason> {
-        let trade = read_trade(trade, at.received_at)?;
+        let trade = self.read_trade(trade, at.received_at)?;
         self.flows(Some(at.connection), out);
         let missing = self.tape.single(trade.key, at.connection)?;
         if trade.key.time == trade.time {
@@ -143,7 +153,7 @@ impl Instrument {
         self.flows(connection, out);
         let mut trades = Vec::new();
         for item in items {
-            match read_trade(item, received_at) {
+            match self.read_trade(item, received_at) {
                 Ok(trade) => trades.push(trade),
                 Err(reason) => out.skipped.push(reason),
             }
@@ -199,7 +209,7 @@ impl Instrument {
         let open_time = candle.open_time_s.checked_mul(1_000).ok_or(Reason::OutOfRange)?;
         self.flows(Some(at.connection), out);
         // A candle has no place but that of its time.
-        if !is_believable(open_time, at.received_at, BELIEVED_AHEAD_MS) {
+        if !self.believes(open_time, at.received_at) {
             return Err(Reason::BadTime);
         }
         let mut shown = Vec::new();
@@ -225,7 +235,7 @@ impl Instrument {
             let [Some(o), Some(h), Some(l), Some(c), Some(v)] = columns.map(|column| column.get(row).copied()) else {
                 return Err(Reason::BadShape);
             };
-            if !is_believable(open_time, received_at, BELIEVED_AHEAD_MS) {
+            if !self.believes(open_time, received_at) {
                 return Err(Reason::BadTime);
             }
             minutes.push((open_time, bar([o, h, l, c, v])?));
@@ -263,7 +273,7 @@ impl Instrument {
         // The order of `Interval::ALL` is that of the variants.
         let channel = &self.channels.candles[shown.interval as usize];
         let candle = self.candle(shown, received_at);
-        out.updates.push(Update::new(channel, received_at, Payload::Candle(candle)));
+        out.updates.push(Update::new(channel, self.placed(received_at), Payload::Candle(candle)));
     }
 
     fn candle(&self, shown: &Shown, received_at: i64) -> Candle {
@@ -346,7 +356,8 @@ impl Instrument {
             // The frame tells no time.
             provenance: received(frame.received_at),
         };
-        out.updates.push(Update::new(&self.channels.book, frame.received_at, Payload::Book(book)));
+        let ts = self.placed(frame.received_at);
+        out.updates.push(Update::new(&self.channels.book, ts, Payload::Book(book)));
     }
 
     pub(super) fn on_closed(&mut self, connection: u32, now_ms: i64, out: &mut Output) {
@@ -358,8 +369,8 @@ impl Instrument {
         }
     }
 
-    /// What is to be asked of the venue now.
-    pub(super) fn on_tick(&mut self, now_ms: i64, out: &mut Output) -> Wish {
+    /// What is to be asked of the venue now. All that it sent until `read_until` has been read.
+    pub(super) fn on_tick(&mut self, now_ms: i64, read_until: Option<i64>, out: &mut Output) -> Wish {
         if self.trading.is_delisted() {
             return Wish::default();
         }
@@ -372,7 +383,7 @@ impl Instrument {
             out.updates.push(Update::status(channel, ChannelState::Resyncing, since, why.as_str(), now_ms));
         }
         let mut shown = Vec::new();
-        let asks = self.candles.on_tick(now_ms, &mut shown);
+        let asks = self.candles.on_tick(now_ms, read_until, self.clock_offset_ms, &mut shown);
         self.tell_candles(shown, now_ms, out);
         let wants = |kind| self.wanted.contains(&kind);
         Wish {
@@ -380,6 +391,26 @@ impl Instrument {
             candles: asks && wants(Kind::Candles),
             trades: wants(Kind::Trades) && self.tape.asks(now_ms),
         }
+    }
+
+    /// When something came of which the venue does not tell when it was, by its clock.
+    fn placed(&self, received_at: i64) -> i64 {
+        received_at.saturating_add(self.clock_offset_ms.unwrap_or_default())
+    }
+
+    fn believes(&self, time: i64, received_at: i64) -> bool {
+        is_believable(time, self.placed(received_at), BELIEVED_AHEAD_MS)
+    }
+
+    fn read_trade(&self, trade: &wire::Trade<'_>, received_at: i64) -> Result<ReadTrade, Reason> {
+        let time: i64 = trade.time.text().parse().map_err(|_| Reason::BadNumber)?;
+        let id: u128 = trade.id.text().parse().map_err(|_| Reason::BadNumber)?;
+        let (price, qty) = (trade.price.positive()?, trade.qty.positive()?);
+        if time < 0 {
+            return Err(Reason::OutOfRange);
+        }
+        let place = if self.believes(time, received_at) { time } else { self.placed(received_at) };
+        Ok(ReadTrade { key: Key { time: place, id }, time, price, qty, side: taker_side(trade.side) })
     }
 
     /// Takes note that the pair's data comes, of use or not.
@@ -399,17 +430,6 @@ struct ReadTrade {
     price: akis_model::Decimal,
     qty: akis_model::Decimal,
     side: Option<Side>,
-}
-
-fn read_trade(trade: &wire::Trade<'_>, received_at: i64) -> Result<ReadTrade, Reason> {
-    let time: i64 = trade.time.text().parse().map_err(|_| Reason::BadNumber)?;
-    let id: u128 = trade.id.text().parse().map_err(|_| Reason::BadNumber)?;
-    let (price, qty) = (trade.price.positive()?, trade.qty.positive()?);
-    if time < 0 {
-        return Err(Reason::OutOfRange);
-    }
-    let place = if is_believable(time, received_at, BELIEVED_AHEAD_MS) { time } else { received_at };
-    Ok(ReadTrade { key: Key { time: place, id }, time, price, qty, side: taker_side(trade.side) })
 }
 
 /// The taker's side by a trade's `S`, 0 or 1.

@@ -75,13 +75,30 @@ impl Harness {
         self.frame(401, &json!({"channel": "ticker", "event": "all", "items": [item], "type": 401}))
     }
 
+    fn server_time(&mut self, ahead_ms: i64) -> Output {
+        let body = json!({"serverTime": self.now + ahead_ms, "serverTime2": "2026-09-23T03:20:00.0268053+00:00"});
+        let target = "/api/v2/server/time".to_owned();
+        self.content(Content::Reply { target, status: 200, body: body.to_string() })
+    }
+
     fn close(&mut self) -> Output {
         let connection = self.connection;
         self.connection += 1;
         self.content(Content::Closed { connection, code: 1000 })
     }
 
+    /// Lets time pass while frames come that are about no pair.
     fn tick(&mut self, later_ms: i64) -> Output {
+        let until = self.now + later_ms;
+        while self.now < until {
+            self.now = until.min(self.now + 1_000);
+            assert_eq!(self.frame(991, &json!({})), Output::default());
+        }
+        self.silent_tick(0)
+    }
+
+    /// Lets time pass in which no frame is read.
+    fn silent_tick(&mut self, later_ms: i64) -> Output {
         self.now += later_ms;
         let mut out = Output::default();
         self.mapper.on_tick(self.now, &mut out);

@@ -8,6 +8,10 @@ fn past(out: &Output) -> Vec<String> {
     all.map(|c| format!("{} {} {}", c.interval, c.open_time / MINUTE, c.volume)).collect()
 }
 
+fn asks(out: &Output) -> bool {
+    out.requests.iter().any(|request| matches!(request, Request::Candles { .. }))
+}
+
 #[test]
 fn minutes_close_with_the_next_one_once_the_past_is_known() {
     let mut harness = Harness::new();
@@ -105,7 +109,7 @@ fn what_was_told_closed_is_not_told_again() {
     harness.candle(780, "10", "1");
     harness.klines(&[(600, 1), (780, 1)]);
     harness.trade(16 * MINUTE, 1);
-    let out = harness.tick(50);
+    let out = harness.tick(5_000);
     let closed: Vec<_> = candles(&out).into_iter().filter(|candle| candle.3).collect();
     assert_eq!(closed, [("1m", 13, "1".into(), true), ("5m", 10, "2".into(), true)]);
     harness.mapper.backfill(&mut Output::default());
@@ -203,6 +207,93 @@ fn without_an_answer_longer_candles_begin_anew_and_go_on() {
 }
 
 #[test]
+fn an_answer_that_comes_after_it_was_given_up_is_taken() {
+    let mut harness = Harness::new();
+    harness.candle(600, "10", "1");
+    assert!(asks(&harness.tick(50)));
+    harness.tick(91_000);
+    harness.candle(780, "10", "2");
+    harness.tick(50);
+    harness.candle(840, "10", "3");
+    assert!(asks(&harness.tick(60_000)), "it is asked for on and on");
+    // Made when minute 13 was running still.
+    let out = harness.klines(&[(540, 3), (600, 1), (780, 1)]);
+    assert_eq!(past(&out), ["1m 9 3", "1m 10 1", "1m 13 2"], "what was closed meanwhile is newer");
+    let told = candles(&out);
+    assert_eq!(told, [("1m", 14, "3".into(), false), ("5m", 10, "6".into(), false)]);
+    assert!(!asks(&harness.tick(60_000)));
+}
+
+#[test]
+fn who_begins_to_publish_goes_on_with_what_is_known() {
+    let mut harness = Harness::new();
+    harness.candle(600, "10", "1");
+    harness.klines(&[(600, 1)]);
+    harness.mapper.backfill(&mut Output::default());
+    let out = harness.candle(660, "12", "4");
+    assert!(candles(&out).contains(&("5m", 10, "5".into(), false)), "{:?}", candles(&out));
+    harness.tick(91_000);
+    let out = harness.candle(720, "12", "4");
+    assert!(candles(&out).contains(&("5m", 10, "9".into(), false)), "without an answer too: {:?}", candles(&out));
+}
+
+#[test]
+fn an_answer_from_before_the_pair_was_joined_ends_no_hole() {
+    let mut harness = Harness::new();
+    harness.ticker_of_all();
+    assert!(asks(&harness.tick(50)));
+    assert_eq!(past(&harness.klines(&[(480, 2), (660, 1)])), ["1m 8 2"], "charts have it");
+    assert!(!asks(&harness.tick(MINUTE)), "nobody would tell of what came since");
+    let out = harness.candle(720, "10", "1");
+    assert_eq!(candles(&out), [("1m", 12, "1".into(), false)], "how minute 11 ended is not known");
+    assert!(asks(&harness.tick(50)));
+    let out = harness.klines(&[(480, 2), (660, 9), (720, 1)]);
+    assert_eq!(candles(&out)[0], ("1m", 11, "9".into(), true));
+}
+
+#[test]
+fn what_rest_said_last_is_closed_by_a_trade_that_comes_before_its_candle() {
+    let mut harness = Harness::new();
+    harness.list(&[(8 * MINUTE + 5, 1)]);
+    harness.klines(&[(0, 1), (300, 1), (480, 2)]);
+    let out = harness.trade(12 * MINUTE + 5, 2);
+    assert_eq!(candles(&out)[0], ("1m", 8, "2".into(), true), "{:?}", candles(&out));
+    let closed = candles(&out).into_iter().filter(|candle| candle.3).map(|candle| candle.0);
+    assert_eq!(closed.collect::<Vec<_>>(), ["1m", "5m"]);
+    assert!(candles(&out).contains(&("15m", 0, "4.02033732".into(), false)), "{:?}", candles(&out));
+}
+
+#[test]
+fn a_minute_whose_end_was_held_up_is_not_closed_before_it_is_read() {
+    let mut harness = Harness::new();
+    harness.now = 10 * MINUTE + 45_000;
+    harness.candle(600, "10", "1");
+    harness.klines(&[(600, 1)]);
+    harness.trade(harness.now, 1);
+    assert_eq!(candles(&harness.tick(5_000)), []);
+    assert_eq!(candles(&harness.silent_tick(18_000)), [], "nothing was read since ten seconds before it ended");
+    harness.frame(991, &json!({}));
+    assert_eq!(candles(&harness.tick(50)), [], "what comes first was sent before");
+    assert_eq!(candles(&harness.candle(600, "10", "7"))[0], ("1m", 10, "7".into(), false));
+    assert_eq!(candles(&harness.tick(5_000))[0], ("1m", 10, "7".into(), true));
+}
+
+#[test]
+fn a_minute_closes_by_the_clock_that_was_measured_where_nobody_trades() {
+    for ahead_ms in [-300_000, 300_000] {
+        let mut harness = Harness::new();
+        harness.now = 11 * MINUTE - ahead_ms - 10_000;
+        harness.server_time(ahead_ms);
+        let out = harness.candle(600, "10", "1");
+        assert_eq!((candles(&out).len(), out.skipped), (1, vec![]), "ten minutes by the venue's clock");
+        assert_eq!(out.updates[0].ts, 11 * MINUTE - 10_000);
+        harness.klines(&[(600, 1)]);
+        assert_eq!(candles(&harness.tick(14_999)), []);
+        assert_eq!(candles(&harness.tick(1))[0], ("1m", 10, "1".into(), true), "{ahead_ms}");
+    }
+}
+
+#[test]
 fn who_begins_to_publish_gets_the_past_again() {
     let mut harness = Harness::new();
     harness.candle(600, "10", "1");
@@ -267,10 +358,19 @@ struct Market {
     open: Vec<u32>,
     next_connection: u32,
     asked: bool,
+    /// When the trades were.
+    trades: Vec<i64>,
     /// Trades so far by minute.
     volumes: BTreeMap<i64, i64>,
     /// Candles by interval and minute: whether the last word on them was that they are closed.
     told: BTreeMap<(String, i64), bool>,
+}
+
+/// A trade of the volume 1.
+fn one(time: i64) -> Value {
+    let mut trade = trade(time, time.unsigned_abs());
+    trade["A"] = json!("1");
+    trade
 }
 
 impl Market {
@@ -299,6 +399,10 @@ impl Market {
         self.open.push(self.next_connection);
         self.harness.connection = self.next_connection;
         self.harness.book(431, 1, json!([level("10", "3")]), json!([level("11", "3")]));
+        let last: Vec<Value> = self.trades.iter().rev().take(50).map(|time| one(*time)).collect();
+        let list = json!({"symbol": "BTCTRY", "items": last, "channel": "trade", "event": "BTCTRY", "type": 421});
+        let out = self.harness.frame(421, &list);
+        self.take(&out);
     }
 
     fn disconnect(&mut self) {
@@ -309,19 +413,26 @@ impl Market {
     fn trade(&mut self) {
         let (now, minute) = (self.harness.now, self.harness.now / MINUTE);
         *self.volumes.entry(minute).or_default() += 1;
+        self.trades.push(now);
         let volume = self.volumes[&minute].to_string();
         for connection in self.open.clone() {
             self.harness.connection = connection;
-            let out = self.harness.candle(minute * 60, "10", &volume);
-            self.take(&out);
-            let out = self.harness.trade(now, now.unsigned_abs());
-            self.take(&out);
+            // Either may come first.
+            let candle_first = now / 2_000 % 2 == 0;
+            for is_candle in [candle_first, !candle_first] {
+                let out = if is_candle {
+                    self.harness.candle(minute * 60, "10", &volume)
+                } else {
+                    self.harness.frame(422, &one(now))
+                };
+                self.take(&out);
+            }
         }
     }
 
     fn tick(&mut self, later_ms: i64) {
         let out = self.harness.tick(later_ms);
-        self.asked |= out.requests.iter().any(|request| matches!(request, Request::Candles { .. }));
+        self.asked |= asks(&out);
         self.take(&out);
     }
 
@@ -340,7 +451,8 @@ proptest! {
     #[test]
     fn every_closed_candle_is_the_venues_and_none_stays_open(steps in prop::collection::vec(0u8..16, 1..150)) {
         let (harness, volumes, told) = (Harness::new(), BTreeMap::new(), BTreeMap::new());
-        let mut market = Market { harness, open: vec![], next_connection: 0, asked: false, volumes, told };
+        let (open, trades) = (vec![], vec![]);
+        let mut market = Market { harness, open, next_connection: 0, asked: false, trades, volumes, told };
         for step in steps {
             match step {
                 0 if !market.open.is_empty() => market.disconnect(),
