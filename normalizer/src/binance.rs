@@ -128,9 +128,12 @@ impl Mapper for Binance {
         }
     }
 
-    fn backfill(&mut self, _out: &mut Output) {
+    fn backfill(&mut self, out: &mut Output) {
         self.publishes = true;
-        self.instruments.iter_mut().for_each(|instrument| instrument.has_past = false);
+        for instrument in &mut self.instruments {
+            instrument.has_past = false;
+            instrument.tell_candles_again(out);
+        }
     }
 
     fn finish(&mut self, out: &mut Output) {

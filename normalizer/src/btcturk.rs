@@ -126,7 +126,7 @@ impl Mapper for BtcTurk {
     }
 
     fn backfill(&mut self, _out: &mut Output) {
-        // They are asked for with the next tick.
+        // They are asked for, and what is known is told again, with the next tick.
         self.instruments.values_mut().for_each(Instrument::backfill);
     }
 }

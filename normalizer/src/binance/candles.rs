@@ -36,8 +36,10 @@ struct Series {
     reached: Option<(i64, bool)>,
     /// The open times of those that were told open, and behind which others were told before they were told closed.
     unclosed: Vec<i64>,
-    /// The one that was told last, while there are such.
-    running: Option<Update>,
+    /// The one that was told last.
+    last: Option<Update>,
+    /// The newest one that was told closed.
+    closed: Option<Update>,
 }
 
 /// How far a series has come on the present connections.
@@ -60,7 +62,7 @@ impl Candles {
             // That order is the one of the variants.
             let channel = channels[interval as usize].clone();
             let (end, reached, unclosed) = (SeriesEnd::default(), None, Vec::new());
-            Series { interval, channel, end, reached, unclosed, running: None }
+            Series { interval, channel, end, reached, unclosed, last: None, closed: None }
         });
         Self { series }
     }
@@ -119,7 +121,8 @@ impl Candles {
         if kline.closed {
             series.closes(kline.open_time);
         }
-        series.running = (!series.unclosed.is_empty()).then(|| update.clone());
+        series.last = Some(update.clone());
+        series.note_closed(&update);
         out.updates.push(update);
         Ok(())
     }
@@ -173,6 +176,14 @@ impl Candles {
         Ok(())
     }
 
+    /// Tells how the newest candle closed, and what has come since: who published before may not have come to it.
+    pub(super) fn tell_again(&self, out: &mut Output) {
+        for Series { last, closed, .. } in &self.series {
+            out.updates.extend(closed.iter().filter(|closed| last.as_ref() != Some(closed)).cloned());
+            out.updates.extend(last.clone());
+        }
+    }
+
     /// A connection ended: times are compared within what is connected now, for one bad frame must not silence a series for
     /// longer than its connection lasts.
     pub(super) fn on_closed(&mut self) {
@@ -212,12 +223,22 @@ impl Series {
     /// Tells how candles closed that others have followed, and the newest one again, so that it stays the newest.
     fn tell_late(&mut self, closed: impl IntoIterator<Item = Update>, out: &mut Output) {
         let before = out.updates.len();
-        out.updates.extend(closed);
-        if out.updates.len() > before {
-            out.updates.extend(self.running.clone());
+        for update in closed {
+            self.note_closed(&update);
+            out.updates.push(update);
         }
-        if self.unclosed.is_empty() {
-            self.running = None;
+        if out.updates.len() > before {
+            out.updates.extend(self.last.clone());
+        }
+    }
+
+    fn note_closed(&mut self, update: &Update) {
+        let open_time = |update: &Update| match &update.payload {
+            Payload::Candle(candle) if candle.closed => Some(candle.open_time),
+            _ => None,
+        };
+        if open_time(update) > self.closed.as_ref().and_then(open_time) {
+            self.closed = Some(update.clone());
         }
     }
 }

@@ -221,6 +221,11 @@ impl Instrument {
         self.candles.on_kline(event, origin, believed_ahead_ms, teller, symbol, out)
     }
 
+    /// Somebody else may have told of the candles before.
+    pub(super) fn tell_candles_again(&self, out: &mut Output) {
+        self.candles.tell_again(out);
+    }
+
     /// Takes the reply to a call for candles.
     pub(super) fn on_past_candles(
         &mut self,

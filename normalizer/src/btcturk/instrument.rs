@@ -48,6 +48,8 @@ pub(super) struct Instrument {
     tape: Tape,
     candles: Candles,
     told: Told,
+    /// Whether candles are to be told again, for somebody else may have told of them before.
+    tells_again: bool,
     book: PairBook,
     resync_told: bool,
 }
@@ -66,6 +68,7 @@ impl Instrument {
             tape: Tape::default(),
             candles: Candles::default(),
             told: Told::default(),
+            tells_again: false,
             book: PairBook::default(),
             resync_told: false,
         })
@@ -258,6 +261,7 @@ impl Instrument {
     /// The candles of the past are wanted.
     pub(super) fn backfill(&mut self) {
         self.candles.backfill();
+        self.tells_again = true;
     }
 
     fn tell_candles(&mut self, shown: Vec<Shown>, received_at: i64, out: &mut Output) {
@@ -381,6 +385,9 @@ impl Instrument {
             self.resync_told = true;
             let channel = self.channels.book.clone();
             out.updates.push(Update::status(channel, ChannelState::Resyncing, since, why.as_str(), now_ms));
+        }
+        if std::mem::take(&mut self.tells_again) {
+            self.told.again().iter().for_each(|shown| self.tell_candle(shown, now_ms, out));
         }
         let mut shown = Vec::new();
         let asks = self.candles.on_tick(now_ms, read_until, self.clock_offset_ms, &mut shown);

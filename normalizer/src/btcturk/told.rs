@@ -1,4 +1,5 @@
-//! What was told of the candles of one pair: one that was told while it was open is told closed too, however late that is known.
+//! What was told of the candles of one pair: one that was told while it was open is told closed too, however late that is known, and
+//! by whoever publishes then.
 
 use std::collections::VecDeque;
 
@@ -12,6 +13,8 @@ const MOST_OPEN: usize = 24;
 pub(super) struct Told {
     /// The last one of each interval, in the order of [`Interval::ALL`].
     last: [Option<Shown>; Interval::ALL.len()],
+    /// The newest one of each that was told closed.
+    closed: [Option<Shown>; Interval::ALL.len()],
     /// Interval and open time of those that were not told closed yet, the oldest first.
     open: VecDeque<(Interval, i64)>,
 }
@@ -27,6 +30,10 @@ impl Told {
     pub(super) fn note(&mut self, shown: &Shown) {
         let key = key(shown);
         self.last[shown.interval as usize] = Some(*shown);
+        let closed = &mut self.closed[shown.interval as usize];
+        if shown.closed && closed.is_none_or(|closed| closed.span.open_time < shown.span.open_time) {
+            *closed = Some(*shown);
+        }
         self.open.retain(|open| *open != key);
         if !shown.closed {
             self.open.push_back(key);
@@ -34,6 +41,15 @@ impl Told {
         if self.open.len() > MOST_OPEN {
             self.open.pop_front();
         }
+    }
+
+    /// How the newest candles closed, and what has come since: who published before may not have come to it.
+    pub(super) fn again(&self) -> Vec<Shown> {
+        let of_each = self.closed.iter().zip(&self.last).flat_map(|(closed, last)| {
+            let closed = closed.filter(|closed| Some(closed) != last.as_ref());
+            [closed, *last]
+        });
+        of_each.flatten().collect()
     }
 
     /// Those of the past that are to be told before `next`. The newest wins, so what was told after them comes again.

@@ -161,6 +161,22 @@ fn a_candle_that_was_told_open_is_told_closed_when_the_venue_says_so_late() {
 }
 
 #[test]
+fn who_begins_to_publish_tells_how_the_last_candle_closed() {
+    let mut harness = Harness::new();
+    harness.now = 130_000;
+    harness.content(framed(1, "kline_1m", &candle(0, 60_000, "3", true)));
+    harness.content(framed(1, "kline_1m", &candle(60_000, 119_000, "4", false)));
+    let taken_over = |harness: &mut Harness| {
+        let mut out = Output::default();
+        harness.spot.backfill(&mut out);
+        candles(&out)
+    };
+    assert_eq!(taken_over(&mut harness), [told(0, "3", true), told(60_000, "4", false)]);
+    harness.content(framed(1, "kline_1m", &candle(60_000, 120_000, "5", true)));
+    assert_eq!(taken_over(&mut harness), [told(60_000, "5", true)]);
+}
+
+#[test]
 fn a_candle_that_was_told_open_is_told_closed_when_rest_says_so() {
     let mut harness = Harness::new();
     harness.now = 51_000;

@@ -113,6 +113,7 @@ fn what_was_told_closed_is_not_told_again() {
     let closed: Vec<_> = candles(&out).into_iter().filter(|candle| candle.3).collect();
     assert_eq!(closed, [("1m", 13, "1".into(), true), ("5m", 10, "2".into(), true)]);
     harness.mapper.backfill(&mut Output::default());
+    assert_eq!(candles(&harness.tick(50)), closed, "but by who begins to publish");
     assert_eq!(candles(&harness.klines(&[(600, 1), (780, 1)])), []);
     assert_eq!(candles(&harness.tick(50)), []);
 }
@@ -222,6 +223,18 @@ fn an_answer_that_comes_after_it_was_given_up_is_taken() {
     let told = candles(&out);
     assert_eq!(told, [("1m", 14, "3".into(), false), ("5m", 10, "6".into(), false)]);
     assert!(!asks(&harness.tick(60_000)));
+}
+
+#[test]
+fn who_begins_to_publish_tells_how_the_last_candle_closed() {
+    let mut harness = Harness::new();
+    harness.candle(600, "10", "1");
+    harness.klines(&[(600, 1)]);
+    harness.candle(660, "10", "2");
+    harness.mapper.backfill(&mut Output::default());
+    let told = [("1m", 10, "1".into(), true), ("1m", 11, "2".into(), false), ("5m", 10, "3".into(), false)];
+    assert_eq!(candles(&harness.tick(50)), told);
+    assert_eq!(candles(&harness.tick(50)), [], "once");
 }
 
 #[test]
