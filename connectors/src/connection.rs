@@ -17,6 +17,7 @@ use tracing::{debug, info, warn};
 
 use crate::dialog::{Dialog, Reading};
 use crate::frame::Content;
+use crate::http;
 use crate::outlet::{Outlet, Stopped};
 use crate::rhythm::Rhythms;
 
@@ -147,9 +148,7 @@ fn is_refusal(status: u16) -> bool {
 }
 
 fn refused<T>(response: &tungstenite::http::Response<T>) -> End {
-    let seconds = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
-    let hold = seconds.and_then(|seconds| seconds.trim().parse().ok()).map(Duration::from_secs);
-    End::Refused { status: response.status().as_u16(), hold }
+    End::Refused { status: response.status().as_u16(), hold: http::retry_after(response.headers()) }
 }
 
 struct Connection<'a> {

@@ -4,12 +4,17 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use reqwest::Response;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 /// A request that takes longer is made again.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The largest body taken: every symbol of the venue in one `exchangeInfo` stays below it.
 const MAX_BODY_BYTES: usize = 32 << 20;
+
+/// No venue shuts anybody out for longer: Binance bans addresses for up to 3 days.
+/// Source: <https://developers.binance.com/docs/binance-spot-api-docs/rest-api/limits>.
+const MOST_HOLD: Duration = Duration::from_secs(3 * 24 * 3_600);
 
 /// The client for all calls. It takes no proxy from the environment, for the streams could not either.
 pub(crate) fn client() -> Result<reqwest::Client, reqwest::Error> {
@@ -19,6 +24,12 @@ pub(crate) fn client() -> Result<reqwest::Client, reqwest::Error> {
 /// The number that a header of a response holds.
 pub(crate) fn number(response: &Response, name: &str) -> Option<u64> {
     response.headers().get(name)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// How long the venue wants nothing more, where it says so in seconds.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(MOST_HOLD))
 }
 
 /// Why a body cannot be had.
@@ -69,4 +80,25 @@ pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
         cause = deeper;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_venue_holds_nobody_for_longer_than_any_does() {
+        for (said, hold) in [
+            ("7", Some(Duration::from_secs(7))),
+            (" 0 ", Some(Duration::ZERO)),
+            ("18446744073709551615", Some(MOST_HOLD)),
+            ("18446744073709551616", None),
+            ("-1", None),
+            ("Wed, 21 Oct 2026 07:28:00 GMT", None),
+        ] {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, said.parse().unwrap())]);
+            assert_eq!(retry_after(&headers), hold, "{said}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new()), None);
+    }
 }

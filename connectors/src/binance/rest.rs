@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use akis_service::backoff::Backoff;
-use reqwest::{Response, StatusCode, header};
+use reqwest::{Response, StatusCode};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
@@ -285,7 +285,7 @@ fn hold(response: &Response) -> Option<Duration> {
         418 => HOLD_WHEN_BANNED,
         _ => return None,
     };
-    Some(http::number(response, header::RETRY_AFTER.as_str()).map_or(default, Duration::from_secs))
+    Some(http::retry_after(response.headers()).unwrap_or(default))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use akis_service::backoff::Backoff;
-use reqwest::{Response, StatusCode, header};
+use reqwest::{Response, StatusCode};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
@@ -255,7 +255,7 @@ impl Calls {
 
 /// How long the venue wants no requests.
 fn hold(response: &Response) -> Duration {
-    http::number(response, header::RETRY_AFTER.as_str()).map_or(HOLD, Duration::from_secs).min(MOST_HOLD)
+    http::retry_after(response.headers()).unwrap_or(HOLD).min(MOST_HOLD)
 }
 
 #[cfg(test)]
