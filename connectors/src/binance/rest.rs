@@ -31,22 +31,24 @@ const SYMBOLS_PER_INFO: usize = 100;
 /// So many books can still be asked for when candles have used what they may.
 const RESERVED_BOOKS: u32 = 20;
 
-/// How long candles wait before it is looked whether anything more urgent has come.
+/// How long what can wait does before it is looked whether anything more urgent has come.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// How long to wait when the venue says 429 or 418 and not how long.
 const HOLD: Duration = Duration::from_secs(60);
 const HOLD_WHEN_BANNED: Duration = Duration::from_secs(120);
 
-/// The calls that wait to be made.
+/// The calls that wait to be made, at most one about each subject.
 pub(super) struct Calls {
     client: reqwest::Client,
     market: &'static Market,
     base: String,
     queue: VecDeque<Call>,
-    /// What is only asked for while nothing else waits: candles of the past, of which there are many at the start, when
-    /// books are wanted too.
+    /// What is only asked for while nothing else waits: trades, the newest hole first, for older ones may have been given up;
+    /// then candles of the past, of which there are many at the start, when books are wanted too; then what has failed.
     later: VecDeque<Call>,
+    /// Nothing of those before this moment.
+    later_at: Instant,
     /// What is asked for again and again: what the symbols are made of.
     infos: Vec<Call>,
     refresh_every: Duration,
@@ -60,17 +62,23 @@ pub(super) struct Calls {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Call {
+    /// Two calls about the same are one.
+    subject: String,
     /// Path and query.
     target: String,
     weight: u32,
+    /// Of how many candles; the more, the more of them a call covers.
+    candles: u32,
 }
 
 /// What the answer to a call means for the queue.
 enum Outcome {
     /// It has been answered for good.
     Done(Content),
-    /// Nothing is asked for so long, then the same again.
-    Again(Duration),
+    /// The venue wants nothing for so long, then the same again.
+    Held(Duration),
+    /// It goes behind all others: what fails once may fail for ever. Nothing else is asked for so long where it had not failed before.
+    Failed(Duration),
 }
 
 impl Calls {
@@ -91,6 +99,7 @@ impl Calls {
             base: config.rest_url.clone(),
             queue: VecDeque::new(),
             later: VecDeque::new(),
+            later_at: now,
             infos,
             refresh_every: config.refresh_every,
             refresh_at: now,
@@ -130,23 +139,38 @@ impl Calls {
         let now = Instant::now();
         if self.refresh_at <= now {
             self.refresh_at = now + self.refresh_every;
-            self.queue.extend(self.infos.iter().cloned());
+            self.infos.clone().into_iter().for_each(|info| self.enqueue_soon(info));
         }
         if self.measure_at <= now {
             self.measure_at = now + MEASURE_EVERY;
-            self.queue.push_back(Call::time(self.market));
+            self.enqueue_soon(Call::time(self.market));
         }
     }
 
     fn enqueue(&mut self, request: &Request) {
-        let call = match request {
-            Request::Book { symbol } => Call::book(self.market, symbol),
-            Request::Candles { symbol, interval, count } => Call::candles(self.market, symbol, interval, *count),
-            Request::Trades { symbol, from_id } => Call::trades(self.market, symbol, *from_id),
-        };
-        let queue = if matches!(request, Request::Candles { .. }) { &mut self.later } else { &mut self.queue };
-        if !queue.contains(&call) {
-            queue.push_back(call);
+        match request {
+            Request::Book { symbol } => self.enqueue_soon(Call::book(self.market, symbol)),
+            Request::Candles { symbol, interval, count } => {
+                let call = Call::candles(self.market, symbol, interval, *count);
+                match self.later.iter_mut().find(|waiting| waiting.subject == call.subject) {
+                    Some(waiting) if waiting.candles >= call.candles => {}
+                    Some(waiting) => *waiting = call,
+                    None => self.later.push_back(call),
+                }
+            }
+            Request::Trades { symbol, from_id } => {
+                let call = Call::trades(self.market, symbol, *from_id);
+                self.later.retain(|waiting| waiting.subject != call.subject);
+                self.later.push_front(call);
+            }
+        }
+    }
+
+    /// Queues what does not wait for anything else, unless it is queued already.
+    fn enqueue_soon(&mut self, call: Call) {
+        self.later.retain(|waiting| *waiting != call);
+        if !self.queue.contains(&call) {
+            self.queue.push_back(call);
         }
     }
 
@@ -154,17 +178,20 @@ impl Calls {
         let is_later = self.queue.is_empty();
         let Some(call) = self.queue.front().or(self.later.front()).cloned() else { return };
         let reserve = if is_later { RESERVED_BOOKS * self.market.book_weight } else { 0 };
-        let wait = self.weight.wait(now_ms(), call.weight + reserve);
-        if is_later && !wait.is_zero() {
-            // Not the whole wait: something that cannot wait may come.
-            sleep(wait.min(LOOK_AGAIN)).await;
-            return;
+        let mut wait = self.weight.wait(now_ms(), call.weight + reserve);
+        if is_later {
+            wait = wait.max(self.later_at.saturating_duration_since(Instant::now()));
+            if !wait.is_zero() {
+                // Not the whole wait: something that cannot wait may come.
+                sleep(wait.min(LOOK_AGAIN)).await;
+                return;
+            }
         }
         sleep(wait).await;
         outlet.stats().requests.add(1);
         match self.make(&call).await {
             Outcome::Done(reply) => {
-                if is_later { &mut self.later } else { &mut self.queue }.pop_front();
+                self.pop_first();
                 self.backoff.reset();
                 self.enqueue_whole_list(&call, &reply);
                 if let Some(lookup) = &mut self.lookup {
@@ -176,23 +203,33 @@ impl Calls {
                 // The caller sees by itself that the session has stopped.
                 let _ = outlet.send(reply).await;
             }
-            Outcome::Again(after) => {
+            Outcome::Held(hold) => {
                 outlet.stats().refused.add(1);
-                sleep(after).await;
+                sleep(hold).await;
+            }
+            Outcome::Failed(wait) => {
+                outlet.stats().refused.add(1);
+                let failed = self.pop_first();
+                self.later.extend(failed);
+                if is_later {
+                    self.later_at = Instant::now() + wait;
+                } else {
+                    sleep(wait).await;
+                }
             }
         }
+    }
+
+    fn pop_first(&mut self) -> Option<Call> {
+        self.queue.pop_front().or_else(|| self.later.pop_front())
     }
 
     /// A symbol that is listed no more makes the venue refuse the list of all that were named with it; what it has says
     /// which one that is.
     fn enqueue_whole_list(&mut self, call: &Call, reply: &Content) {
         let whole = Call::info(self.market);
-        if matches!(reply, Content::Reply { status: 400, .. })
-            && self.infos.contains(call)
-            && *call != whole
-            && !self.queue.contains(&whole)
-        {
-            self.queue.push_back(whole);
+        if matches!(reply, Content::Reply { status: 400, .. }) && self.infos.contains(call) && *call != whole {
+            self.enqueue_soon(whole);
         }
     }
 
@@ -201,7 +238,7 @@ impl Calls {
         let asked_at = now_ms();
         let response = match self.client.get(format!("{}{}", self.base, call.target)).send().await {
             Ok(response) => response,
-            Err(error) => return self.again(&call.target, &error),
+            Err(error) => return self.failed(&call.target, &error),
         };
         if let Some(used) = http::number(&response, "x-mbx-used-weight-1m") {
             self.weight.told(now_ms(), u32::try_from(used).unwrap_or(u32::MAX));
@@ -214,11 +251,11 @@ impl Calls {
                 hold_s = hold.as_secs(),
                 "too many requests, holding all"
             );
-            return Outcome::Again(hold);
+            return Outcome::Held(hold);
         }
         // 400 and 404 are about what was asked for and stay so; everything else may pass.
         if !(status.is_success() || status == StatusCode::BAD_REQUEST || status == StatusCode::NOT_FOUND) {
-            return self.again(&call.target, &status);
+            return self.failed(&call.target, &status);
         }
         match http::body(response).await {
             Ok(body) => {
@@ -227,54 +264,61 @@ impl Calls {
                 }
                 Outcome::Done(Content::Reply { target: call.target.clone(), status: status.as_u16(), body })
             }
-            Err(error) => self.again(&call.target, &error),
+            Err(error) => self.failed(&call.target, &error),
         }
     }
 
-    fn again(&mut self, target: &str, reason: &dyn std::fmt::Display) -> Outcome {
+    fn failed(&mut self, target: &str, reason: &dyn std::fmt::Display) -> Outcome {
         if self.backoff.is_fresh() {
-            info!(venue = self.market.name, target, %reason, "request failed, trying again");
+            info!(venue = self.market.name, target, %reason, "request failed, trying again behind all others");
         }
-        Outcome::Again(self.backoff.next_wait())
+        Outcome::Failed(self.backoff.next_wait())
     }
 }
 
 impl Call {
     fn book(market: &Market, symbol: &str) -> Self {
         let target = format!("{}/depth?symbol={}&limit=1000", market.rest, http::encode(symbol));
-        Self { target, weight: market.book_weight }
+        Self::about_itself(target, market.book_weight)
     }
 
+    /// Of each symbol the newest hole is asked for.
     fn trades(market: &Market, symbol: &str, from_id: u64) -> Self {
-        let target = format!("{}/aggTrades?symbol={}&fromId={from_id}&limit=1000", market.rest, http::encode(symbol));
-        Self { target, weight: market.trades_weight }
+        let subject = format!("{}/aggTrades?symbol={}", market.rest, http::encode(symbol));
+        let target = format!("{subject}&fromId={from_id}&limit=1000");
+        Self { subject, target, weight: market.trades_weight, candles: 0 }
     }
 
     fn candles(market: &Market, symbol: &str, interval: &str, count: u32) -> Self {
-        let symbol = http::encode(symbol);
-        let target = format!("{}/klines?symbol={symbol}&interval={interval}&limit={count}", market.rest);
-        Self { target, weight: market.candles_weight }
+        let subject = format!("{}/klines?symbol={}&interval={interval}", market.rest, http::encode(symbol));
+        let target = format!("{subject}&limit={count}");
+        Self { subject, target, weight: market.candles_weight, candles: count }
     }
 
     fn time(market: &Market) -> Self {
-        Self { target: format!("{}/time", market.rest), weight: 1 }
+        Self::about_itself(format!("{}/time", market.rest), 1)
     }
 
     /// The last 24 hours of every symbol.
     fn days(market: &Market) -> Self {
-        Self { target: format!("{}/ticker/24hr", market.rest), weight: market.days_weight }
+        Self::about_itself(format!("{}/ticker/24hr", market.rest), market.days_weight)
     }
 
     /// What every symbol is made of.
     fn info(market: &Market) -> Self {
-        Self { target: format!("{}/exchangeInfo", market.rest), weight: market.info_weight }
+        Self::about_itself(format!("{}/exchangeInfo", market.rest), market.info_weight)
     }
 
     /// What these symbols are made of.
     fn info_of(market: &Market, symbols: &[String]) -> Self {
         let list = symbols.iter().map(|symbol| format!("\"{symbol}\"")).collect::<Vec<_>>().join(",");
         let target = format!("{}/exchangeInfo?symbols={}", market.rest, http::encode(&format!("[{list}]")));
-        Self { target, weight: market.info_weight }
+        Self::about_itself(target, market.info_weight)
+    }
+
+    /// A call that asks for all there is about its subject.
+    fn about_itself(target: String, weight: u32) -> Self {
+        Self { subject: target.clone(), target, weight, candles: 0 }
     }
 }
 

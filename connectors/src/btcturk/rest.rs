@@ -45,40 +45,36 @@ const TRADES: &str = "/api/v2/trades";
 pub(super) struct Call {
     /// Two calls about the same are one.
     subject: String,
-    /// Path and query.
+    /// Path and query; of candles without the time.
     target: String,
-    host: Host,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Host {
-    Api,
-    Graph,
+    /// So many seconds of candles, up to the moment of the call: with many pairs it waits for minutes.
+    candles_s: Option<i64>,
 }
 
 impl Call {
     /// The latest candles of a pair, `interval` in minutes as the venue names it. They are asked for by time.
     pub(super) fn candles(symbol: &str, interval: &str, count: u32) -> Self {
-        Self::candles_until(now_ms().div_euclid(1_000), symbol, interval, count)
-    }
-
-    /// As above, those up to a moment in seconds.
-    fn candles_until(to: i64, symbol: &str, interval: &str, count: u32) -> Self {
         let minutes: i64 = interval.parse().unwrap_or(1);
-        let from = to - i64::from(count) * minutes * 60;
-        let target = format!("/v1/klines/history?symbol={symbol}&resolution={interval}&from={from}&to={to}");
-        Self { subject: symbol.to_owned(), target, host: Host::Graph }
+        let target = format!("/v1/klines/history?symbol={symbol}&resolution={interval}");
+        Self { subject: symbol.to_owned(), target, candles_s: Some(i64::from(count) * minutes * 60) }
     }
 
     /// The last 50 trades of a pair.
     pub(super) fn trades(symbol: &str) -> Self {
-        let target = format!("{TRADES}?pairSymbol={symbol}&last=50");
-        Self { subject: target.clone(), target, host: Host::Api }
+        Self::api(&format!("{TRADES}?pairSymbol={symbol}&last=50"))
     }
 
-    /// What the venue tells without being asked about a pair.
+    /// What is the same whenever it is asked.
     fn api(target: &str) -> Self {
-        Self { subject: target.to_owned(), target: target.to_owned(), host: Host::Api }
+        Self { subject: target.to_owned(), target: target.to_owned(), candles_s: None }
+    }
+
+    /// Path and query of a call at this moment, in seconds.
+    fn target_at(&self, now_s: i64) -> String {
+        match self.candles_s {
+            Some(candles_s) => format!("{}&from={}&to={now_s}", self.target, now_s - candles_s),
+            None => self.target.clone(),
+        }
     }
 }
 
@@ -89,7 +85,8 @@ pub(super) struct Calls {
     graph: String,
     /// At most one for each subject.
     queue: VecDeque<Call>,
-    /// What is only asked for while nothing else waits: trades, to compare them with what came. At most one for each pair.
+    /// What is only asked for while nothing else waits: trades, to compare them with what came, and what has failed. At most one
+    /// for each subject.
     later: VecDeque<Call>,
     later_at: Instant,
     next_at: Instant,
@@ -108,7 +105,9 @@ enum Outcome {
     /// It has been answered for good.
     Done(Content),
     /// Nothing is asked for so long, then the same again.
-    Again(Duration),
+    Held(Duration),
+    /// Nothing is asked for so long, and the same behind all others: what fails once may fail for ever.
+    Failed(Duration),
 }
 
 impl Calls {
@@ -180,10 +179,11 @@ impl Calls {
     }
 
     fn enqueue(&mut self, call: Call) {
-        let queue = if call.target.starts_with(TRADES) { &mut self.later } else { &mut self.queue };
-        match queue.iter_mut().find(|waiting| waiting.subject == call.subject) {
-            Some(waiting) => *waiting = call,
-            None => queue.push_back(call),
+        if call.target.starts_with(TRADES) {
+            enqueue_in(&mut self.later, call);
+        } else {
+            self.later.retain(|failed| failed.subject != call.subject);
+            enqueue_in(&mut self.queue, call);
         }
     }
 
@@ -206,50 +206,63 @@ impl Calls {
                 let _ = outlet.send(reply).await;
                 PACE
             }
-            Outcome::Again(after) => {
+            Outcome::Held(hold) => {
                 outlet.stats().refused.add(1);
-                after.max(PACE)
+                hold.max(PACE)
+            }
+            Outcome::Failed(wait) => {
+                outlet.stats().refused.add(1);
+                if let Some(failed) = self.queue.pop_front() {
+                    enqueue_in(&mut self.later, failed);
+                }
+                wait.max(PACE)
             }
         };
         self.next_at = Instant::now() + wait;
     }
 
     async fn make(&mut self, call: &Call) -> Outcome {
-        let base = match call.host {
-            Host::Api => &self.api,
-            Host::Graph => &self.graph,
-        };
+        let base = if call.candles_s.is_some() { &self.graph } else { &self.api };
         let asked_at = now_ms();
-        let response = match self.client.get(format!("{base}{}", call.target)).send().await {
+        let target = call.target_at(asked_at.div_euclid(1_000));
+        let response = match self.client.get(format!("{base}{target}")).send().await {
             Ok(response) => response,
-            Err(error) => return self.again(&call.target, &error),
+            Err(error) => return self.failed(&target, &error),
         };
         let status = response.status();
         if status == StatusCode::TOO_MANY_REQUESTS {
             let hold = hold(&response);
             warn!(venue = "btcturk", hold_s = hold.as_secs(), "too many requests, holding all");
-            return Outcome::Again(hold);
+            return Outcome::Held(hold);
         }
         // 400 and 404 are about what was asked for and stay so; everything else may pass.
         if !(status.is_success() || status == StatusCode::BAD_REQUEST || status == StatusCode::NOT_FOUND) {
-            return self.again(&call.target, &status);
+            return self.failed(&target, &status);
         }
         match http::body(response).await {
             Ok(body) => {
                 if call.target == TIME {
                     self.clock.take(&body, asked_at, now_ms());
                 }
-                Outcome::Done(Content::Reply { target: call.target.clone(), status: status.as_u16(), body })
+                Outcome::Done(Content::Reply { target: target.clone(), status: status.as_u16(), body })
             }
-            Err(error) => self.again(&call.target, &error),
+            Err(error) => self.failed(&target, &error),
         }
     }
 
-    fn again(&mut self, target: &str, reason: &dyn std::fmt::Display) -> Outcome {
+    fn failed(&mut self, target: &str, reason: &dyn std::fmt::Display) -> Outcome {
         if self.backoff.is_fresh() {
-            info!(venue = "btcturk", target, %reason, "request failed, trying again");
+            info!(venue = "btcturk", target, %reason, "request failed, trying again behind all others");
         }
-        Outcome::Again(self.backoff.next_wait())
+        Outcome::Failed(self.backoff.next_wait())
+    }
+}
+
+/// Queues a call behind all others; what it is about waits once, and the newest counts.
+fn enqueue_in(queue: &mut VecDeque<Call>, call: Call) {
+    match queue.iter_mut().find(|waiting| waiting.subject == call.subject) {
+        Some(waiting) => *waiting = call,
+        None => queue.push_back(call),
     }
 }
 
@@ -277,14 +290,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn calls_about_the_same_wait_once_and_the_newest_counts() {
         let mut calls = calls(&["BTCTRY"]);
-        for (symbol, to) in [("BTCTRY", 7_000), ("ETHTRY", 8_000), ("BTCTRY", 9_000)] {
-            calls.enqueue(Call::candles_until(to, symbol, "1", 100));
+        for (symbol, count) in [("BTCTRY", 50), ("ETHTRY", 100), ("BTCTRY", 100)] {
+            calls.enqueue(Call::candles(symbol, "1", count));
         }
+        let targets = calls.queue.iter().map(|call| call.target_at(9_000)).collect::<Vec<_>>();
         assert_eq!(
-            targets(&calls),
+            targets,
             [
                 "/v1/klines/history?symbol=BTCTRY&resolution=1&from=3000&to=9000",
-                "/v1/klines/history?symbol=ETHTRY&resolution=1&from=2000&to=8000",
+                "/v1/klines/history?symbol=ETHTRY&resolution=1&from=3000&to=9000",
             ]
         );
     }
@@ -325,5 +339,32 @@ mod tests {
             calls.enqueue_due();
             assert_eq!(targets(&calls), [&[TIME], looked_up].concat());
         }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_always_fails_stops_no_other() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let answer = |uri: axum::http::Uri| async move {
+            if uri.path() == "/v1/klines/history" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
+        };
+        let cancel = tokio_util::sync::CancellationToken::new();
+        let server = axum::serve(listener, axum::Router::new().fallback(answer));
+        tokio::spawn(server.with_graceful_shutdown(cancel.clone().cancelled_owned()).into_future());
+        let config = Config { rest_url: url.clone(), graph_url: url, ..Config::from(&Settings::default()) };
+        let calls = Calls::new(http::client().unwrap(), &config, mpsc::channel(1).0);
+        let ((frames_in, mut frames), (ask, asked)) = (mpsc::channel(8), mpsc::channel(8));
+        let stats = std::sync::Arc::new(crate::ports::Stats::default());
+        let outlet = Outlet::new(frames_in, stats, cancel.clone());
+        for call in [Call::candles("BADTRY", "1", 10), Call::trades("BTCTRY")] {
+            ask.send(call).await.unwrap();
+        }
+        let served = tokio::spawn(async move { calls.serve(asked, &outlet).await });
+        for expected in [TIME, listing::ROUTES[0], "/api/v2/trades?pairSymbol=BTCTRY&last=50"] {
+            let frame = tokio::time::timeout(Duration::from_secs(20), frames.recv()).await.unwrap().unwrap();
+            assert!(matches!(&frame.content, Content::Reply { target, .. } if target == expected), "{frame:?}");
+        }
+        cancel.cancel();
+        served.await.unwrap();
     }
 }

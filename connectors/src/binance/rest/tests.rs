@@ -33,6 +33,7 @@ fn targets_are_what_the_venue_expects() {
 /// Statuses to answer with, one after the other, then 200; and what was asked.
 #[derive(Default)]
 struct Script {
+    broken: Option<&'static str>,
     statuses: VecDeque<u16>,
     asked: Vec<String>,
 }
@@ -42,7 +43,8 @@ type Shared = Arc<Mutex<Script>>;
 async fn answer(State(script): State<Shared>, uri: Uri) -> impl IntoResponse {
     let mut script = script.lock().unwrap();
     script.asked.push(uri.to_string());
-    let status = script.statuses.pop_front().unwrap_or(200);
+    let is_broken = script.broken.is_some_and(|broken| uri.to_string().contains(broken));
+    let status = if is_broken { 503 } else { script.statuses.pop_front().unwrap_or(200) };
     let headers = [("retry-after", "1"), ("x-mbx-used-weight-1m", "70")];
     (StatusCode::from_u16(status).unwrap(), headers, format!("body {status}"))
 }
@@ -57,7 +59,13 @@ struct Venue {
 
 impl Venue {
     async fn start(symbols: &[&str], statuses: &[u16]) -> Self {
+        Self::failing(symbols, statuses, None).await
+    }
+
+    /// What has this in its address is always answered with 503.
+    async fn failing(symbols: &[&str], statuses: &[u16], broken: Option<&'static str>) -> Self {
         let script: Shared = Arc::default();
+        script.lock().unwrap().broken = broken;
         script.lock().unwrap().statuses = statuses.iter().copied().collect();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let settings = Settings {
@@ -117,12 +125,13 @@ async fn a_refused_request_is_held_as_long_as_the_venue_says_and_made_again() {
         venue.ask("BTCUSDT").await;
     }
     venue.ask("ETHUSDT").await;
-    assert_eq!(venue.reply().await.1, 200);
+    let (target, status, _) = venue.reply().await;
+    assert!(status == 200 && target.contains("ETHUSDT"), "what has failed goes behind all others: {target}");
     assert!(asked_at.elapsed() >= Duration::from_secs(1), "held for Retry-After");
-    assert!(venue.reply().await.0.contains("ETHUSDT"), "what waits is not asked for twice");
+    assert!(venue.reply().await.0.contains("BTCUSDT"), "what waits is not asked for twice");
     let asked = venue.script.lock().unwrap().asked.clone();
     assert_eq!(asked.iter().filter(|target| target.contains("BTCUSDT")).count(), 3, "429, 500, 200: {asked:?}");
-    assert_eq!((venue.stats.requests.get(), venue.stats.refused.get()), (4, 2));
+    assert_eq!((venue.stats.requests.get(), venue.stats.refused.get()), (5, 2));
 }
 
 #[tokio::test]
@@ -158,4 +167,40 @@ async fn a_request_that_can_never_succeed_is_answered() {
     venue.ask("NOSUCH").await;
     let (_, status, body) = venue.reply().await;
     assert_eq!((status, body.as_str()), (400, "body 400"));
+}
+
+#[tokio::test]
+async fn a_request_that_always_fails_stops_no_other() {
+    let mut venue = Venue::failing(&[], &[], Some("symbol=BADUSDT")).await;
+    venue.ask("BADUSDT").await;
+    let candles = |symbol: &str| Request::Candles { symbol: symbol.into(), interval: "1m", count: 500 };
+    venue.requests.send(candles("BADUSDT")).await.unwrap();
+    venue.requests.send(candles("BTCUSDT")).await.unwrap();
+    assert!(venue.reply().await.0.contains("/klines?symbol=BTCUSDT"));
+    venue.ask("BTCUSDT").await;
+    assert!(venue.reply().await.0.contains("/depth?symbol=BTCUSDT"));
+}
+
+#[tokio::test]
+async fn of_each_subject_one_request_waits_and_it_covers_the_others() {
+    let config = Config::new(&SPOT, &Settings::default());
+    let mut calls = Calls::new(http::client().unwrap(), &config, mpsc::channel(1).0);
+    for from_id in 1..=1_000 {
+        calls.enqueue(&Request::Trades { symbol: "ETHUSDT".into(), from_id });
+        calls.enqueue(&Request::Trades { symbol: "BTCUSDT".into(), from_id });
+    }
+    for count in [3, 500, 7] {
+        calls.enqueue(&Request::Candles { symbol: "BTCUSDT".into(), interval: "1m", count });
+    }
+    calls.enqueue(&Request::Book { symbol: "BTCUSDT".into() });
+    let targets = |queue: &VecDeque<Call>| queue.iter().map(|call| call.target.clone()).collect::<Vec<_>>();
+    assert_eq!(targets(&calls.queue), ["/api/v3/depth?symbol=BTCUSDT&limit=1000"]);
+    assert_eq!(
+        targets(&calls.later),
+        [
+            "/api/v3/aggTrades?symbol=BTCUSDT&fromId=1000&limit=1000",
+            "/api/v3/aggTrades?symbol=ETHUSDT&fromId=1000&limit=1000",
+            "/api/v3/klines?symbol=BTCUSDT&interval=1m&limit=500",
+        ]
+    );
 }
