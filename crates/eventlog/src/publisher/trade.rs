@@ -2,12 +2,16 @@
 
 use serde_json::Value;
 
+/// Of one trade two processes may tell times that are this far apart: where a venue's clock is not believed, each tells when the
+/// trade came to it.
+const APART_MS: i64 = 5_000;
+
 /// A trade, as far as it is told from others of its channel.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Trade {
     /// The venue's id.
     pub(super) id: String,
-    /// When it happened by the venue's clock, milliseconds since the epoch.
+    /// When it happened, milliseconds since the epoch: by the venue's clock, as a rule.
     ts_ms: i64,
 }
 
@@ -19,6 +23,11 @@ impl Trade {
         Some(Self { id, ts_ms: envelope.get("ts")?.as_i64()? })
     }
 
+    /// Whether it is the same trade, told once more.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.id == other.id && self.ts_ms.abs_diff(other.ts_ms) <= APART_MS.unsigned_abs()
+    }
+
     /// Whether it is `last`, or came before it.
     ///
     /// Ids are numbers that rise, as far as they are numbers at all. At Borsa Istanbul they may start again with a day, and
@@ -26,7 +35,7 @@ impl Trade {
     pub(super) fn is_up_to(&self, last: &Self) -> bool {
         let is_number_up_to =
             || matches!((self.id.parse::<u128>(), last.id.parse::<u128>()), (Ok(id), Ok(last)) if id <= last);
-        self.ts_ms <= last.ts_ms && (self.id == last.id || is_number_up_to())
+        self.ts_ms <= last.ts_ms.saturating_add(APART_MS) && (self.id == last.id || is_number_up_to())
     }
 }
 
@@ -45,15 +54,18 @@ mod tests {
             ("100", 1_000, true),
             ("99", 1_000, true),
             ("9", 10, true),
+            ("100", 3_000, true),
+            ("99", 6_000, true),
             ("101", 1_000, false),
             ("101", 999, false),
-            ("1", 1_001, false),
+            ("1", 6_001, false),
             ("100", 90_000, false),
             ("x", 10, false),
         ] {
             assert_eq!(trade(id, ts_ms).is_up_to(&last), is_old, "{id} at {ts_ms}");
         }
         assert!(trade("x", 10).is_up_to(&trade("x", 10)));
-        assert_eq!(Trade::of(br#""ts":1,"event":"channel_status","data":{}}"#), None);
+        assert!(trade("100", 990).is(&last) && !trade("100", 6_001).is(&last) && !trade("99", 1_000).is(&last));
+        assert!(Trade::of(br#""ts":1,"event":"channel_status","data":{}}"#).is_none());
     }
 }

@@ -69,7 +69,7 @@ impl Warm {
             return Joined { missing: later, proven: false };
         };
         events.extend(later);
-        let is_last = |body: &Body| Trade::of(body.text()).is_some_and(|trade| trade == *last);
+        let is_last = |body: &Body| Trade::of(body.text()).is_some_and(|trade| trade.is(last));
         if let Some(known) = events.iter().rposition(|event| is_last(&event.body)) {
             return Joined { missing: events.split_off(known + 1), proven: true };
         }
