@@ -10,6 +10,7 @@ mod memory;
 mod publisher;
 mod redis;
 mod replica;
+mod retention;
 mod rhythm;
 mod ring;
 mod store;
@@ -23,10 +24,10 @@ pub use redis::{ConnectError, RedisStore};
 pub use replica::{
     Excerpt, From, JoinError, Joined, LogEvent, Notice, Replica, ReplicaConfig, ReplicaCounts, Sink, Traced, Upstream,
 };
+pub use retention::{APP_RETENTION, FEED_AGE, IDEMPOTENCY_TTL};
 pub use store::{
-    APP_RETENTION, Append, ChannelEnd, Claim, Ends, Entry, FEED_AGE, Feed, FeedBatch, FeedEnd, FeedEntry, FeedId,
-    FeedStart, Fence, HANDOVER, IDEMPOTENCY_TTL, Identity, Lease, Marker, Partition, RANGE_BYTES, Range, Select, Store,
-    StoreError, TERM_JUMP, Unavailable, Write,
+    Append, ChannelEnd, Claim, Ends, Entry, Feed, FeedBatch, FeedEnd, FeedEntry, FeedId, FeedStart, Fence, HANDOVER,
+    Identity, Lease, Marker, Partition, RANGE_BYTES, Range, Select, Store, StoreError, TERM_JUMP, Unavailable, Write,
 };
 pub use tail::links;
 

@@ -37,9 +37,10 @@ use self::link::{At, Link};
 use self::reply::{array, entry, feed_id, number, optional, position, seq, text, tuple};
 use self::script::Scripts;
 use crate::listing::{CANDLES_KEPT, ChannelHead, StoredCandle, closed_candle};
+use crate::retention::{FEED_AGE, IDEMPOTENCY_TTL, history_len, retention};
 use crate::store::{
-    Append, ChannelEnd, Claim, Ends, FEED_AGE, Feed, FeedEnd, FeedStart, Fence, HANDOVER, IDEMPOTENCY_TTL, Identity,
-    Lease, Marker, Partition, RANGE_BYTES, Range, Select, Store, StoreError, TERM_JUMP, Write, history_len, retention,
+    Append, ChannelEnd, Claim, Ends, Feed, FeedEnd, FeedStart, Fence, HANDOVER, Identity, Lease, Marker, Partition,
+    RANGE_BYTES, Range, Select, Store, StoreError, TERM_JUMP, Write,
 };
 
 /// A log in Redis.

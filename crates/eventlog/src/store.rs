@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use akis_model::{Channel, Kind, Origin, Seq, TraceContext};
+use akis_model::{Channel, Origin, Seq, TraceContext};
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -18,46 +18,8 @@ use crate::listing::{ChannelHead, StoredCandle};
 /// How far a new term begins above the last position, so that positions of a lost tail are not met again.
 pub const TERM_JUMP: u64 = 1 << 20;
 
-/// How long the answer to an idempotency id is remembered.
-pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(600);
-
-/// How long the feed of a partition is kept.
-pub const FEED_AGE: Duration = Duration::from_secs(120);
-
-/// A day.
-const DAY: Duration = Duration::from_secs(24 * 3600);
-
-/// How long an application channel that nobody publishes to is kept.
-pub const APP_RETENTION: Duration = DAY;
-
-/// How long one of candles is: candles of a day come once a day, and not while a market rests.
-const CANDLES_RETENTION: Duration = DAY.saturating_mul(30);
-
-/// How long a channel of the system is: for good. Each write puts the end off, which also makes up for one that was set near by a version
-/// that let these channels expire: a Redis stream keeps the end that it has.
-const OWN_RETENTION: Duration = DAY.saturating_mul(3650);
-
 /// Bytes of bodies that one read of history gives: it goes no further once there are so many.
 pub const RANGE_BYTES: usize = 8 << 20;
-
-/// How many entries the history of a channel of the system keeps: revocations hold until they are over.
-const OWN_LENGTH: usize = 100_000;
-
-/// How long a channel that nobody publishes to is kept; zero: for good. Venues have so many channels and no more, and what the system's
-/// own say holds until it is over.
-pub(crate) fn retention(channel: &Channel) -> Duration {
-    match channel.kind() {
-        _ if channel.is_venue() => Duration::ZERO,
-        _ if channel.is_own() => OWN_RETENTION,
-        Kind::Candles => CANDLES_RETENTION,
-        Kind::Ticker | Kind::Trades | Kind::Book | Kind::Session | Kind::App => APP_RETENTION,
-    }
-}
-
-/// How many entries a channel's history keeps, about.
-pub(crate) fn history_len(channel: &Channel) -> usize {
-    if channel.is_own() { OWN_LENGTH } else { channel.kind().history_len() }
-}
 
 /// How soon a lease that was given back must be taken for the new holder to go on where the old one ended.
 pub const HANDOVER: Duration = Duration::from_secs(2);

@@ -8,9 +8,10 @@ use std::ops::RangeInclusive;
 use akis_model::{Channel, Seq, TraceContext};
 
 use crate::listing::{CANDLES_KEPT, ChannelHead, StoredCandle, closed_candle, head};
+use crate::retention::{FEED_AGE, IDEMPOTENCY_TTL, history_len};
 use crate::store::{
-    Append, ChannelEnd, Claim, Ends, Entry, FEED_AGE, FeedEnd, FeedEntry, FeedId, Fence, IDEMPOTENCY_TTL, Identity,
-    Marker, RANGE_BYTES, Range, Select, StoreError, TERM_JUMP, Write, history_len,
+    Append, ChannelEnd, Claim, Ends, Entry, FeedEnd, FeedEntry, FeedId, Fence, Identity, Marker, RANGE_BYTES, Range,
+    Select, StoreError, TERM_JUMP, Write,
 };
 
 /// When a call is carried out, and by which log.

@@ -8,8 +8,8 @@ use tokio::time::timeout;
 
 use super::reads::Page;
 use super::{From, JoinError, Joined, LogEvent, Replica, Upstream};
+use crate::retention::history_len;
 use crate::ring::Checked;
-use crate::store::history_len;
 use crate::tail::{Tail, links};
 
 /// How often a join reads history again because the ring has moved on meanwhile.
