@@ -26,7 +26,7 @@ use fred::types::Resp3Frame;
 use fred::types::config::Config;
 use tracing::error;
 
-use self::call::{Args, Call};
+use self::call::{Call, Texts};
 pub use self::error::ConnectError;
 use self::error::broken;
 use self::feed::{FeedReader, Source};
@@ -172,20 +172,27 @@ impl Store for RedisStore {
 
     async fn publish(&self, partition: Partition, claim: &Claim, writes: &[Write]) -> Result<(), StoreError> {
         let mut call = self.writing_call_on(partition);
-        let count = writes.len();
+        // At most; the bytes are a guess. Growing step by step costs as much as all the rest.
+        let (mut events, count) = (Texts::default(), writes.len());
+        events.reserve(6 * count, 32 * count);
         call.keys.reserve(2 * count, 64 * count);
+        call.args.reserve(8 + 10 * count, 128 + 64 * count);
         let mut numbers: HashMap<&Channel, usize, RandomState> = HashMap::default();
-        let (mut channels, mut channel_of) = (Vec::new(), Vec::with_capacity(count));
+        let mut channels = Vec::new();
         for write in writes {
-            channel_of.push(*numbers.entry(&write.channel).or_insert_with(|| {
+            let next = numbers.len() + 1;
+            let number = *numbers.entry(&write.channel).or_insert_with(|| {
                 call.keys.push(self.keys.history(partition, &write.channel));
                 channels.push(&write.channel);
-                channels.len()
-            }));
+                next
+            });
+            events.push(number);
+            events.push(write.seq);
+            events.push_some(write.previous);
+            events.push_some(closed_candle(&write.channel, &write.body));
+            events.push_body(write.body.clone());
+            events.push_some(write.origin.trace);
         }
-        // At most; but for the bodies the bytes are a guess. Growing step by step costs as much as all the rest.
-        let bodies: usize = writes.iter().map(|write| write.body.len()).sum();
-        call.args.reserve(8 + 10 * count, 128 + 96 * count + bodies);
         push_claim(claim, &mut call.args);
         call.args.push(CANDLES_KEPT);
         call.args.push(channels.len());
@@ -198,14 +205,7 @@ impl Store for RedisStore {
                 call.args.push(0);
             }
         }
-        for (number, write) in channel_of.into_iter().zip(writes) {
-            call.args.push(number);
-            call.args.push(write.seq);
-            call.args.push_some(write.previous);
-            call.args.push_some(closed_candle(&write.channel, &write.body));
-            call.args.push_bytes(&write.body);
-            call.args.push_some(write.origin.trace);
-        }
+        call.args.extend(&events);
         self.joined.publish(&self.link, &self.scripts.publish, call, count).await
     }
 
@@ -235,7 +235,7 @@ impl Store for RedisStore {
             call.args.push(u8::from(id_key.is_some()));
             call.args.push(random());
             call.args.push_some(closed_candle(&event.channel, &event.body));
-            call.args.push_bytes(&event.body);
+            call.args.push_body(event.body.clone());
             call.args.push_some(event.trace);
             let has_candles = event.channel.kind() == Kind::Candles;
             let candles = has_candles.then(|| self.keys.candles(partition, &event.channel));
@@ -260,7 +260,7 @@ impl Store for RedisStore {
         call.args.push(CANDLES_KEPT);
         for candle in candles {
             call.args.push(candle.open_ms);
-            call.args.push_bytes(&candle.body);
+            call.args.push_body(candle.body.clone());
         }
         done(&self.scripts.candles.run(&self.link, &call).await?)
     }
@@ -404,7 +404,7 @@ fn refusal(reply: &Resp3Frame) -> StoreError {
 }
 
 /// Publisher, fence, identity, what it has seen; and how long the feed is kept.
-fn push_claim(claim: &Claim, args: &mut Args) {
+fn push_claim(claim: &Claim, args: &mut Texts) {
     args.push(&claim.publisher);
     args.push(&claim.fence);
     args.push(&claim.identity.0);
@@ -413,7 +413,7 @@ fn push_claim(claim: &Claim, args: &mut Args) {
 }
 
 /// A channel, and length and retention of its history.
-fn push_channel(channel: &Channel, args: &mut Args) {
+fn push_channel(channel: &Channel, args: &mut Texts) {
     args.push(channel);
     args.push(history_len(channel));
     args.push(retention(channel).as_millis());

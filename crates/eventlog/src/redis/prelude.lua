@@ -1,9 +1,6 @@
 -- Put in front of every script. Numbers are positions, microseconds and counters below 2^53, which Lua holds exactly;
 -- they become text only through `text`, because Lua's own conversion keeps 14 digits.
 
--- The arguments come packed as one, which costs a fraction of what hundreds of short ones would.
-local ARGV = cmsgpack.unpack(ARGV[1])
-
 local function text(number)
   -- As an integer, which takes a fifth of what a float takes.
   return string.format('%d', number)
