@@ -343,7 +343,7 @@ impl Instrument {
         self.candles.forget();
         for (at, gave_up) in self.gave_up.iter_mut().enumerate() {
             if gave_up.replace(i64::MAX).is_none() && wanted.candles {
-                out.updates.push(candle_status(&self.channels.candles[at], ChannelState::Resyncing, now_ms));
+                out.updates.push(gap_status(&self.channels.candles[at], ChannelState::Resyncing, now_ms));
             }
         }
     }
@@ -362,7 +362,7 @@ impl Instrument {
     fn take_up_candles(&mut self, ts: i64, now_ms: i64, wanted: &Wanted, out: &mut Output) {
         for (at, gave_up) in self.gave_up.iter_mut().enumerate() {
             if gave_up.take_if(|until| *until <= ts).is_some() && wanted.candles {
-                out.updates.push(candle_status(&self.channels.candles[at], ChannelState::Up, now_ms));
+                out.updates.push(gap_status(&self.channels.candles[at], ChannelState::Up, now_ms));
             }
         }
     }
@@ -394,7 +394,7 @@ impl Instrument {
     }
 }
 
-/// Whether the trades of a channel of candles are known.
-fn candle_status(channel: &Channel, state: ChannelState, now_ms: i64) -> Update {
+/// Whether messages that are missing leave a channel without what it needs.
+pub(super) fn gap_status(channel: &Channel, state: ChannelState, now_ms: i64) -> Update {
     Update::status(channel.clone(), state, now_ms, Resync::Gap.as_str(), now_ms)
 }

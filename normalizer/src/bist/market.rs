@@ -13,12 +13,12 @@ use akis_model::{Channel, ChannelState, Kind, TimeSource};
 use super::calendar::{Hours, due_after};
 use super::catch_up::CatchUp;
 use super::clock::{Clock, Moment};
-use super::instrument::Instrument;
+use super::instrument::{Instrument, gap_status};
 use super::names;
 use super::table::Table;
 use super::wanted::Wanted;
 use crate::mapper::{Output, RESYNC_TOLD_MS, Reason, Resync};
-use crate::update::{BELIEVED_AHEAD_MS, Update};
+use crate::update::BELIEVED_AHEAD_MS;
 
 /// So many messages are looked ahead: more do not fit into a packet.
 const FORESEEN: usize = 64;
@@ -268,7 +268,7 @@ impl Market {
     /// Tells that nothing is known of symbols.
     fn tell_unmet(&self, unmet: &[String], now_ms: i64, out: &mut Output) {
         for channel in unmet.iter().flat_map(|symbol| self.channels_of(symbol)) {
-            out.updates.push(Update::status(channel, ChannelState::Resyncing, now_ms, Resync::Gap.as_str(), now_ms));
+            out.updates.push(gap_status(&channel, ChannelState::Resyncing, now_ms));
         }
     }
 
@@ -277,7 +277,7 @@ impl Market {
         if let Some(at) = self.unmet.iter().position(|unmet| unmet == symbol) {
             self.unmet.swap_remove(at);
             let channels = self.channels_of(symbol).into_iter().filter(|channel| channel.kind() != Kind::Candles);
-            out.updates.extend(channels.map(|channel| found(channel, now_ms)));
+            out.updates.extend(channels.map(|channel| gap_status(&channel, ChannelState::Up, now_ms)));
         }
     }
 
@@ -286,7 +286,7 @@ impl Market {
         self.unmet_since = None;
         let unmet = std::mem::take(&mut self.unmet);
         let channels = unmet.iter().flat_map(|symbol| self.channels_of(symbol));
-        out.updates.extend(channels.map(|channel| found(channel, now_ms)));
+        out.updates.extend(channels.map(|channel| gap_status(&channel, ChannelState::Up, now_ms)));
     }
 
     /// Builds every book anew from the messages of a snapshot, which holds all below `next`.
@@ -403,9 +403,4 @@ impl Market {
             self.mark(at);
         }
     }
-}
-
-/// What a channel lacked is known.
-fn found(channel: Channel, now_ms: i64) -> Update {
-    Update::status(channel, ChannelState::Up, now_ms, Resync::Gap.as_str(), now_ms)
 }

@@ -7,7 +7,7 @@ use super::super::clock::Moment;
 use super::super::scale::whole;
 use super::super::state::is_auction;
 use super::super::wanted::Wanted;
-use super::{GaveUp, Instrument, News, Trust, candle_status};
+use super::{GaveUp, Instrument, News, Trust, gap_status};
 use crate::book::SHOWN_LEVELS;
 use crate::candles::Shown;
 use crate::channels::Channels;
@@ -65,7 +65,7 @@ impl Instrument {
             self.candles.tell_again();
             self.news.candles = true;
             let given_up = self.channels.candles.iter().zip(self.gave_up).filter(|(_, gave_up)| gave_up.is_some());
-            out.updates.extend(given_up.map(|(channel, _)| candle_status(channel, ChannelState::Resyncing, now_ms)));
+            out.updates.extend(given_up.map(|(channel, _)| gap_status(channel, ChannelState::Resyncing, now_ms)));
             let teller =
                 Teller { channels: &self.channels, symbol: &self.symbol, moment: self.news.moment, is_wanted: true };
             out.history.extend(self.candles.closed().map(|shown| History {
@@ -201,7 +201,7 @@ impl Teller<'_> {
         let at = shown.interval as usize;
         let (channel, moment) = (&self.channels.candles[at], self.moment);
         if gave_up[at].take().is_some() {
-            out.updates.push(candle_status(channel, ChannelState::Up, moment.received_at));
+            out.updates.push(gap_status(channel, ChannelState::Up, moment.received_at));
         }
         out.updates.push(Update::new(channel, moment.ts, Payload::Candle(self.candle(shown))));
     }
