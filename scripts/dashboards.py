@@ -59,8 +59,8 @@ TOKENS = rate("akis_gateway_refusals_total", where=GATEWAY + ',reason="token"')
 
 DASHBOARDS = {
     "overview": ("Akis: overview", [
-        number("Venues with data", "short", "Venues of which a normalizer hears each part, counted in each namespace.",
-               (f"sum(min by (namespace, venue) (max by (namespace, venue, lease) (akis_venue_up{{{CHOSEN}}})))", "")),
+        number("Venues with data", "short", "Venues of which each part is heard by the normalizer that publishes it, counted in each namespace.",
+               (f"sum(min by (namespace, venue) (akis:namespace_lease_up:max{{{CHOSEN}}}))", "")),
         number("Clients", "short", "Open WebSockets of all gateways.",
                (f"sum(akis_gateway_connections{{{GATEWAY}}})", "")),
         number("Delivery age, p99", "s", "From the append to the log until the write to a socket; 250 ms are promised.",
