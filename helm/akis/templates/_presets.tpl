@@ -23,7 +23,8 @@ alb.ingress.kubernetes.io/target-type: ip
 alb.ingress.kubernetes.io/load-balancer-attributes: idle_timeout.timeout_seconds=120
 alb.ingress.kubernetes.io/target-group-attributes: {{ printf "deregistration_delay.timeout_seconds=%s,load_balancing.algorithm.type=least_outstanding_requests" (include "akis.leaving" .) }}
 alb.ingress.kubernetes.io/healthcheck-protocol: HTTP
-alb.ingress.kubernetes.io/healthcheck-path: /v1/channels
+{{- /* Nothing is there: 404 without a token, which counts as no refusal. Whoever cannot serve yet answers 503. */}}
+alb.ingress.kubernetes.io/healthcheck-path: /healthz
 alb.ingress.kubernetes.io/success-codes: 200-499
 {{- end -}}
 {{- end -}}
