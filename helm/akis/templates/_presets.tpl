@@ -21,7 +21,8 @@ projectcontour.io/num-retries: "2"
 {{- else if eq .Values.ingress.preset "alb" -}}
 alb.ingress.kubernetes.io/target-type: ip
 alb.ingress.kubernetes.io/load-balancer-attributes: idle_timeout.timeout_seconds=120
-alb.ingress.kubernetes.io/target-group-attributes: {{ printf "deregistration_delay.timeout_seconds=%s,load_balancing.algorithm.type=least_outstanding_requests" (include "akis.leaving" .) }}
+{{- /* AWS takes an hour at most, and gateway.drain may be one. */}}
+alb.ingress.kubernetes.io/target-group-attributes: {{ printf "deregistration_delay.timeout_seconds=%d,load_balancing.algorithm.type=least_outstanding_requests" (include "akis.leaving" . | int64 | min 3600) }}
 alb.ingress.kubernetes.io/healthcheck-protocol: HTTP
 {{- /* Nothing is there: 404 without a token, which counts as no refusal. Whoever cannot serve yet answers 503. */}}
 alb.ingress.kubernetes.io/healthcheck-path: /healthz
