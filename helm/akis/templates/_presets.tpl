@@ -10,7 +10,6 @@ nginx.ingress.kubernetes.io/proxy-send-timeout: "120"
 nginx.ingress.kubernetes.io/proxy-buffering: "off"
 nginx.ingress.kubernetes.io/proxy-next-upstream: error timeout http_503
 {{- else if eq .Values.ingress.preset "haproxy" -}}
-haproxy.org/timeout-tunnel: 1h
 haproxy.org/timeout-server: 120s
 haproxy.org/load-balance: leastconn
 {{- else if eq .Values.ingress.preset "envoy" -}}
