@@ -1,3 +1,27 @@
+{{/* Not empty where a text is an IP address. */}}
+{{- define "akis.isIp" -}}
+{{- $byte := "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])" -}}
+{{- $v4 := printf "(%s[.]){3}%s" $byte $byte -}}
+{{- $group := "[0-9A-Fa-f]{1,4}" -}}
+{{- /* Version 6 may end as version 4 is written, which stands for two of its eight groups. */ -}}
+{{- $groups := regexReplaceAll (printf "(^|:)%s$" $v4) . "${1}0:0" -}}
+{{- $isFull := regexMatch (printf "^(%s:){7}%s$" $group $group) $groups -}}
+{{- $isShort := regexMatch (printf "^(%s(:%s)*)?::(%s(:%s)*)?$" $group $group $group $group) $groups -}}
+{{- if or (regexMatch (printf "^%s$" $v4) .) $isFull (and $isShort (lt (regexFindAll $group $groups -1 | len) 8)) -}}yes{{- end -}}
+{{- end -}}
+
+{{/* What is wrong with host and port of an address, which may be a URL; empty where nothing is. */}}
+{{- define "akis.wrongAddress" -}}
+{{- $authority := regexReplaceAll "^([A-Za-z-]+://)?([^/?#]*@)?" . "" | regexFind "^[^/?#]*" -}}
+{{- $port := regexFind ":[0-9]*$" $authority -}}
+{{- $host := trimSuffix $port $authority -}}
+{{- $isNumeric := regexMatch "^\\[|(^|[.])[0-9]+[.]?$" $host -}}
+{{- if not $host -}}has no host
+{{- else if or (gt (len $port) 6) (gt (trimPrefix ":" $port | int) 65535) -}}has a port above 65535
+{{- else if or (regexMatch "\\s" $host) (and $isNumeric (not (include "akis.isIp" (trimAll "[]" $host)))) -}}has a host that is neither a name nor an address
+{{- end -}}
+{{- end -}}
+
 {{/* The ports in addresses, as a NetworkPolicy has them: explicit ones, or those of the scheme. Takes a list of addresses. */}}
 {{- define "akis.ports" -}}
 {{- $ports := list -}}
