@@ -36,10 +36,14 @@ const PENDING_OVERHEAD: usize = 64;
 /// A sequence so far ahead is believed when so many packets in a row agree on it: a single one may be damaged.
 const FAR_PACKETS: usize = 3;
 
-/// Another session is believed when the one before has ended, or has been silent for so long: three heartbeats.
+/// Another session is believed when the one before has ended, or has been silent for so long, three heartbeats, while the other
+/// was heard: where all were silent, the first one that is heard again need not be the one that was followed.
 const SESSION_SILENCE: Duration = Duration::from_secs(3);
 
-/// How many sessions that are over are remembered, so that a late packet of theirs does not bring them back.
+/// So many packets of another session are needed beside: a single one may be damaged.
+const OTHER_PACKETS: usize = 3;
+
+/// How many sessions that have ended are remembered, so that a late packet of theirs does not bring them back.
 const PAST_SESSIONS: usize = 8;
 
 /// Why a datagram is of no use.
@@ -69,6 +73,9 @@ pub(crate) enum Step {
 pub(crate) struct Arbiter {
     has_rewinder: bool,
     session: Option<Running>,
+    /// Heard since the one that is followed was heard last.
+    other: Option<Other>,
+    /// Those that have ended. One that only fell silent may come back.
     past: VecDeque<SessionId>,
     steps: VecDeque<Step>,
 }
@@ -107,9 +114,21 @@ struct Far {
     packets: Vec<Vec<u8>>,
 }
 
+/// Another session, which may be followed next.
+#[derive(Debug)]
+struct Other {
+    id: SessionId,
+    since: Instant,
+    heard_at: Instant,
+    /// How many packets were heard, and those of them that are kept for the case that it is followed.
+    count: usize,
+    packets: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
 impl Arbiter {
     pub(crate) fn new(has_rewinder: bool) -> Self {
-        Self { has_rewinder, session: None, past: VecDeque::new(), steps: VecDeque::new() }
+        Self { has_rewinder, session: None, other: None, past: VecDeque::new(), steps: VecDeque::new() }
     }
 
     /// What to do next; to be asked until there is nothing.
@@ -132,14 +151,28 @@ impl Arbiter {
         self.session.as_ref().map(|running| running.id)
     }
 
-    /// Takes a datagram of any line or of the rewinder. One that is late of a session that is over is passed over.
+    /// Takes a datagram of any line or of the rewinder. One that is late of a session that has ended is passed over.
     pub(crate) fn on_datagram(&mut self, bytes: &[u8], now: Instant) -> Result<(), Unused> {
         let packet = Packet::parse(bytes)?;
-        if self.follow(packet.session, now)?
-            && let Some(running) = &mut self.session
-        {
-            running.take(&packet, bytes, now, self.has_rewinder, &mut self.steps);
+        let id = packet.session;
+        if self.past.contains(&id) {
+            return Ok(());
         }
+        match &self.session {
+            Some(running) if running.id == id => self.other = None,
+            Some(running) if !running.ended => {
+                let other = self.hear_other(&packet, bytes, now).ok_or(Unused::OtherSession(id))?;
+                self.begin(id, now);
+                for bytes in other.packets {
+                    // It was a packet when it was kept.
+                    if let Ok(packet) = Packet::parse(&bytes) {
+                        self.take(&packet, &bytes, now);
+                    }
+                }
+            }
+            Some(_) | None => self.begin(id, now),
+        }
+        self.take(&packet, bytes, now);
         Ok(())
     }
 
@@ -150,28 +183,46 @@ impl Arbiter {
         }
     }
 
-    /// Whether a packet belongs to the session that is followed, which may have become so by this packet, or to one that is
-    /// over.
-    fn follow(&mut self, id: SessionId, now: Instant) -> Result<bool, Unused> {
-        if self.past.contains(&id) {
-            return Ok(false);
-        }
-        let is_over = match &self.session {
-            None => true,
-            Some(running) if running.id == id => false,
-            Some(running) if running.ended || now.duration_since(running.heard_at) >= SESSION_SILENCE => true,
-            Some(_) => return Err(Unused::OtherSession(id)),
-        };
-        if is_over && let Some(old) = self.session.replace(Running::new(id, now)) {
+    /// Follows a session from its first message on.
+    fn begin(&mut self, id: SessionId, now: Instant) {
+        self.other = None;
+        let Some(old) = self.session.replace(Running::new(id, now)) else { return };
+        if old.ended {
             if self.past.len() == PAST_SESSIONS {
                 self.past.pop_front();
             }
             self.past.push_back(old.id);
         }
+    }
+
+    /// Takes a packet of the session that is followed.
+    fn take(&mut self, packet: &Packet<'_>, bytes: &[u8], now: Instant) {
         if let Some(running) = &mut self.session {
             running.heard_at = now;
+            running.take(packet, bytes, now, self.has_rewinder, &mut self.steps);
         }
-        Ok(true)
+    }
+
+    /// Takes a packet of another session than the one that is followed. Gives what came of it before once it is to be followed.
+    fn hear_other(&mut self, packet: &Packet<'_>, bytes: &[u8], now: Instant) -> Option<Other> {
+        let is_of = |other: &Other| other.id == packet.session;
+        // Of several the first is heard out, until it is silent itself.
+        let is_free = |other: &Other| now.duration_since(other.heard_at) >= SESSION_SILENCE;
+        if self.other.as_ref().is_none_or(|other| !is_of(other) && is_free(other)) {
+            let id = packet.session;
+            self.other = Some(Other { id, since: now, heard_at: now, count: 0, packets: Vec::new(), bytes: 0 });
+        }
+        let other = self.other.as_mut().filter(|other| is_of(other))?;
+        (other.count, other.heard_at) = (other.count + 1, now);
+        if other.count >= OTHER_PACKETS && now.duration_since(other.since) >= SESSION_SILENCE {
+            return self.other.take();
+        }
+        // What does not fit is asked for later.
+        other.bytes += bytes.len() + PENDING_OVERHEAD;
+        if other.bytes <= MOST_PENDING {
+            other.packets.push(bytes.to_vec());
+        }
+        None
     }
 }
 

@@ -177,9 +177,68 @@ fn another_session_takes_over_when_the_first_one_is_over() {
     bed.hear(&mold::end_of_session(SESSION, 4));
     bed.hear(&packet(next, 2, 1));
     assert_eq!(bed.heard.numbers, [1, 2, 3, 1, 2], "what is late of the old one is ignored");
-    bed.now += SESSION_SILENCE;
-    bed.hear(&packet(SessionId(*b"TR26112502"), 1, 1));
-    assert_eq!(bed.heard.numbers, [1, 2, 3, 1, 2, 1], "a restart without an end");
+}
+
+/// What is heard of a session beside the one that is followed.
+fn beside(bed: &mut Bed, bytes: &[u8]) {
+    let other = Packet::parse(bytes).unwrap().session;
+    assert_eq!(bed.arbiter.on_datagram(bytes, bed.now), Err(Unused::OtherSession(other)));
+    bed.heard.take(&mut bed.arbiter);
+}
+
+#[test]
+fn a_session_that_is_heard_while_the_one_before_is_silent_takes_over_and_loses_nothing() {
+    let again = SessionId(*b"TR26112402");
+    let mut bed = Bed::new(false);
+    bed.hear(&packet(SESSION, 1, 3));
+    bed.now += SESSION_SILENCE * 2;
+    for first in 1..4 {
+        beside(&mut bed, &packet(again, first, 1));
+        bed.now += SESSION_SILENCE / 3;
+    }
+    bed.hear(&packet(again, 4, 1));
+    assert_eq!((&bed.heard.numbers[..], bed.heard.lost), (&[1, 2, 3, 1, 2, 3, 4][..], 0));
+}
+
+#[test]
+fn a_session_that_fell_silent_is_followed_on_whatever_is_heard_first_after_it() {
+    let other = SessionId(*b"TR26112499");
+    let mut bed = Bed::new(true);
+    bed.hear(&packet(SESSION, 1, 1));
+    bed.now += SESSION_SILENCE * 2;
+    (1..9).for_each(|n| beside(&mut bed, &packet(other, n, 1)));
+    bed.hear(&packet(SESSION, 2, 1));
+    bed.now += SESSION_SILENCE * 2;
+    beside(&mut bed, &packet(other, 9, 1));
+    bed.hear(&packet(SESSION, 3, 1));
+    assert_eq!((&bed.heard.numbers[..], bed.heard.lost), (&[1, 2, 3][..], 0));
+}
+
+#[test]
+fn a_session_that_was_followed_by_mistake_gives_the_line_back() {
+    let wrong = SessionId(*b"WRONGWRONG");
+    let mut bed = Bed::new(true);
+    for (from, to) in [(SESSION, wrong), (wrong, SESSION)] {
+        bed.hear(&packet(from, 1, 1));
+        for n in 1..4 {
+            beside(&mut bed, &packet(to, n, 1));
+        }
+        bed.now += SESSION_SILENCE;
+        bed.hear(&packet(to, 4, 1));
+        assert_eq!(bed.arbiter.session(), Some(to));
+    }
+}
+
+#[test]
+fn a_session_beside_does_not_fill_the_memory() {
+    let mut bed = Bed::new(true);
+    bed.hear(&packet(SESSION, 1, 1));
+    let mut big = Builder::new(SessionId(*b"TR26112499"), 1, usize::MAX);
+    (0..30).for_each(|_| assert!(big.push(&[0; 50_000])));
+    let bytes = big.finish();
+    (0..60).for_each(|_| beside(&mut bed, &bytes));
+    let kept = bed.arbiter.other.as_ref().unwrap().packets.iter().map(Vec::len).sum::<usize>();
+    assert!((1..=MOST_PENDING).contains(&kept), "{kept}");
 }
 
 #[test]
