@@ -190,13 +190,30 @@ impl Stream {
     ) -> Result<(), End> {
         link.read().await?;
         let mut packets = Packets::default();
-        let mut end = None;
+        let gathered = self.gather(link, connection, opened, outlet, wanted, &mut packets);
+        // Also what came before something that ends the connection: it is not asked for again.
+        for bytes in packets.finish() {
+            outlet.send(Content::Binary { connection, bytes }).await.map_err(|Stopped| End::Stopped)?;
+        }
+        gathered
+    }
+
+    /// Takes what was read.
+    fn gather(
+        &mut self,
+        link: &mut Link,
+        connection: u32,
+        opened: &mut bool,
+        outlet: &Outlet,
+        wanted: &Wanted,
+        packets: &mut Packets,
+    ) -> Result<(), End> {
         while let Some(event) = link.event()? {
             match event {
                 Event::Accepted { session, next } => {
                     let before = self.position.session;
                     let goes_on = self.position.accept(session, next);
-                    if before != RUNNING && before != session {
+                    if before != RUNNING && before != self.position.session {
                         forget(wanted);
                     }
                     if !goes_on {
@@ -221,16 +238,12 @@ impl Stream {
                 Event::End(next) => {
                     packets.put(mold::end_of_session(self.position.session, next).to_vec());
                     self.position.ask = Ask::Running;
-                    end = Some(End::Over);
-                    break;
+                    return Err(End::Over);
                 }
                 Event::Refused(refusal) => return Err(LinkError::Refused(refusal).into()),
             }
         }
-        for bytes in packets.finish() {
-            outlet.send(Content::Binary { connection, bytes }).await.map_err(|Stopped| End::Stopped)?;
-        }
-        end.map_or(Ok(()), Err)
+        Ok(())
     }
 }
 
@@ -274,7 +287,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::bist::soup::accepted;
+    use crate::bist::soup::{self, accepted};
     use crate::registry::{Own, Settings};
 
     #[test]
@@ -321,13 +334,42 @@ mod tests {
         assert_eq!(sequences, [(5, 2), (7, 0), (7, 1)]);
     }
 
-    #[tokio::test]
-    async fn what_was_lost_of_another_session_is_not_wanted_of_this_one() {
+    /// A server, and the feed that asks it.
+    async fn served() -> (TcpListener, Stream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let own = [("transport", "soupbintcp".to_owned()), ("soup", address.clone())];
         let own = Own(own.into_iter().map(|(key, value)| (key.to_owned(), value)).collect());
         let config = Config::read(&Settings { own, ..Settings::default() }).unwrap();
+        (listener, Stream::new(address, &config))
+    }
+
+    #[tokio::test]
+    async fn what_came_before_something_malformed_is_handed_on() {
+        let (listener, stream) = served().await;
+        let (frames, mut handed_on) = mpsc::channel(16);
+        let cancel = CancellationToken::new();
+        let outlet = Outlet::new(frames, Arc::default(), cancel.clone());
+        let wanted = Wanted::new(0);
+        let session = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            // A login is accepted once.
+            let accepted = accepted(SessionId::new("DAY1"), 1);
+            let bytes = [&accepted[..], &soup::packet(b'S', b"one"), &accepted].concat();
+            socket.write_all(&bytes).await.unwrap();
+            let Content::Binary { bytes, .. } = handed_on.recv().await.unwrap().content else { panic!("a packet") };
+            let packet = mold::Packet::parse(&bytes).unwrap();
+            assert_eq!((packet.sequence, packet.messages().collect::<Vec<_>>()), (1, vec![&b"one"[..]]));
+        };
+        tokio::select! {
+            () = stream.keep(&outlet, &wanted, &cancel) => panic!("it never ends"),
+            done = timeout(Duration::from_secs(20), session) => done.unwrap(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_lost_of_another_session_is_not_wanted_of_this_one() {
+        let (listener, stream) = served().await;
         let (frames, _frames) = mpsc::channel(16);
         let cancel = CancellationToken::new();
         let outlet = Outlet::new(frames, Arc::default(), cancel.clone());
@@ -341,7 +383,7 @@ mod tests {
             }
         };
         tokio::select! {
-            () = Stream::new(address, &config).keep(&outlet, &wanted, &cancel) => panic!("it never ends"),
+            () = stream.keep(&outlet, &wanted, &cancel) => panic!("it never ends"),
             done = timeout(Duration::from_secs(20), session) => done.unwrap(),
         }
     }
