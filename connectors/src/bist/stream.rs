@@ -45,6 +45,8 @@ struct Position {
     /// The next number.
     next: u64,
     ask: Ask,
+    /// The session has begun anew under the name that it had.
+    is_again: bool,
 }
 
 /// What the next login asks for.
@@ -75,17 +77,29 @@ impl<E: Into<LinkError>> From<E> for End {
 }
 
 impl Position {
-    const START: Self = Self { session: RUNNING, next: 1, ask: Ask::Same };
+    const START: Self = Self { session: RUNNING, next: 1, ask: Ask::Same, is_again: false };
 
     /// Whether the login that was accepted goes on here. Otherwise the position is the beginning of the other session.
     fn accept(&mut self, session: SessionId, next: u64) -> bool {
         let is_other = self.session != session;
-        let goes_on = !is_other || self.session == RUNNING || next == 1;
-        if is_other {
-            *self = Self { session, next: 1, ask: Ask::Same };
+        // A session that has fewer messages than were read of it is none of before, whatever its name.
+        let is_anew = !is_other && next < self.wish().1;
+        let goes_on = !(is_other || is_anew) || self.session == RUNNING || next == 1;
+        if is_other || is_anew {
+            *self = Self { session, next: 1, ask: Ask::Same, is_again: is_anew && !self.is_again };
         }
         self.ask = Ask::Same;
         goes_on
+    }
+
+    /// The session as packets name it: one that begins anew under the name that it had is another one, and its name ends with
+    /// what no name of the exchange has.
+    fn name(&self) -> SessionId {
+        let mut name = self.session;
+        if self.is_again {
+            name.0[9] = b'~';
+        }
+        name
     }
 
     fn wish(&self) -> (SessionId, u64) {
@@ -211,9 +225,9 @@ impl Stream {
         while let Some(event) = link.event()? {
             match event {
                 Event::Accepted { session, next } => {
-                    let before = self.position.session;
+                    let before = self.position.name();
                     let goes_on = self.position.accept(session, next);
-                    if before != RUNNING && before != self.position.session {
+                    if before != RUNNING && before != self.position.name() {
                         forget(wanted);
                     }
                     if !goes_on {
@@ -231,12 +245,12 @@ impl Stream {
                 // What the server sends again is passed over.
                 Event::Message(number, _) if number < self.position.next => {}
                 Event::Message(number, message) => {
-                    packets.push(self.position.session, number, &message);
+                    packets.push(self.position.name(), number, &message);
                     self.position.next = number.saturating_add(1);
                 }
-                Event::Heartbeat(next) => packets.put(mold::heartbeat(self.position.session, next).to_vec()),
+                Event::Heartbeat(next) => packets.put(mold::heartbeat(self.position.name(), next).to_vec()),
                 Event::End(next) => {
-                    packets.put(mold::end_of_session(self.position.session, next).to_vec());
+                    packets.put(mold::end_of_session(self.position.name(), next).to_vec());
                     self.position.ask = Ask::Running;
                     return Err(End::Over);
                 }
@@ -308,13 +322,27 @@ mod tests {
     #[test]
     fn a_session_that_is_gone_is_not_asked_for_again() {
         let today = SessionId::new("TODAY");
-        let mut position = Position { session: today, next: 7, ask: Ask::Same };
+        let mut position = Position { session: today, next: 7, ..Position::START };
         assert!(position.refused());
         assert_eq!(position.wish(), (RUNNING, 7));
         assert!(!position.refused(), "a pause before the next try");
         assert_eq!(position.wish(), (RUNNING, 1));
         assert!(position.accept(today, 1));
         assert_eq!(position.next, 7, "what comes again is passed over");
+    }
+
+    #[test]
+    fn a_session_that_begins_anew_under_its_name_is_another_one() {
+        let today = SessionId::new("TR29620650");
+        let mut position = Position { session: today, next: 50_000, ..Position::START };
+        for name in ["TR2962065~", "TR29620650"] {
+            assert!(!position.accept(today, 100), "it has 99 messages, of which the first are not known");
+            assert_eq!((position.wish(), position.name()), ((today, 1), SessionId::new(name)));
+            assert!(position.accept(today, 1));
+            position.next = 200;
+        }
+        assert!(position.accept(today, 300), "what is missing is a hole, and no beginning");
+        assert_eq!((position.next, position.name()), (200, today));
     }
 
     #[test]

@@ -39,7 +39,7 @@ const UNKNOWN: &[u8] = b"q\0\0\0\0what is this";
 #[derive(Debug)]
 pub(super) enum Origin {
     /// Days of an exchange, one after the other.
-    Generated { symbols: Vec<String>, rate: u32, seed: u64, day: Day, exchange: Box<Exchange> },
+    Generated { symbols: Vec<String>, rate: u32, seed: u64, day: Day, started: Duration, exchange: Box<Exchange> },
     /// One recording, once.
     Recorded(Box<Playback>),
 }
@@ -79,8 +79,9 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn generated(symbols: Vec<String>, rate: u32, seed: u64, day: Day, now: Instant) -> Self {
-        let (exchange, tape, start) = begin(&symbols, rate, seed, day, 0);
-        let origin = Origin::Generated { symbols, rate, seed, day, exchange: Box::new(exchange) };
+        let started = since_epoch();
+        let (exchange, tape, start) = begin(&symbols, rate, seed, day, session_name(started, 0), 0);
+        let origin = Origin::Generated { symbols, rate, seed, day, started, exchange: Box::new(exchange) };
         Self::new(origin, tape, (now, start))
     }
 
@@ -143,8 +144,9 @@ impl World {
     fn next_session(&mut self, now: Instant) {
         self.ended_at = None;
         self.sessions += 1;
-        if let Origin::Generated { symbols, rate, seed, day, exchange } = &mut self.origin {
-            let (mut next, tape, start) = begin(symbols, *rate, *seed, *day, self.sessions);
+        if let Origin::Generated { symbols, rate, seed, day, started, exchange } = &mut self.origin {
+            let session = session_name(*started, self.sessions);
+            let (mut next, tape, start) = begin(symbols, *rate, *seed, *day, session, self.sessions);
             next.skew_clock(exchange.clock_skew_ms());
             **exchange = next;
             self.tape = tape;
@@ -272,21 +274,30 @@ fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+fn since_epoch() -> Duration {
+    Duration::from_millis(u64::try_from(crate::outlet::now_ms()).unwrap_or_default())
+}
+
+/// The name of a session. It has the moment of the start, in tenths of a second: a stand-in that is started anew counts from 1
+/// again, which who followed the one before would take for messages that it has. No session is shorter than a tenth.
+fn session_name(started: Duration, number: u64) -> SessionId {
+    let tenths = u64::try_from(started.as_millis() / 100).unwrap_or_default();
+    SessionId::new(&format!("TR{:08}", tenths.wrapping_add(number) % 100_000_000))
+}
+
 /// A day's exchange, its tape, and the time at which it begins.
-fn begin(symbols: &[String], rate: u32, seed: u64, day: Day, number: u64) -> (Exchange, Tape, u64) {
-    let now = Duration::from_millis(u64::try_from(crate::outlet::now_ms()).unwrap_or_default());
-    let today = now.as_secs() / DAY;
-    let (start, plans, date) = match day {
-        Day::Present => (now, day::continuous(), today),
+fn begin(symbols: &[String], rate: u32, seed: u64, day: Day, session: SessionId, number: u64) -> (Exchange, Tape, u64) {
+    let now = since_epoch();
+    let (start, plans) = match day {
+        Day::Present => (now, day::continuous()),
         Day::Whole { .. } => {
-            let date = trading_day(today.saturating_sub(DAYS_BACK), number);
-            (Duration::from_secs(date * DAY) + OPENING, day::whole(), date)
+            let date = trading_day((now.as_secs() / DAY).saturating_sub(DAYS_BACK), number);
+            (Duration::from_secs(date * DAY) + OPENING, day::whole())
         }
     };
     let every = Duration::from_secs(1).mul_f64(day.speed() / f64::from(rate.max(1)));
     let start = nanoseconds(start);
     let exchange = Exchange::new(symbols, seed.wrapping_add(number), start, nanoseconds(every), &plans);
-    let session = SessionId::new(&format!("TR{:06}{:02}", date % 1_000_000, number % 100));
     (exchange, Tape::new(session), start)
 }
 
@@ -309,6 +320,16 @@ mod tests {
     fn trading_days_leave_weekends_out() {
         // 2 January 1970 was a Friday.
         assert_eq!((0..4).map(|number| trading_day(1, number)).collect::<Vec<_>>(), [1, 4, 5, 6]);
+    }
+
+    #[test]
+    fn a_stand_in_that_is_started_anew_has_another_session() {
+        let started = Duration::from_millis(1_793_170_800_123);
+        let names = [(started, 0), (started, 1), (started + Duration::from_secs(1), 0)];
+        assert_eq!(
+            names.map(|(started, number)| session_name(started, number).to_string()),
+            ["TR31708001", "TR31708002", "TR31708011"]
+        );
     }
 
     #[test]
