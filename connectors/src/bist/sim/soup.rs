@@ -149,6 +149,10 @@ fn turn(shared: &Shared, session: SessionId, next: &mut u64, cuts: u64, now: Ins
     }
     let mut turn = Turn::default();
     let is_running = world.tape.session() == session;
+    if is_running && *next < world.tape.first() {
+        // The tape has forgotten it, or has gone on behind a hole: numbers can only be left out between two logins.
+        return Turn { close: Some(Close::Gently), ..turn };
+    }
     while turn.bytes.len() < WRITE_BYTES
         && let Some(message) = world.tape.get(*next).filter(|_| is_running)
     {
@@ -199,4 +203,26 @@ async fn part(mut socket: TcpStream) -> io::Result<()> {
     let mut buffer = [0; 64];
     while timeout(CLIENT_SILENCE, socket.read(&mut buffer)).await.is_ok_and(|read| read.is_ok_and(|n| n > 0)) {}
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Day;
+    use super::super::world::World;
+    use super::*;
+
+    #[test]
+    fn whoever_wants_what_the_tape_has_no_more_has_to_log_in_again() {
+        let now = Instant::now();
+        let mut world = World::generated(vec!["A.E".into()], 100, 7, Day::Present, now);
+        let session = world.tape.session();
+        world.tape.push(b"one");
+        let shared = Shared::new(world);
+        let mut next = 1;
+        let sent = turn(&shared, session, &mut next, 0, now);
+        assert_eq!((next, sent.close), (2, None));
+        shared.world().tape.skip_to(500);
+        let sent = turn(&shared, session, &mut next, 0, now);
+        assert_eq!((sent.bytes.len(), sent.close), (0, Some(Close::Gently)));
+    }
 }
