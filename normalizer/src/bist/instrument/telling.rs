@@ -49,8 +49,8 @@ impl Instrument {
         self.news.book || self.news.quote || self.news.candles
     }
 
-    /// What was told until now may have been heard by nobody: tells the state and what is not known, and has the rest told
-    /// with the next news. Candles that are closed already are history.
+    /// What was told until now may have been heard by nobody: tells the state, how candles closed and what is not known, and has
+    /// the rest told with the next news.
     pub(in crate::bist) fn tell_again(&mut self, now_ms: i64, wanted: &Wanted, out: &mut Output) {
         self.told_state.clear();
         self.tell_state(wanted, out);
@@ -64,14 +64,16 @@ impl Instrument {
         if wanted.candles {
             self.candles.tell_again();
             self.news.candles = true;
-            let given_up = self.channels.candles.iter().zip(self.gave_up).filter(|(_, gave_up)| gave_up.is_some());
-            out.updates.extend(given_up.map(|(channel, _)| gap_status(channel, ChannelState::Resyncing, now_ms)));
             let teller =
                 Teller { channels: &self.channels, symbol: &self.symbol, moment: self.news.moment, is_wanted: true };
-            out.history.extend(self.candles.closed().map(|shown| History {
-                channel: self.channels.candles[shown.interval as usize].clone(),
-                candles: vec![teller.candle(shown)],
-            }));
+            for shown in self.candles.closed() {
+                let (channel, candle) = (&self.channels.candles[shown.interval as usize], teller.candle(shown));
+                out.history.push(History { channel: channel.clone(), candles: vec![candle.clone()] });
+                // Who published before may not have come to its end.
+                out.updates.push(Update::new(channel, self.news.moment.ts, Payload::Candle(candle)));
+            }
+            let given_up = self.channels.candles.iter().zip(self.gave_up).filter(|(_, gave_up)| gave_up.is_some());
+            out.updates.extend(given_up.map(|(channel, _)| gap_status(channel, ChannelState::Resyncing, now_ms)));
         }
     }
 

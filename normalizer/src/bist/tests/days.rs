@@ -128,6 +128,8 @@ fn who_takes_over_tells_again_what_is_so() {
     assert_eq!(books(&out)[0].bids.len(), 1);
     assert!(out.updates.iter().any(|update| matches!(&update.payload, Payload::PriceTick(tick) if tick.bid.is_some())));
     assert_eq!(candles(&out, "1m", false)[0].trades, Some(1), "the open one");
+    let [closed] = &candles(&out, "1m", true)[..] else { panic!("who published may not have come to it: {out:?}") };
+    assert_eq!((closed.open_time, closed.trades), (i64::from(MORNING) * 1_000, Some(1)));
     let [minute] = &out.history[..] else { panic!("one candle is closed: {:?}", out.history) };
     assert_eq!((minute.channel.as_str(), minute.candles[0].open_time), ("bist:THYAO:1m", i64::from(MORNING) * 1_000));
 
