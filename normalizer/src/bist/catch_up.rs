@@ -53,6 +53,15 @@ impl CatchUp {
         };
     }
 
+    /// Takes note of the time, for a replay may break off.
+    pub(super) fn on_tick(&mut self, now_ms: i64) {
+        if let Self::Behind { began, .. } = *self
+            && now_ms.saturating_sub(began) >= LONGEST_MS
+        {
+            self.end();
+        }
+    }
+
     /// Nothing more waits to be read.
     pub(super) fn end(&mut self) {
         *self = Self::Done;

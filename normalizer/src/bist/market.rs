@@ -342,6 +342,7 @@ impl Market {
             self.tell_unmet(&unmet, now_ms, out);
             self.unmet.extend(unmet);
         }
+        self.catch_up.on_tick(now_ms);
         if !std::mem::take(&mut self.has_distrusted) {
             return;
         }

@@ -73,6 +73,7 @@ impl Stream {
             Kind::End => {
                 out.rests_until = Some(*self.rests_until.get_or_insert(market.due_after(received_at)));
                 if packet.sequence == self.next {
+                    market.catch_up.end();
                     market.end();
                 }
             }

@@ -189,6 +189,37 @@ fn a_replay_tells_its_trades_and_then_how_things_are() {
     assert_eq!(books(&out).len(), 1, "from here on as it happens");
 }
 
+/// The state, book and day of a replay that is over, each once.
+#[track_caller]
+fn tells_how_things_are(out: &Output) {
+    let told = (statuses(out).len(), books(out).len(), candles(out, "1d", false).len());
+    assert_eq!(told, (1, 1, 1));
+}
+
+/// A day that is read an hour late.
+fn replayed() -> Feed {
+    let mut feed = Feed::new();
+    feed.now += 3_600_000;
+    let orders = [state("P_SUREKLI_ISLEM"), add(1, Side::Sell, 110, 5, 0), executed(1, Side::Sell, 1, 70)];
+    let out = feed.packet(&[&[second(MORNING), directory("THYAO.E", THYAO)][..], &orders].concat());
+    assert_eq!(out.updates.len(), 1, "its trade");
+    feed
+}
+
+#[test]
+fn a_replay_ends_with_its_session() {
+    let mut feed = replayed();
+    tells_how_things_are(&feed.end());
+    assert_eq!(feed.end().updates, [], "once");
+}
+
+#[test]
+fn a_replay_that_says_no_more_ends_all_the_same() {
+    let mut feed = replayed();
+    assert_eq!(feed.tick(119_000).updates, []);
+    tells_how_things_are(&feed.tick(1_000));
+}
+
 #[test]
 fn a_replay_ends_where_nothing_waits_and_tells_nothing_when_it_is_broken_off() {
     let mut feed = Feed::new();
