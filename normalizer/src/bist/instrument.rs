@@ -266,8 +266,8 @@ impl Instrument {
         self.trust = Trust::Proven;
     }
 
-    /// Tells that the book is not proven, when that takes long.
-    pub(super) fn tell_distrust(&mut self, now_ms: i64, wanted: &Wanted, out: &mut Output) {
+    /// Tells that the book is not proven, when that takes long; whether it did. Best prices of it are news then: there are none.
+    pub(super) fn tell_distrust(&mut self, now_ms: i64, wanted: &Wanted, out: &mut Output) -> bool {
         if let Trust::Lost { since, why, told } = &mut self.trust
             && !*told
             && now_ms.saturating_sub(*since) > RESYNC_TOLD_MS
@@ -278,7 +278,10 @@ impl Instrument {
                 out.updates.push(Update::status(channel, ChannelState::Resyncing, *since, why.as_str(), now_ms));
             }
         }
+            self.news.quote = true;
+            return true;
     }
+        false
 
     /// Messages are missing: trades may be lost, and the auction may be over.
     pub(super) fn lose_messages(&mut self) {
@@ -381,7 +384,7 @@ impl Instrument {
         self.told_state.clear();
         self.news.moment = Moment { source: akis_model::TimeSource::Received, received_at, ..self.news.moment };
         self.news.moment.ts = received_at;
-        self.news.book = self.told_book;
+        (self.news.book, self.news.quote) = (self.told_book, true);
     }
 
     fn tick_level(&self, tick: &TickSize) -> Option<Level> {

@@ -346,9 +346,11 @@ impl Market {
         if !std::mem::take(&mut self.has_distrusted) {
             return;
         }
-        for instrument in &mut self.instruments {
-            instrument.tell_distrust(now_ms, &self.wanted, out);
-            self.has_distrusted |= !instrument.is_proven();
+        for at in 0..self.instruments.len() {
+            if self.instruments[at].tell_distrust(now_ms, &self.wanted, out) {
+                self.mark(at);
+            }
+            self.has_distrusted |= !self.instruments[at].is_proven();
         }
     }
 

@@ -101,7 +101,7 @@ fn behind_a_hole_a_price_tells_that_an_auction_has_begun() {
     feed.packet(&orders());
     feed.next += 1; // The state that begins the auction is lost.
     feed.packet(&[equilibrium([Price::NONE, Price(1_020), Price(1_080)])]);
-    assert_eq!(told(&feed.tick(11_000)), None, "no snapshot came, and nothing meets");
+    assert_eq!(told(&feed.tick(11_000)), best("", "", None), "no snapshot came, and nothing meets");
     assert_eq!(told(&feed.packet(&[meets()])), best("10.2", "10.8", Some("10.5")));
     assert_eq!(told(&feed.packet(&[state("P_SUREKLI_ISLEM")])), best("", "", None), "it is over");
     assert_eq!(told(&feed.packet(&[meets()])), None);
@@ -115,4 +115,17 @@ fn behind_a_hole_orders_tell_that_an_auction_is_over() {
     feed.packet(&[equilibrium([1_060, 1_020, 1_080].map(Price))]);
     assert_eq!(told(&feed.tick(11_000)), best("10.2", "10.8", Some("10.6")));
     assert_eq!(told(&feed.packet(&[flush(0), add(1, Side::Buy, 1_000, 1, 0)])), best("10", "", None));
+}
+
+#[test]
+fn best_prices_are_not_told_longer_than_the_book_is_known() {
+    let mut feed = Feed::open();
+    feed.packet(&orders());
+    feed.next += 1;
+    assert_eq!(told(&feed.heartbeat()), None, "a snapshot may come soon");
+    assert_eq!(told(&feed.tick(1_501)), best("", "", None));
+    assert_eq!(told(&feed.snapshot(&orders(), feed.next)), best("10", "11", None));
+    feed.end();
+    feed.new_session("DAY2");
+    assert_eq!(told(&feed.heartbeat()), best("", "", None), "they were those of a day before");
 }
