@@ -70,10 +70,10 @@ pub(super) struct Market {
     pub(super) catch_up: CatchUp,
     instruments: Vec<Instrument>,
     by_symbol: BTreeMap<String, u16>,
-    /// Since when symbols that are let in by name may be there unseen; `None`: they are not, or that was told.
+    /// Since when symbols that are let in may be there unseen; `None`: they are not, or that was told.
     unmet_since: Option<i64>,
-    /// Those of which that was told.
-    unmet: Vec<String>,
+    /// Those of which that was told, each with the channels on which it was.
+    unmet: BTreeMap<String, Vec<Channel>>,
     /// The books of the day. `None`: of an instrument that nobody asked for, or that has another book by now.
     books: Table<u32, Option<u16>, 7>,
     /// Orders in all books.
@@ -232,7 +232,7 @@ impl Market {
             self.mark(at);
         }
         self.has_distrusted = true;
-        self.tell_unmet(&self.unmet, now_ms, out);
+        tell_all(self.unmet.values(), ChannelState::Resyncing, now_ms, out);
         self.tell_held(now_ms, out);
     }
 
@@ -265,28 +265,34 @@ impl Market {
         self.unmet_since.get_or_insert(received_at);
     }
 
-    /// Tells that nothing is known of symbols.
-    fn tell_unmet(&self, unmet: &[String], now_ms: i64, out: &mut Output) {
-        for channel in unmet.iter().flat_map(|symbol| self.channels_of(symbol)) {
-            out.updates.push(gap_status(&channel, ChannelState::Resyncing, now_ms));
-        }
+    /// Tells that nothing is known of symbols that may be there unseen.
+    fn tell_unmet(&mut self, now_ms: i64, out: &mut Output) {
+        let is_known = |symbol: &&String| self.by_symbol.contains_key(*symbol);
+        let never_met = self.admitted.iter().filter(|symbol| !is_known(symbol));
+        let never_met = never_met.map(|symbol| (symbol.clone(), self.channels_of(symbol)));
+        // What books and candles of those of a day before lack they tell themselves.
+        let not_today = self.instruments.iter().filter(|instrument| instrument.number.is_none()).map(|instrument| {
+            let mut channels = instrument.channels(&self.wanted);
+            channels.retain(|channel| !matches!(channel.kind(), Kind::Book | Kind::Candles));
+            (instrument.symbol.clone(), channels)
+        });
+        let mut unmet: BTreeMap<_, _> = never_met.chain(not_today).collect();
+        unmet.retain(|symbol, _| !self.unmet.contains_key(symbol));
+        tell_all(unmet.values(), ChannelState::Resyncing, now_ms, out);
+        self.unmet.append(&mut unmet);
     }
 
     /// An instrument has come of which that may have been told. What its candles lack it tells itself.
-    fn meet(&mut self, symbol: &str, now_ms: i64, out: &mut Output) {
-        if let Some(at) = self.unmet.iter().position(|unmet| unmet == symbol) {
-            self.unmet.swap_remove(at);
-            let channels = self.channels_of(symbol).into_iter().filter(|channel| channel.kind() != Kind::Candles);
-            out.updates.extend(channels.map(|channel| gap_status(&channel, ChannelState::Up, now_ms)));
-        }
+    fn meet(&mut self, at: usize, now_ms: i64, out: &mut Output) {
+        let Some(mut channels) = self.unmet.remove(&self.instruments[at].symbol) else { return };
+        channels.retain(|channel| channel.kind() != Kind::Candles);
+        tell_all([&channels], ChannelState::Up, now_ms, out);
     }
 
     /// All instruments that there are have come.
     fn meet_all(&mut self, now_ms: i64, out: &mut Output) {
         self.unmet_since = None;
-        let unmet = std::mem::take(&mut self.unmet);
-        let channels = unmet.iter().flat_map(|symbol| self.channels_of(symbol));
-        out.updates.extend(channels.map(|channel| gap_status(&channel, ChannelState::Up, now_ms)));
+        tell_all(std::mem::take(&mut self.unmet).values(), ChannelState::Up, now_ms, out);
     }
 
     /// Builds every book anew from the messages of a snapshot, which holds all below `next`.
@@ -336,13 +342,10 @@ impl Market {
     }
 
     pub(super) fn on_tick(&mut self, now_ms: i64, out: &mut Output) {
-        if self.unmet_since.take_if(|since| now_ms.saturating_sub(*since) > RESYNC_TOLD_MS).is_some() {
-            let is_unmet = |symbol: &&String| !self.by_symbol.contains_key(*symbol) && !self.unmet.contains(symbol);
-            let unmet: Vec<String> = self.admitted.iter().filter(is_unmet).cloned().collect();
-            self.tell_unmet(&unmet, now_ms, out);
-            self.unmet.extend(unmet);
-        }
         self.catch_up.on_tick(now_ms);
+        if self.unmet_since.take_if(|since| now_ms.saturating_sub(*since) > RESYNC_TOLD_MS).is_some() {
+            self.tell_unmet(now_ms, out);
+        }
         if !std::mem::take(&mut self.has_distrusted) {
             return;
         }
@@ -406,4 +409,14 @@ impl Market {
             self.mark(at);
         }
     }
+}
+
+fn tell_all<'a>(
+    channels: impl IntoIterator<Item = &'a Vec<Channel>>,
+    state: ChannelState,
+    now_ms: i64,
+    out: &mut Output,
+) {
+    let channels = channels.into_iter().flatten();
+    out.updates.extend(channels.map(|channel| gap_status(channel, state, now_ms)));
 }

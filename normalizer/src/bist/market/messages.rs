@@ -307,9 +307,8 @@ impl Market {
         if is_new && !self.is_whole {
             // Nobody has seen what it did before.
             instrument.lose_trade();
-            let symbol = instrument.symbol.clone();
-            self.meet(&symbol, entry.received_at, out);
         }
+        self.meet(at.into(), entry.received_at, out);
         Ok(())
     }
 

@@ -221,6 +221,34 @@ fn a_replay_that_says_no_more_ends_all_the_same() {
 }
 
 #[test]
+fn a_symbol_of_yesterday_whose_reference_data_is_lost_is_told() {
+    for admitted in [None, Some(&["THYAO".to_owned()][..])] {
+        let mut mapper = Bist::default();
+        mapper.admit(admitted, &[]);
+        let mut feed = Feed::of(mapper);
+        feed.packet(&[second(MORNING), directory("THYAO.E", THYAO)]);
+        feed.end();
+        feed.new_session("DAY2");
+        feed.packet(&[second(MORNING + DAY)]);
+        feed.next += 1; // That is it.
+        feed.packet(&[second(MORNING + DAY + 1)]);
+        let out = feed.tick(1_501);
+        let all = ["ticker", "trades", "session", "book"].map(|facet| format!("bist:THYAO:{facet}"));
+        for channel in &all {
+            assert_eq!(states_of(&out, channel), [ChannelState::Resyncing], "{channel}");
+        }
+        assert_eq!(feed.tick(1_500).updates, [], "once");
+        feed.tick(11_000);
+        let out = feed.packet(&[directory("THYAO.E", THYAO)]);
+        for channel in &all[..3] {
+            assert_eq!(states_of(&out, channel), [ChannelState::Up], "{channel}");
+        }
+        assert_eq!(states_of(&out, &all[3]), [], "its orders are not known");
+        assert_eq!(states_of(&out, "bist:THYAO:1d"), []);
+    }
+}
+
+#[test]
 fn a_replay_ends_where_nothing_waits_and_tells_nothing_when_it_is_broken_off() {
     let mut feed = Feed::new();
     feed.now += 3_600_000;
