@@ -171,8 +171,9 @@ impl Instrument {
 
     /// Takes the name of a state.
     pub(super) fn on_state(&mut self, name: String, moment: Moment) {
-        self.state = meaning(&name, self.state);
-        if std::mem::take(&mut self.may_have_changed) || self.venue_state != name {
+        let may_have_changed = std::mem::take(&mut self.may_have_changed);
+        self.state = meaning(&name, self.state.filter(|_| !may_have_changed));
+        if may_have_changed || self.venue_state != name {
             // It was that of the state before.
             self.auction = None;
             self.state_moment = moment;
@@ -277,11 +278,11 @@ impl Instrument {
                 let channel = self.channels.book.clone();
                 out.updates.push(Update::status(channel, ChannelState::Resyncing, *since, why.as_str(), now_ms));
             }
-        }
             self.news.quote = true;
             return true;
-    }
+        }
         false
+    }
 
     /// Messages are missing: trades may be lost, and the auction may be over.
     pub(super) fn lose_messages(&mut self) {

@@ -3,7 +3,7 @@
 use akis_model::MarketState;
 
 /// What a state is, by the venue's name for it; `None` when it is not known. The matching at the end of an auction has one
-/// name for all auctions, so it belongs to the auction that was on.
+/// name for all auctions, so it belongs to the auction that was on, where that was heard.
 ///
 /// Source: names found in recorded data by third parties (beratbrok/Itch and others); the exchange publishes no list.
 /// What the last lines map by a part of the name was never seen.
@@ -11,8 +11,10 @@ pub(super) fn meaning(name: &str, before: Option<MarketState>) -> Option<MarketS
     Some(match name {
         "P_ACS_EMR_TP_PY_EIY" => MarketState::OpeningAuction,
         "P_ESLESTIRME" => match before {
-            Some(auction @ (MarketState::ClosingAuction | MarketState::SinglePrice)) => auction,
-            _ => MarketState::OpeningAuction,
+            Some(auction @ (MarketState::OpeningAuction | MarketState::ClosingAuction | MarketState::SinglePrice)) => {
+                auction
+            }
+            _ => return None,
         },
         "P_SUREKLI_ISLEM" => MarketState::Continuous,
         "P_MARJ_YAYIN" | "P_MARJ_YAYIN_KAPANIS" | "P_ARA" => MarketState::Break,
@@ -49,13 +51,11 @@ mod tests {
 
     #[test]
     fn matching_belongs_to_the_auction_that_was_on() {
-        for (before, now) in [
-            (None, MarketState::OpeningAuction),
-            (Some(MarketState::OpeningAuction), MarketState::OpeningAuction),
-            (Some(MarketState::ClosingAuction), MarketState::ClosingAuction),
-            (Some(MarketState::SinglePrice), MarketState::SinglePrice),
-        ] {
-            assert_eq!(meaning("P_ESLESTIRME", before), Some(now));
+        for auction in [MarketState::OpeningAuction, MarketState::ClosingAuction, MarketState::SinglePrice] {
+            assert_eq!(meaning("P_ESLESTIRME", Some(auction)), Some(auction));
+        }
+        for before in [None, Some(MarketState::Continuous)] {
+            assert_eq!(meaning("P_ESLESTIRME", before), None, "nobody heard which one");
         }
     }
 

@@ -420,6 +420,16 @@ fn an_unknown_state_is_passed_through() {
 }
 
 #[test]
+fn behind_a_hole_nobody_knows_which_auction_is_matched() {
+    let mut feed = Feed::open();
+    feed.packet(&[state("P_ACS_EMR_TP_PY_EIY")]);
+    feed.next += 1; // The day until the evening.
+    feed.packet(&[state("P_ESLESTIRME")]);
+    let out = feed.tick(11_000);
+    assert_eq!((statuses(&out)[0].state, statuses(&out)[0].venue_state.as_str()), (None, "P_ESLESTIRME"));
+}
+
+#[test]
 fn only_what_was_asked_for_is_told() {
     let mut mapper = Bist::default();
     mapper.admit(Some(&["thyao.e".to_owned()]), &[Kind::Trades]);
