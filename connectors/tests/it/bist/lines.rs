@@ -52,6 +52,8 @@ async fn silence_of_both_lines_is_told_and_what_came_meanwhile_is_fetched() {
     let mut session = Session::start(sim.mold());
     session.until(|heard| heard.count() > 100).await;
     sim.fault(json!({ "fault": "silence", "line": "both", "ms": 4_000 })).await;
+    // The first packet after it belongs to nobody.
+    sim.fault(json!({ "fault": "wrong_session", "line": "both" })).await;
     session.until(|heard| !heard.closed.is_empty()).await;
     let (first, count) = (session.heard.live[0], session.heard.count());
     assert_eq!(session.heard.closed, [(first, 1006)]);
@@ -59,6 +61,7 @@ async fn silence_of_both_lines_is_told_and_what_came_meanwhile_is_fetched() {
     session.until(|heard| heard.count() > count + 100).await;
     assert_eq!(session.heard.live.len(), 2, "it is another connection now");
     assert_eq!((session.heard.lost, session.heard.days.len()), (0, 1));
+    assert_eq!(session.stats.other_session.get(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
