@@ -90,6 +90,40 @@ async fn every_trade_reaches_the_client_although_both_lines_lose_packets() {
     assert_eq!(ids, told[from..], "every trade since the first one, in the order of the exchange");
 }
 
+/// Over SoupBinTCP the session comes again from its first message.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_normalizer_that_is_started_anew_in_the_middle_of_a_session_tells_every_trade_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["sim", "bist", "--listen", "127.0.0.1:0", "--symbols", "THYAO,GARAN,ASELS", "--rate", "300"];
+    let mut sim = Process::start(akis(dir.path()).args(args)).unwrap();
+    let soup = sim.wait_for_line("soup: ", SOON).await.unwrap().trim_start_matches("soup: ").to_owned();
+    let config = format!(
+        "[venues.bist]\nsymbols = [\"THYAO\"]\nkinds = [\"trades\"]\ntransport = \"soupbintcp\"\nsoup = \"{soup}\"\n"
+    );
+    let mut system =
+        System::start(Options { symbols: &["BTCUSDT"], kinds: &["trades"], config, ..Options::default() }).await;
+    let mut client = system.gateways[0].door.connect(&token("reader", &["bist:*"], &[])).await.unwrap();
+    client.send(&json!({"type": "subscribe", "channels": ["bist:THYAO:trades"]})).await.unwrap();
+    let mut ids: Vec<u64> = Vec::new();
+    for is_restarted in [false, true] {
+        if is_restarted {
+            system.stop_normalizer(0).await;
+            system.normalizers[0] = system.start_normalizer().await;
+        }
+        let wanted = ids.len() + TRADES;
+        while ids.len() < wanted {
+            let event = client.next(SOON).await.unwrap();
+            assert_ne!(event.event(), "gap", "{event:?}");
+            if event.event() == "trade" {
+                ids.push(event.data()["id"].as_str().and_then(|id| id.parse().ok()).unwrap());
+            }
+        }
+    }
+    let told = told(&soup, "THYAO.E", *ids.last().unwrap()).await;
+    let from = told.iter().position(|id| *id == ids[0]).expect("a trade of the exchange");
+    assert_eq!(ids, told[from..], "every trade since the first one, in the order of the exchange");
+}
+
 /// Bids below asks, best first.
 fn check_book(book: &Value) {
     let prices = |side: &str| -> Vec<f64> {
