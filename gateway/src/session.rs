@@ -77,6 +77,10 @@ pub(crate) struct Session {
     lane: Lane,
     /// Channels with something to write, in turn.
     ready: VecDeque<u32>,
+    /// Channels whose next part of a replay is wanted, in turn.
+    parts: VecDeque<u32>,
+    /// The join of a further part that is under way: one at a time, because each may bring as much as one read of history gives.
+    part: Option<u64>,
     /// Joins to be tried again.
     retries: Vec<(Instant, Channel, u64)>,
     queued_bytes: usize,
@@ -106,6 +110,8 @@ impl Session {
             control_bytes: 0,
             lane: Lane::new(),
             ready: VecDeque::new(),
+            parts: VecDeque::new(),
+            part: None,
             retries: Vec::new(),
             queued_bytes: 0,
             reported_bytes: 0,
@@ -168,12 +174,18 @@ impl Session {
     /// Goes on with a replay whose beginning was told.
     fn on_further_join(&mut self, channel: &Channel, token: u64, joined: Result<Joined, JoinError>, now: Now) {
         self.clear_lane();
-        let Some(slot) = self.roster.slot(channel) else { return };
+        self.part.take_if(|part| *part == token);
+        let has_room = self.has_replay_room();
+        let Some(slot) = self.roster.slot(channel) else { return self.begin_part() };
         let Some(subscription) = self.roster.at(slot) else { return };
         if subscription.phase != (Phase::Joining { token }) {
             return;
         }
         match joined {
+            Ok(_) if !has_room && subscription.interval.is_none() => {
+                subscription.put_off();
+                self.list(slot);
+            }
             Ok(joined) => {
                 self.surroundings.metrics.replayed.inc_by(joined.events.len() as u64);
                 let (queued, replay) = (subscription.queued_bytes(), subscription.replay_bytes());
@@ -183,6 +195,26 @@ impl Session {
                 self.list(slot);
             }
             Err(JoinError::Unavailable(_)) => self.retries.push((now.instant + JOIN_RETRY, channel.clone(), token)),
+        }
+        self.begin_part();
+    }
+
+    /// Whether what a join gives may be taken, whatever that is: a part that alone is more than may wait has to be written too.
+    fn has_replay_room(&self) -> bool {
+        self.replay_bytes < self.surroundings.config.limits.queue_bytes
+    }
+
+    /// Asks for the part of a replay whose turn it is, when it may come. With an interval one event takes the place of another, and those
+    /// wait for each other otherwise.
+    fn begin_part(&mut self) {
+        let has_room = self.has_replay_room();
+        while self.part.is_none() {
+            let Self { parts, roster, .. } = self;
+            let may_come = |slot: &u32| has_room || roster.at(*slot).is_some_and(|s| s.interval.is_some());
+            let Some(slot) = parts.iter().position(may_come).and_then(|at| parts.remove(at)) else { return };
+            if self.roster.at(slot).is_some_and(|subscription| subscription.wants_more()) {
+                self.part = self.join_on(slot);
+            }
         }
     }
 
@@ -254,9 +286,11 @@ impl Session {
         self.token_tick(now);
         for (_, channel, token) in self.retries.extract_if(.., |(at, ..)| *at <= now.instant).collect::<Vec<_>>() {
             if let Some(slot) = self.roster.slot(&channel)
-                && self.roster.at(slot).is_some_and(|subscription| subscription.phase == (Phase::Joining { token }))
+                && let Some(subscription) = self.roster.at(slot)
+                && subscription.phase == (Phase::Joining { token })
             {
-                self.join_on(slot);
+                subscription.put_off();
+                self.list(slot);
             }
         }
     }
@@ -294,14 +328,14 @@ impl Session {
         self.clear_lane();
     }
 
-    /// Asks for what follows the part of a replay that has been written.
-    fn join_on(&mut self, slot: u32) {
+    /// Asks for what the log has above the position of a subscription. Gives the join's token.
+    fn join_on(&mut self, slot: u32) -> Option<u64> {
         let token = self.new_token();
-        if let Some((channel, subscription)) = self.roster.named(slot) {
-            subscription.phase = Phase::Joining { token };
-            let kind = ActionKind::Join { from: From::After(subscription.position()), token };
-            self.actions.push(Action::Channel { channel: channel.clone(), slot, kind });
-        }
+        let (channel, subscription) = self.roster.named(slot)?;
+        subscription.phase = Phase::Joining { token };
+        let kind = ActionKind::Join { from: From::After(subscription.position()), token };
+        self.actions.push(Action::Channel { channel: channel.clone(), slot, kind });
+        Some(token)
     }
 
     fn tell(&mut self, envelope: Bytes) {
@@ -323,6 +357,8 @@ impl Session {
         self.queued_bytes -= subscription.queued_bytes();
         self.replay_bytes -= subscription.replay_bytes();
         self.ready.retain(|other| *other != slot);
+        self.parts.retain(|other| *other != slot);
+        self.part.take_if(|part| subscription.phase == (Phase::Joining { token: *part }));
         self.retries.retain(|(_, other, _)| other != channel);
         self.actions.push(Action::Channel { channel: channel.clone(), slot, kind: ActionKind::Leave });
         Some(subscription)
@@ -364,6 +400,8 @@ impl Session {
         self.actions.extend(left);
         self.lane = Lane::new();
         self.ready = VecDeque::new();
+        self.parts = VecDeque::new();
+        self.part = None;
         self.retries = Vec::new();
         self.steps = Steps::default();
         self.queued_bytes = 0;

@@ -73,6 +73,7 @@ impl Session {
         {
             taken += self.take_turn(slot, max_bytes - taken, out, now);
         }
+        self.begin_part();
         if !self.steps.is_empty() {
             self.pump(now);
         }
@@ -118,10 +119,11 @@ impl Session {
         taken
     }
 
-    /// Puts a channel among those to be written, when it has something, and asks for the next part of its replay when that is due.
+    /// Puts a channel among those to be written, when it has something, and among those whose next part of a replay is wanted.
     pub(super) fn list(&mut self, slot: u32) {
-        if self.roster.at(slot).is_some_and(|subscription| subscription.wants_more()) {
-            self.join_on(slot);
+        if self.roster.at(slot).is_some_and(|subscription| subscription.wants_more()) && !self.parts.contains(&slot) {
+            self.parts.push_back(slot);
+            self.begin_part();
         }
         if let Some(subscription) = self.roster.at(slot)
             && !subscription.is_listed
@@ -160,9 +162,9 @@ impl Session {
         }
     }
 
-    /// Bytes of answers and live events that wait.
+    /// Bytes of answers and events that wait.
     pub(crate) fn waiting_bytes(&self) -> usize {
-        self.control_bytes + self.queued_bytes
+        self.control_bytes + self.queued_bytes + self.replay_bytes
     }
 
     /// What has happened since this was last asked. Whoever asks adds it to the metrics.

@@ -21,7 +21,7 @@ use crate::wire::{self, RequestId};
 const MAX_STEPS: usize = 512;
 
 /// Joins of one connection at a time.
-const MAX_JOINS: usize = 16;
+pub(super) const MAX_JOINS: usize = 16;
 
 /// One entry of a request.
 #[derive(Debug)]
@@ -282,8 +282,8 @@ impl Session {
         let work = match &step.work {
             Work::Subscribe(terms) => {
                 let same = |step: &Step| step.work.channel() == Some(&terms.channel);
-                let has_room = under_way < MAX_JOINS && self.replay_bytes < self.surroundings.config.limits.queue_bytes;
-                if !(has_room || self.replay_bytes == 0 && is_first) || self.steps.0.iter().take(under_way).any(same) {
+                let has_room = under_way < MAX_JOINS && self.has_replay_room();
+                if !has_room || self.steps.0.iter().take(under_way).any(same) {
                     return false;
                 }
                 let terms = terms.clone();
@@ -387,7 +387,7 @@ impl Session {
         }
     }
 
-    fn begin_joined(&mut self, terms: Terms, resumed: Option<Resumed>, joined: Joined) -> Work {
+    fn begin_joined(&mut self, terms: Terms, resumed: Option<Resumed>, mut joined: Joined) -> Work {
         let resumes = terms.start != Start::Now;
         if resumes && terms.snapshot && resumed.is_none() && joined.live && joined.events.is_empty() {
             let resumed = Resumed { recovered: joined.recovered, snapshot: joined.position };
@@ -401,12 +401,18 @@ impl Session {
             None => joined.recovered && terms.start != Start::After(Seq::ZERO),
         };
         let (oldest, mut replayed) = (joined.oldest, joined.replayed);
+        let has_room = self.has_replay_room();
         let metrics = &self.surroundings.metrics;
-        if resumes {
-            metrics.replays.inc();
-            metrics.replayed.inc_by(joined.events.len() as u64);
-        }
         if let Some(subscription) = self.roster.get(&terms.channel) {
+            if resumes && !has_room && subscription.interval.is_none() && !joined.events.is_empty() {
+                // Other joins that were under way have brought more than may wait: this one is asked again in its turn.
+                joined.events = Vec::new();
+                joined.live = false;
+            }
+            if resumes {
+                metrics.replays.inc();
+                metrics.replayed.inc_by(joined.events.len() as u64);
+            }
             subscription.begin(joined);
             self.replay_bytes += subscription.replay_bytes();
             if subscription.interval.is_some() {

@@ -1,6 +1,5 @@
 //! One channel of one connection: where it is, and what of the log follows from there.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,9 +72,8 @@ pub(super) struct Subscription {
     /// Everything above it was handed out or waits.
     whole_from: Seq,
     epoch: u64,
-    /// What lies before live. Does not count as waiting: more is asked for only when it has been written.
-    replay: VecDeque<Item>,
-    replay_bytes: usize,
+    /// What lies before live, as far as it has been joined. Never gives way: more is asked for only when it has been written.
+    replay: Queue,
     /// How many more events lie before live than the last join gave.
     unjoined: usize,
     queue: Queue,
@@ -94,8 +92,7 @@ impl Subscription {
             written: Seq::ZERO,
             whole_from: Seq::ZERO,
             epoch: 0,
-            replay: VecDeque::new(),
-            replay_bytes: 0,
+            replay: Queue::default(),
             unjoined: 0,
             queue: Queue::default(),
         }
@@ -109,11 +106,15 @@ impl Subscription {
         self.take_joined(joined);
     }
 
+    /// Leaves a part where it is, for as long as too much of the client's other replays waits.
+    pub(super) fn put_off(&mut self) {
+        self.phase = Phase::Replaying;
+    }
+
     /// Takes a further part. Where the log no longer has what comes next, that is told first.
     pub(super) fn go_on(&mut self, joined: Joined) {
         // What was live before notices were missed comes before what the log has after it.
-        self.replay_bytes += self.queue.bytes();
-        self.replay.append(&mut self.queue.take());
+        self.queue.take().into_iter().for_each(|item| self.replay.push(item));
         if !joined.recovered && joined.position > self.position {
             let (from, to) = (self.position.next(), joined.position);
             self.push_replay(Item::Gap { from, to, reason: GapReason::Trimmed });
@@ -139,15 +140,11 @@ impl Subscription {
     }
 
     fn push_replay(&mut self, item: Item) {
-        if let Item::Event(event) = &item {
-            if self.interval.is_some() {
-                // One event per interval: the newest stands for all of the replay.
-                self.replay.retain(|item| !matches!(item, Item::Event(_)));
-                self.replay_bytes = 0;
-            }
-            self.replay_bytes += event.envelope.len();
+        if self.interval.is_some() && matches!(item, Item::Event(_)) {
+            // One event per interval: the newest stands for all of the replay.
+            self.replay.skip_events();
         }
-        self.replay.push_back(item);
+        self.replay.push(item);
     }
 
     /// What is told for an event: nothing when it is not new, what lies before it when that is not just the
@@ -363,10 +360,7 @@ impl Subscription {
         if !self.is_writable() {
             return None;
         }
-        let item = self.replay.pop_front().or_else(|| self.queue.pop())?;
-        if self.replay.is_empty() {
-            self.replay_bytes = 0;
-        }
+        let item = self.replay.pop().or_else(|| self.queue.pop())?;
         self.written = item.position();
         Some(item)
     }
@@ -385,12 +379,12 @@ impl Subscription {
     }
 
     pub(super) fn replay_bytes(&self) -> usize {
-        self.replay_bytes
+        self.replay.bytes()
     }
 
     /// How many events are still to come before live.
     pub(super) fn replay_events(&self) -> usize {
-        let waiting = self.replay.iter().filter(|item| matches!(item, Item::Event(_))).count();
+        let waiting = self.replay.events();
         // With an interval the newest stands for all of them.
         if self.interval.is_some() { waiting } else { waiting + self.unjoined }
     }
@@ -421,10 +415,9 @@ impl Subscription {
             // Positions were skipped so far; from here on none are, or by the new interval. So only the newest event and what follows it
             // is still told.
             if self.queue.keep_newest() {
-                self.replay.clear();
-                self.replay_bytes = 0;
-            } else if let Some(newest) = self.replay.iter().rposition(|item| matches!(item, Item::Event(_))) {
-                self.replay.drain(..newest);
+                self.replay = Queue::default();
+            } else {
+                self.replay.keep_newest();
             }
             self.written = self.told_position();
             self.whole_from = self.whole_from.max(self.written);

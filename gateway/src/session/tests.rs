@@ -1,6 +1,7 @@
 mod lane;
 mod life;
 mod patterns;
+mod replays;
 mod revoked;
 mod terms;
 

@@ -32,6 +32,9 @@ const READS_PER_TURN: usize = 8;
 /// A socket that takes no byte for so long is closed.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
 
+/// A socket that takes no byte for so long gives way before those that do.
+const IDLE_AFTER: Duration = Duration::from_secs(1);
+
 /// How long the last bytes and the close may take to leave.
 const FLUSH_WITHIN: Duration = Duration::from_secs(5);
 
@@ -169,6 +172,11 @@ impl Conn {
     /// Bytes that wait for the client, whether or not they have been framed.
     pub(super) fn waiting_bytes(&self) -> usize {
         self.unsent_bytes() + self.session.waiting_bytes()
+    }
+
+    /// Whether the socket has taken nothing for so long that its client is not just on a slow line.
+    pub(super) fn is_idle(&self, now: Now) -> bool {
+        self.stuck_since.is_some_and(|since| now.instant >= since + IDLE_AFTER)
     }
 
     /// Waits for a read of the log.

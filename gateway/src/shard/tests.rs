@@ -12,6 +12,7 @@ use bytes::Bytes;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use mio::Waker;
 use serde_json::{Value, json};
+use socket2::SockRef;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -81,11 +82,7 @@ impl Scene {
         let context = Arc::new(Context { surroundings, replica, listing, hub, drain, stop, next_id });
         let desk = Desk::new(0, context, inbox, Handle::current(), TaskTracker::new());
         let shard = Shard::new(poll, desk, Arc::new(AtomicUsize::new(1)));
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        client.set_nonblocking(true).unwrap();
-        let (stream, _) = listener.accept().unwrap();
-        stream.set_nonblocking(true).unwrap();
+        let (client, stream) = connect();
         let events = Events::with_capacity(EVENTS);
         let mut scene =
             Self { shard, events, now: Now::read(), store, registry, end, client, unread: Vec::new(), written: 0 };
@@ -106,6 +103,26 @@ impl Scene {
         let newcomer = Newcomer { stream, greeting, already_read, grant, takes_batches, takes_compressed, seat };
         self.shard.desk.inbox.send(Message::Adopt(Box::new(newcomer)));
         self.turn();
+    }
+
+    /// Has a client ask for all that a channel of an application has, `count` events of 16 KiB, and read none of it.
+    async fn replay_unread(&mut self, name: &str, count: usize) {
+        let channel = Channel::parse(name).unwrap();
+        let data = json!({ "pad": "x".repeat(16 << 10) });
+        let body = Body::render(1, "e", &channel, Outcome::Ok, &data).unwrap();
+        let event = Append { channel, id: None, body: body.text().clone(), trace: None };
+        self.store.append(Partition(0), &vec![event; count], Seq::ZERO).await.unwrap();
+        // So that the kernel takes what it takes at once.
+        SockRef::from(&self.client).set_recv_buffer_size(16 << 10).unwrap();
+        if let Some((_, conn)) = self.shard.conns.iter_mut().next_back() {
+            SockRef::from(&*conn.stream()).set_send_buffer_size(16 << 10).unwrap();
+        }
+        self.send(&json!({ "type": "subscribe", "channels": [{ "channel": name, "after": 0 }] }).to_string());
+        let blocked = async || {
+            self.turn();
+            self.shard.conns.iter().next_back().is_none_or(|(_, conn)| conn.state() == "blocked")
+        };
+        wait_until(SOON, "the socket takes nothing more", blocked).await.unwrap();
     }
 
     /// What the loop does once, at the moment that the clock shows.
@@ -205,6 +222,16 @@ impl Scene {
         let of_code = closes.flat_map(|family| family.get_metric()).filter(|m| m.get_label()[0].value() == code);
         of_code.map(|metric| metric.get_counter().get_value() as u64).sum()
     }
+}
+
+/// Both ends of a connection, the client's first.
+fn connect() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (stream, _) = listener.accept().unwrap();
+    client.set_nonblocking(true).unwrap();
+    stream.set_nonblocking(true).unwrap();
+    (client, stream)
 }
 
 impl Drop for Scene {
@@ -342,4 +369,27 @@ async fn a_socket_that_takes_nothing_is_given_up_after_ten_seconds() {
         last == Some(Told::Close(4413))
     };
     wait_until(SOON, "the code arrives", read).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_replays_count_as_waiting_and_who_reads_none_of_it_gives_way_first() {
+    let total = 10 << 20;
+    let mut scene = Scene::begin(3600, |config| config.limits.queue_bytes_total = total).await;
+    scene.replay_unread("job:1", 440).await;
+    assert!((6 << 20..total as i64).contains(&scene.shard.desk.waiting), "{}", scene.shard.desk.waiting);
+    let idle = scene.shard.conns.iter().next().unwrap().1.key;
+    let stops = async || {
+        scene.pass(100 * MS);
+        find(&mut scene.shard.conns, idle).unwrap().is_idle(scene.now)
+    };
+    wait_until(SOON, "the kernel takes nothing more", stops).await.unwrap();
+    assert_eq!(scene.closes("4413"), 0, "one alone is not too much");
+    let (client, stream) = connect();
+    let _idle_client = std::mem::replace(&mut scene.client, client);
+    scene.adopt(stream, 3600);
+    // More waits for this one, and it has only just come.
+    scene.replay_unread("job:2", 600).await;
+    assert_eq!(scene.closes("4413"), 1);
+    assert!(find(&mut scene.shard.conns, idle).is_none());
+    assert!((6 << 20..total as i64).contains(&scene.shard.desk.waiting), "{}", scene.shard.desk.waiting);
 }

@@ -7,7 +7,7 @@ use akis_model::CloseCode;
 use tracing::warn;
 
 use super::Shard;
-use super::conn::End;
+use super::conn::{Conn, End};
 use crate::clock::Now;
 use crate::context::Context;
 
@@ -15,8 +15,9 @@ use crate::context::Context;
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
 impl Shard {
-    /// When more waits for all clients of this replica than may, those of this shard for which the most waits give way, until it keeps
-    /// to its part. At least one shard is above its part then.
+    /// When more waits for all clients of this replica than may, those of this shard give way for which the most waits, until it keeps
+    /// to its part: first those that read nothing, because a long replay waits also for who reads well. At least one shard is above its
+    /// part then.
     pub(super) fn relieve(&mut self, now: Now) {
         let Context { surroundings, hub, .. } = &*self.desk.context;
         let most = surroundings.config.limits.queue_bytes_total;
@@ -26,10 +27,16 @@ impl Shard {
             return;
         }
         let waits = self.conns.iter().filter(|(_, conn)| !conn.is_leaving());
-        let mut slowest: Vec<_> = waits.map(|(place, conn)| (Reverse(conn.waiting_bytes()), place as u32)).collect();
+        // Whoever has stopped for a moment with little that waits would make no room.
+        let much = surroundings.config.limits.queue_bytes / 2;
+        let weight = |conn: &Conn| {
+            let waits = conn.waiting_bytes();
+            Reverse((waits > much && conn.is_idle(now), waits))
+        };
+        let mut slowest: Vec<_> = waits.map(|(place, conn)| (weight(conn), place as u32)).collect();
         slowest.sort_unstable();
         let mut closed = 0;
-        for (Reverse(bytes), place) in slowest {
+        for (Reverse((_, bytes)), place) in slowest {
             // Somewhat below, so that this is not done again at once.
             if waiting <= part / 8 * 7 {
                 break;

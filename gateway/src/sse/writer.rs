@@ -26,6 +26,9 @@ const COMMENT_EVERY: Duration = Duration::from_secs(15);
 /// A piece that waits for so long says that the socket takes nothing. The web server may just not have looked for less.
 const BLOCKED_AFTER: Duration = Duration::from_millis(100);
 
+/// A socket that takes nothing for so long is closed when too much waits for all clients together.
+const IDLE_AFTER: Duration = Duration::from_secs(1);
+
 /// A socket that takes nothing for so long is closed.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
 
@@ -222,7 +225,8 @@ impl Writer {
             return Some(End::Close(CloseCode::Slow));
         }
         let Surroundings { config, metrics, .. } = &*self.context.surroundings;
-        if self.is_blocked && metrics.is_overfull(config.limits.queue_bytes_total) {
+        let is_idle = self.waits_since.is_some_and(|since| now.instant >= since + IDLE_AFTER);
+        if is_idle && metrics.is_overfull(config.limits.queue_bytes_total) {
             return Some(End::Close(CloseCode::Slow));
         }
         // A fresh token comes with a new request.
