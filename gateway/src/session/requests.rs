@@ -127,12 +127,12 @@ impl Session {
             Ask::Auth(token) => self.authenticate(id.as_ref(), token.expose(), now),
             Ask::Subscribe(wishes) => {
                 let takes_patterns = self.surroundings.config.patterns;
-                let mut named = Named::of(&wishes);
+                let named = Named::of(&wishes);
                 self.steps.0.extend(wishes.into_iter().map(|wish| Step {
                     id: id.clone(),
                     work: match wish.wanted {
                         Ok(Wanted::One(terms)) => Work::Subscribe(terms),
-                        Ok(Wanted::Every(terms)) if takes_patterns => Work::SubscribeEvery(terms, named.next()),
+                        Ok(Wanted::Every(terms)) if takes_patterns => Work::SubscribeEvery(terms, named.clone()),
                         Ok(Wanted::Every(_)) => Work::Refused { name: wish.name, refusal: no_patterns() },
                         Err(refusal) => Work::Refused { name: wish.name, refusal },
                     },

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use akis_model::{Channel, ErrorCode, Pattern};
 
-use super::{Step, Work};
+use super::{Step, Steps, Work};
 use crate::clock::Now;
 use crate::limits::Admission;
 use crate::listing::Listed;
@@ -20,38 +20,38 @@ pub(super) fn no_patterns() -> Refusal {
 /// What a `subscribe` names beside one of its patterns: a channel that is named twice counts once.
 #[derive(Debug, Clone)]
 pub(super) struct Named {
+    /// The same set for all patterns of the request.
     channels: Arc<HashSet<Channel>>,
-    patterns: Arc<[Pattern]>,
-    /// How many of the patterns come before this one.
-    before: usize,
+    /// The patterns before this one, without those that were refused.
+    patterns: Vec<Pattern>,
 }
 
 impl Named {
-    /// What stands beside the first of the patterns.
+    /// What stands beside a pattern before any has been looked up.
     pub(super) fn of(wishes: &[Wish]) -> Self {
-        let (mut channels, mut patterns) = (HashSet::new(), Vec::new());
-        for wish in wishes {
-            match &wish.wanted {
-                Ok(Wanted::One(terms)) => {
-                    channels.insert(terms.channel.clone());
-                }
-                Ok(Wanted::Every(terms)) => patterns.push(terms.channel.clone()),
-                Err(_) => {}
-            }
-        }
-        Self { channels: Arc::new(channels), patterns: patterns.into(), before: 0 }
-    }
-
-    /// What stands beside the pattern whose turn it is; the next one is the next one's.
-    pub(super) fn next(&mut self) -> Self {
-        let this = self.clone();
-        self.before += 1;
-        this
+        let channel = |wish: &Wish| match &wish.wanted {
+            Ok(Wanted::One(terms)) => Some(terms.channel.clone()),
+            Ok(Wanted::Every(_)) | Err(_) => None,
+        };
+        Self { channels: Arc::new(wishes.iter().filter_map(channel).collect()), patterns: Vec::new() }
     }
 
     fn has(&self, channel: &Channel, subject: &str) -> bool {
-        let mut before = self.patterns.iter().take(self.before);
-        self.channels.contains(channel) || before.any(|pattern| pattern.matches(channel, subject))
+        let mut patterns = self.patterns.iter();
+        self.channels.contains(channel) || patterns.any(|pattern| pattern.matches(channel, subject))
+    }
+}
+
+impl Steps {
+    /// Lets those patterns know that the request of `named` names behind this one.
+    fn note_expanded(&mut self, named: &Named, pattern: &Pattern) {
+        for step in &mut self.0 {
+            if let Work::SubscribeEvery(_, other) = &mut step.work
+                && Arc::ptr_eq(&other.channels, &named.channels)
+            {
+                other.patterns.push(pattern.clone());
+            }
+        }
     }
 }
 
@@ -80,9 +80,14 @@ impl Session {
             return;
         };
         match listed.and_then(|listed| self.covered(&terms.channel, &named, &listed)) {
-            Ok(channels) => self.put_first(
-                channels.into_iter().map(|channel| Step { id: id.clone(), work: Work::Subscribe(terms.of(channel)) }),
-            ),
+            Ok(channels) => {
+                self.steps.note_expanded(&named, &terms.channel);
+                self.put_first(
+                    channels
+                        .into_iter()
+                        .map(|channel| Step { id: id.clone(), work: Work::Subscribe(terms.of(channel)) }),
+                );
+            }
             Err(refusal) => {
                 let name = terms.channel.to_string();
                 self.steps.0.push_front(Step { id, work: Work::Refused { name, refusal } });

@@ -104,6 +104,23 @@ fn a_pattern_that_stands_for_nothing_or_for_too_much_is_refused_as_a_whole() {
 }
 
 #[test]
+fn a_pattern_that_is_refused_takes_nothing_from_those_behind_it() {
+    let mut bench = Bench::new(Limits { channels: 2, ..Limits::default() }, 3600);
+    bench.say(&json!({ "type": "subscribe", "id": 1, "channels": ["a:*", "a:1:*", "*:*:book"] }));
+    let there = || Ok(listed(&["a:1:book", "a:1:ticker", "a:2:ticker"]));
+    let mut told = bench.list(there());
+    assert_eq!(told[0]["errorCode"], "CHANNEL_LIMIT");
+    while !bench.lists.is_empty() || !bench.joins.is_empty() {
+        told.extend(bench.answer_all());
+        if !bench.lists.is_empty() {
+            told.extend(bench.list(there()));
+        }
+    }
+    let subscribed = [("subscribed", "a:1:book", 1), ("subscribed", "a:1:ticker", 1)];
+    assert_eq!(answers(&told[1..]), subscribed, "each once, though the third covers one of them too");
+}
+
+#[test]
 fn each_pattern_counts_as_a_message() {
     let mut bench = Bench::new(Limits { messages_per_second: 1, burst: 3, ..Limits::default() }, 3600);
     bench.say(&json!({ "type": "subscribe", "channels": ["a:*", "b:*", "c:*", "d:*"] }));
