@@ -7,6 +7,7 @@ use akis_eventlog::RedisStore;
 use akis_service::admin::{self, Admin, Drain, Readiness};
 use akis_service::backoff::Backoff;
 use akis_service::config::Config;
+use akis_service::open_files;
 use akis_service::otlp::{self, Exporter, Identity, LogReceiver};
 use akis_service::process::ProcessMetrics;
 use akis_service::shutdown;
@@ -24,6 +25,9 @@ use crate::net;
 /// matters of that is told by the log's readers and writers.
 const LOG_LEVEL: &str = "info,fred=off";
 
+/// Files that a gateway opens beside its clients' sockets, at most: logs, Redis, the admin port, requests over HTTP.
+const OWN_FILES: u64 = 200;
+
 /// How long the admin port may take to write its last answers.
 const ADMIN_GRACE: Duration = Duration::from_secs(2);
 
@@ -38,20 +42,39 @@ pub(crate) struct Role {
     pub(crate) stop: CancellationToken,
     admin: TcpListener,
     exporter: Option<Exporter>,
+    /// How many files may be open; `None` without a limit.
+    open_files: Option<u64>,
 }
 
 impl Role {
-    /// Starts logging, listens for signals and binds the admin port. `name` is the role's.
+    /// Starts logging, raises the limit of open files, listens for signals and binds the admin port. `name` is the role's.
     pub(crate) async fn begin(config: &Config, name: &str) -> anyhow::Result<Self> {
         let registry = Registry::new();
         let logs = config.telemetry.logs.then(|| otlp::log_layer(&registry)).transpose();
         let (pushed, logs) = logs.context("cannot register metrics")?.unzip();
         telemetry::start(config.log_format, LOG_LEVEL, pushed);
+        let open_files = open_files::raise_limit().unwrap_or_else(|error| {
+            warn!(%error, "failed to raise the limit of open files");
+            None
+        });
         let stop = shutdown::on_signals().context("cannot listen for signals")?;
         let admin = net::bind(config.admin.listen, "--admin").await?;
         ProcessMetrics::register(&registry).context("cannot register metrics")?;
         let (tracer, exporter) = exporter(config, name, &registry, logs)?;
-        Ok(Self { telemetry: Telemetry { registry, tracer }, stop, admin, exporter })
+        Ok(Self { telemetry: Telemetry { registry, tracer }, stop, admin, exporter, open_files })
+    }
+
+    /// Warns when fewer files may be open than a gateway takes connections.
+    pub(crate) fn check_open_files(&self, connections: usize) {
+        let wanted = connections as u64 + OWN_FILES;
+        if let Some(open_files) = self.open_files.filter(|open_files| *open_files < wanted) {
+            warn!(
+                open_files,
+                connections,
+                "clients will be refused: raise the hard limit of open files to {wanted} (LimitNOFILE of systemd, \
+                 --ulimit nofile={wanted} of Docker), or lower gateway.limits.connections"
+            );
+        }
     }
 
     /// Serves the admin port while `work` lasts. A drain that was asked for is answered when `work` has ended.

@@ -34,6 +34,7 @@ pub(crate) async fn run(args: GatewayArgs) -> Result<(), Failure> {
         missing_keys(config, mistakes).into_iter().chain(wrong_keys(config)).collect()
     })?;
     let role = Role::begin(&config, "gateway").await?;
+    role.check_open_files(config.gateway.limits.connections);
     let listener = net::bind(config.gateway.listen, "--listen").await?;
     let stop = role.stop.clone();
     let telemetry = role.telemetry.clone();

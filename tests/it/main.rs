@@ -15,6 +15,7 @@ mod fail_over;
 mod follower;
 mod handover;
 mod history;
+mod open_files;
 mod parts;
 mod readiness;
 mod redis_away;

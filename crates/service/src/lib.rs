@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod backoff;
 pub mod config;
+pub mod open_files;
 mod openmetrics;
 pub mod otlp;
 pub mod process;
