@@ -38,7 +38,9 @@ struct Slot {
 struct Kept {
     /// The oldest position that was kept when this became known.
     first: Seq,
-    /// How many entries there have been from there on.
+    /// How many entries there were from there on, at that moment. Histories are trimmed in pieces, so that may be more than they keep.
+    learnt: usize,
+    /// How many there have been by now.
     count: usize,
 }
 
@@ -98,20 +100,24 @@ impl Ring {
     /// The oldest position that a history of `keeps` entries and more has; at most some entries above it, for histories are trimmed in pieces.
     /// `None` when that is not known.
     pub(crate) fn oldest_kept(&self, keeps: usize) -> Option<Seq> {
-        let Kept { first, count } = self.kept?;
-        let trimmed = count.saturating_sub(keeps) as u64;
-        let is_dense = self.last.get() - first.get() + 1 == count as u64;
-        if trimmed == 0 || is_dense {
-            return Some(first.plus(trimmed));
+        let Kept { first, learnt, count } = self.kept?;
+        if count <= learnt.max(keeps) {
+            return Some(first);
         }
-        self.slots.get(self.slots.len().saturating_sub(keeps)).map(|slot| slot.seq)
+        let is_dense = self.last.get() - first.get() + 1 == count as u64;
+        if is_dense {
+            return Some(first.plus((count - keeps) as u64));
+        }
+        // Where a term began between the two, positions say nothing of how many entries there are.
+        let oldest = self.slots.len().checked_sub(keeps)?;
+        self.slots.get(oldest).map(|slot| slot.seq)
     }
 
     /// History has `count` entries from `first` to `last`. Of no use while the feed has not come as far.
     pub(crate) fn learn_kept(&mut self, first: Seq, last: Seq, count: usize) {
         if first <= last && last <= self.last {
             let above = self.slots.len() - self.index_above(last);
-            self.kept = Some(Kept { first, count: count + above });
+            self.kept = Some(Kept { first, learnt: count, count: count + above });
         }
     }
 
@@ -123,7 +129,7 @@ impl Ring {
     /// Takes note of the position of the next entry, which is no event where it is not pushed.
     pub(crate) fn advance(&mut self, seq: Seq, previous: Option<Seq>) {
         self.kept = match self.kept {
-            _ if previous == Some(Seq::ZERO) => Some(Kept { first: seq, count: 1 }),
+            _ if previous == Some(Seq::ZERO) => Some(Kept { first: seq, learnt: 1, count: 1 }),
             Some(kept) if seq == self.last.next() => Some(Kept { count: kept.count + 1, ..kept }),
             // What lies before another term may be gone: the history of an application's channel can have expired.
             Some(_) | None => None,
@@ -317,9 +323,22 @@ mod tests {
         ring.push_raw(seq(31), None, body(31));
         assert_eq!([5, 4].map(|keeps| ring.oldest_kept(keeps)), [12, 13].map(|n| Some(seq(n))));
         ring.trim(2);
-        assert_eq!(ring.oldest_kept(4), Some(seq(30)), "not what may be gone");
+        assert_eq!(ring.oldest_kept(4), None, "the ring is too short to say, and its first is not the oldest");
         ring.forget_kept();
         assert_eq!(ring.oldest_kept(5), None);
+    }
+
+    #[test]
+    fn a_history_that_is_somewhat_longer_than_it_has_to_be_begins_where_it_was_seen_to() {
+        let mut ring = Ring::default();
+        (12..=14).for_each(|n| ring.push_raw(seq(n), None, body(n as i64)));
+        ring.push_raw(seq(30), Some(seq(14)), body(30));
+        // Of entries 5 to 14 and 30 five have to be kept.
+        ring.learn_kept(seq(5), seq(30), 11);
+        assert_eq!(ring.oldest_kept(5), Some(seq(5)));
+        ring.push_raw(seq(31), None, body(31));
+        assert_eq!(ring.oldest_kept(6), None, "it may have been trimmed since");
+        assert_eq!(ring.oldest_kept(5), Some(seq(12)), "the ring has all that is kept");
     }
 
     #[test]

@@ -146,13 +146,17 @@ impl Tail {
         if self.identity.as_ref().is_some_and(|before| *before != identity) {
             for ring in self.rings.values_mut() {
                 ring.is_proven = false;
-                ring.forget_kept();
             }
             let empty = self.watched.iter().filter(|channel| !self.rings.contains_key(*channel));
             self.doubtful_starts.extend(empty.cloned());
         }
         self.identity = Some(identity);
         self.since = since;
+    }
+
+    /// Entries were missed, or the log was replaced: what history has of any channel may be gone.
+    pub(crate) fn forget_kept(&mut self) {
+        self.rings.values_mut().for_each(Ring::forget_kept);
     }
 
     /// Channels that are in memory or subscribed to.

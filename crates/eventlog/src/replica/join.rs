@@ -1,14 +1,14 @@
 //! How a subscriber joins a channel: what lies before live, and what that is worth.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use akis_model::{Channel, Seq};
 use tokio::time::timeout;
 
 use super::reads::Page;
 use super::{From, JoinError, Joined, LogEvent, Replica, Upstream};
-use crate::retention::history_len;
+use crate::retention::{history_len, retention};
 use crate::ring::Checked;
 use crate::tail::{Tail, links};
 
@@ -57,7 +57,7 @@ impl Replica {
                 tail.learn_kept(channel, page.first, page.last, page.length);
             }
             if let Some(mut joined) = self.join_from_memory(&mut tail, channel, from) {
-                joined.oldest = joined.oldest.or(page.and_then(|page| page.first));
+                joined.oldest = page.and_then(|page| page.first).or(joined.oldest);
                 activate(joined);
                 return Ok(());
             }
@@ -96,6 +96,9 @@ impl Replica {
         let ring = tail.ring(channel)?;
         // Without an event it gives nothing.
         ring.first()?;
+        if self.note(channel, ring.newest(channel)).last().is_some_and(|newest| may_have_expired(newest)) {
+            ring.forget_kept();
+        }
         let (oldest, last, proven) = (ring.oldest_kept(history_len(channel)), ring.last, ring.is_proven);
         let (position, wanted) = match from {
             From::Live { snapshot } => {
@@ -138,6 +141,14 @@ impl Replica {
         checked.malformed.iter().for_each(|seq| self.counts.malformed(channel, *seq));
         checked.events
     }
+}
+
+/// Whether the history of a channel may be gone whose newest event is this one: that of a channel that nobody publishes to is not kept for ever.
+fn may_have_expired(newest: &LogEvent) -> bool {
+    let kept = retention(&newest.channel);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let age = now.saturating_sub(Duration::from_millis(u64::try_from(newest.ts_ms).unwrap_or_default()));
+    !kept.is_zero() && age >= kept
 }
 
 /// What lies before live, before it is cut to size.

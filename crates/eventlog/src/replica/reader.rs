@@ -307,7 +307,12 @@ impl Reader {
         self.comparing = true;
         let channels = self.view.tail.lock().held();
         let first = self.look(&[]).await?;
-        self.view.tail.lock().set_identity(first.identity.clone(), first.since);
+        {
+            let mut tail = self.view.tail.lock();
+            tail.set_identity(first.identity.clone(), first.since);
+            // Also under the same identity: a log that is emptied keeps it.
+            tail.forget_kept();
+        }
         let mut notices = Vec::new();
         for channels in channels.chunks(LOOKUP) {
             let ends = self.look(channels).await?;

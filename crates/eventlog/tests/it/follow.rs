@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use akis_eventlog::{
     Append, Event, From, Joined, MemoryStore, Notice, Partition, Publisher, PublisherConfig, PublisherHandle, Replica,
@@ -149,6 +149,10 @@ impl World {
         let (subscriber, channel) = (Arc::clone(subscriber), self.channel.clone());
         replica.join(&self.channel, from, move |joined| subscriber.activate(&channel, joined)).await.unwrap();
     }
+}
+
+fn now_ms() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
 }
 
 /// Lets virtual time pass until `condition` holds.
@@ -387,8 +391,9 @@ async fn the_oldest_event_that_is_told_is_that_of_history_and_not_of_memory() {
         }
     });
     let partition = Partition::of(&world.channel, 4);
+    let now_ms = now_ms();
     let append = |n: i64| {
-        let body = Body::render(n, "trade", &world.channel, Outcome::Ok, &json!({})).unwrap();
+        let body = Body::render(now_ms + n, "trade", &world.channel, Outcome::Ok, &json!({})).unwrap();
         Append { channel: world.channel.clone(), id: None, body: body.text().clone(), trace: None }
     };
     let early = start();
@@ -408,6 +413,30 @@ async fn the_oldest_event_that_is_told_is_that_of_history_and_not_of_memory() {
         assert_eq!(late.counts().history_reads.load(Ordering::Relaxed), u64::from(count != 100));
     }
     world.stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_history_keeps_is_asked_again_where_it_may_have_expired() {
+    let world = World::new();
+    let (replica, _) = world.replica();
+    eventually(|| replica.is_warm()).await;
+    let day_ms = 24 * 3600 * 1000;
+    let now_ms = now_ms();
+    for (name, ts_ms, reads) in
+        [("job:new", now_ms, 0), ("job:old", now_ms - day_ms - 1, 1), ("binance:S:trades", now_ms - day_ms - 1, 1)]
+    {
+        let channel = Channel::parse(name).unwrap();
+        let body = Body::render(ts_ms, "e", &channel, Outcome::Ok, &json!({})).unwrap();
+        let event = Append { channel: channel.clone(), id: None, body: body.text().clone(), trace: None };
+        let partition = Partition::of(&channel, 4);
+        let first = world.store.append(partition, &[event.clone(), event], Seq::ZERO).await.unwrap()[0];
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let from = From::Live { snapshot: true };
+        replica.join(&channel, from, |joined| assert_eq!(joined.oldest, Some(first), "{name}")).await.unwrap();
+        assert_eq!(replica.counts().history_reads.load(Ordering::Relaxed), reads, "{name}");
+    }
+    world.stop.cancel();
+    replica.stopped().await;
 }
 
 #[tokio::test(start_paused = true)]
