@@ -55,11 +55,11 @@ const CLOSES: [CloseCode; 11] = [
 /// The metrics of one gateway, and where its spans go.
 #[derive(Debug)]
 pub(crate) struct Metrics {
-    /// Open WebSockets.
+    /// Open WebSockets and event streams.
     pub(crate) connections: IntGauge,
-    /// WebSockets that this replica takes at most.
+    /// WebSockets and event streams that this replica takes at most.
     pub(crate) connections_max: IntGauge,
-    /// WebSockets that were opened.
+    /// WebSockets and event streams that were opened.
     pub(crate) opened: IntCounter,
     /// 1 while the log can be read.
     pub(crate) log_up: IntGauge,
@@ -138,8 +138,8 @@ impl Metrics {
         let tail_age = options("tail_age_seconds", "How far this replica is behind the log");
         let coalesce = options("coalesce_seconds", "How long the writes of a busy connection are gathered at present");
         let metrics = Self {
-            connections_max: gauge("connections_max", "WebSockets that this replica takes at most")?,
-            opened: counter("opened_total", "WebSockets that were opened")?,
+            connections_max: gauge("connections_max", "WebSockets and event streams that this replica takes at most")?,
+            opened: counter("opened_total", "WebSockets and event streams that were opened")?,
             log_up: gauge("log_up", "1 while the log can be read")?,
             write_delay: histogram(
                 "akis_gateway_write_delay_seconds",
@@ -152,7 +152,7 @@ impl Metrics {
             read_delays: registered(registry, read_delays)?,
             gaps: counters("gaps_total", "Gaps told to subscribers", &["reason"])?,
             tracer: Tracer::off(),
-            connections: gauge("connections", "Open WebSockets")?,
+            connections: gauge("connections", "Open WebSockets and event streams")?,
             subscriptions: gauge("subscriptions", "Channels subscribed to, each connection counted")?,
             queued_bytes: gauge("queued_bytes", "Bytes that wait for clients")?,
             events: counter("events_total", "Events that came from the log")?,
@@ -170,7 +170,7 @@ impl Metrics {
             bad_revocations: counter("bad_revocations_total", "Revocations that cannot be understood")?,
             key_fetches: counters("key_fetches_total", "Fetches of key sets, by result", &["key", "result"])?,
             drops: counters("drops_total", "Events that slow clients missed", &["kind", "reason"])?,
-            closes: counters("closes_total", "WebSockets closed by this side, by code", &["code"])?,
+            closes: counters("closes_total", "WebSockets and event streams closed by this side, by code", &["code"])?,
             refusals: counters("refusals_total", "Requests refused over HTTP", &["reason"])?,
             log_reads: counters("log_reads_total", "What the reading of the log led to", &["what"])?,
             log_errors: counters("log_errors_total", "Calls to the log that failed, by kind", &["kind"])?,

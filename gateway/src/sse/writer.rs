@@ -100,6 +100,7 @@ impl Writer {
     pub(super) async fn run(mut self) {
         let metrics = &Arc::clone(&self.context).surroundings.metrics;
         metrics.connections.inc();
+        metrics.opened.inc();
         let end = self.serve().await;
         self.guest.leave_all();
         let cut = self.outlet.cut.clone();

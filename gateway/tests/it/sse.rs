@@ -291,3 +291,12 @@ async fn a_revoked_token_ends_its_streams() {
         assert_eq!(envelope.channel(), "system", "nothing of the channel comes any more");
     }
 }
+
+#[tokio::test]
+async fn a_stream_counts_as_a_connection_that_was_opened() {
+    let bench = Bench::start().await;
+    let mut stream = Stream::open(&bench, &token(json!({})), "channels=a:b", None).await;
+    assert_eq!(stream.next().await.unwrap().event(), "welcome");
+    let counted = ["connections", "opened_total"].map(|name| bench.metric(name, |_| true));
+    assert_eq!(counted, [1.0, 1.0]);
+}
