@@ -84,8 +84,8 @@ pub(crate) enum AuthError {
     /// Its key may be in a set that is being fetched: to be checked again when that has ended, a few seconds at most.
     #[error("the key that the token names is not known yet")]
     KeyPending,
-    /// There is no key yet that a token could be checked with.
-    #[error("no key to check tokens with has been fetched yet")]
+    /// Its key may be in a set that could not be fetched since the start.
+    #[error("the keys to check the token with have not been fetched yet")]
     NoKeys,
     /// Anything else; the text says what.
     #[error("{0}")]
@@ -142,7 +142,8 @@ impl Authenticator {
         &self.revocations
     }
 
-    /// Whether there is any key to check tokens with yet.
+    /// Whether there is any key to check tokens with yet. One is enough to serve those who have a token of that key: that another
+    /// provider of keys is away, maybe for good, is no reason to send them elsewhere, where it is away too.
     pub(crate) fn has_keys(&self) -> bool {
         self.keys.has_keys()
     }
@@ -174,9 +175,10 @@ impl Authenticator {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(invalid("the token is longer than 8 KiB"));
         }
-        let key = self.keys.find(&Head::parse(token)?).map_err(|error| match error {
-            // Whoever waited for a first set waited in vain.
-            AuthError::KeyPending if !self.has_keys() => AuthError::NoKeys,
+        let head = Head::parse(token)?;
+        let key = self.keys.find(&head).map_err(|error| match error {
+            // Whoever waited for a set's first fetch waited in vain.
+            AuthError::KeyPending if self.keys.lacks_keys(&head) => AuthError::NoKeys,
             error => error,
         })?;
         let claims = key.verify(token).map_err(|error| AuthError::Invalid(error.to_string()))?;

@@ -43,6 +43,8 @@ struct State {
     /// The last set that could be fetched, however long ago: its server being away ends nobody's access.
     keys: Arc<Keys>,
     is_fetching: bool,
+    /// Whether it could be fetched at least once.
+    was_fetched: bool,
     /// When a token last caused a fetch.
     asked_at: Option<Instant>,
 }
@@ -50,7 +52,7 @@ struct State {
 impl KeySet {
     /// A set that waits for its first fetch.
     pub(super) fn new(id: &str, algorithm: Algorithm, url: &str) -> Self {
-        let state = State { keys: Arc::default(), is_fetching: true, asked_at: None };
+        let state = State { keys: Arc::default(), is_fetching: true, was_fetched: false, asked_at: None };
         let (id, url) = (id.to_owned(), url.to_owned());
         Self { id, algorithm, url, state: Mutex::new(state), wanted: Notify::new() }
     }
@@ -73,6 +75,11 @@ impl KeySet {
     /// Whether a fetch is under way.
     pub(super) fn is_fetching(&self) -> bool {
         self.state.lock().is_fetching
+    }
+
+    /// Whether it could be fetched at least once.
+    pub(super) fn was_fetched(&self) -> bool {
+        self.state.lock().was_fetched
     }
 
     /// A token names a key that is not here. Asks for a fetch, unless one was asked for not long ago; gives whether one is under way.
@@ -120,6 +127,7 @@ impl KeySet {
             let mut state = self.state.lock();
             let before = std::mem::replace(&mut state.keys, Arc::new(parsed.keys));
             state.is_fetching = false;
+            state.was_fetched = true;
             before.len() == state.keys.len() && before.keys().all(|kid| state.keys.contains_key(kid))
         };
         if !is_same {

@@ -110,11 +110,11 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// [`AuthError::KeyPending`] while the key may be in a set that is being fetched, [`AuthError::NoKeys`] before there is any,
-    /// otherwise what is wrong with the head.
+    /// [`AuthError::KeyPending`] while the key may be in a set that is being fetched, [`AuthError::NoKeys`] where it may be in one that
+    /// never was, otherwise what is wrong with the head.
     pub(super) fn find(&self, head: &Head) -> Result<Arc<Key>, AuthError> {
         let algorithm = head.algorithm.filter(|algorithm| self.allows(*algorithm)).ok_or_else(|| self.not_allowed())?;
-        let Some(kid) = &head.kid else { return self.only(algorithm) };
+        let Some(kid) = &head.kid else { return self.only(head, algorithm) };
         if let Some(key) = self.fixed.get(kid).cloned().or_else(|| self.in_sets(kid, algorithm)) {
             let fits = key.algorithm() == algorithm;
             return if fits {
@@ -130,7 +130,7 @@ impl Keyring {
         // All of them are asked, not only the first that is fetched.
         let now = Instant::now();
         let pending = self.sets_for(algorithm).filter(|set| set.ask(now)).count();
-        if pending > 0 { Err(AuthError::KeyPending) } else { Err(self.unknown("the token's kid names no key")) }
+        if pending > 0 { Err(AuthError::KeyPending) } else { Err(self.unknown(head, "the token's kid names no key")) }
     }
 
     /// Several sets may use the same `kid`; the algorithm is pinned to the set, so it tells them apart.
@@ -140,21 +140,27 @@ impl Keyring {
     }
 
     /// The key for a token that names none: the only one there is for the algorithm.
-    fn only(&self, algorithm: Algorithm) -> Result<Arc<Key>, AuthError> {
+    fn only(&self, head: &Head, algorithm: Algorithm) -> Result<Arc<Key>, AuthError> {
         let fixed = self.secret.iter().chain(self.fixed.values()).cloned();
         let of_sets = self.sets_for(algorithm).flat_map(|set| set.keys().values().cloned().collect::<Vec<_>>());
         let mut fitting = fixed.chain(of_sets).filter(|key| key.algorithm() == algorithm);
         match (fitting.next(), fitting.next()) {
             (Some(key), None) => Ok(key),
             (None, _) if self.sets_for(algorithm).any(|set| set.is_fetching()) => Err(AuthError::KeyPending),
-            (None, _) => Err(self.unknown("there is no key to check the token with now")),
+            (None, _) => Err(self.unknown(head, "there is no key to check the token with now")),
             (Some(_), Some(_)) => Err(invalid("the token has no kid, and there are several keys")),
         }
     }
 
-    /// Why no key fits: without any key that is not the token's fault.
-    fn unknown(&self, what: &str) -> AuthError {
-        if self.has_keys() { invalid(what) } else { AuthError::NoKeys }
+    /// Why no key fits: where keys are missing that is not the token's fault.
+    fn unknown(&self, head: &Head, what: &str) -> AuthError {
+        if self.lacks_keys(head) { AuthError::NoKeys } else { invalid(what) }
+    }
+
+    /// Whether a token's key may be in a set that could not be fetched so far, or there is no key at all.
+    pub(super) fn lacks_keys(&self, head: &Head) -> bool {
+        let may_be_in = |set: &Arc<KeySet>| head.algorithm == Some(set.algorithm());
+        !self.has_keys() || self.sets.iter().any(|set| may_be_in(set) && !set.was_fetched())
     }
 
     fn sets_for(&self, algorithm: Algorithm) -> impl Iterator<Item = &Arc<KeySet>> {

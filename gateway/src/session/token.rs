@@ -164,6 +164,10 @@ impl Session {
                 self.token.pending = Some(PendingAuth { id: id.cloned(), token: Secret::new(token), again_at });
                 return;
             }
+            // The keys are missing here: it does not count against the client.
+            Err(error @ AuthError::NoKeys) => {
+                return self.tell(wire::error(id, error.code(), &error.to_string(), None, now.unix_ms));
+            }
             Err(error) => return self.bad_request(id, &Refusal::new(error.code(), error.to_string()), now),
         };
         self.gate.change(grant.limits.messages_per_second, grant.limits.burst, now.instant);

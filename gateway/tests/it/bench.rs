@@ -155,7 +155,7 @@ impl Bench {
     }
 }
 
-fn shared_secret() -> AuthConfig {
+pub(crate) fn shared_secret() -> AuthConfig {
     let role = Role { channels: vec!["desk:*".to_owned()], ..Role::default() };
     let roles = [("desk".to_owned(), role)].into();
     AuthConfig { secret: Some(Secret::new(SECRET)), roles, ..AuthConfig::default() }

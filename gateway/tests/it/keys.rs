@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::bench::{Bench, SOON, ask, next, now_ms, subscribe};
+use crate::bench::{Bench, SOON, ask, next, now_ms, shared_secret, subscribe};
 use crate::key_server::{Answer, KeyServer};
 
 /// A token for an hour, signed with a key of `fixtures/keys`.
@@ -128,6 +128,29 @@ async fn a_replica_without_any_key_is_not_ready_and_tries_again() {
     server.answer(Answer::Keys(vec![("k1", "rsa")]));
     wait_until(SOON, "the gateway is ready", async || bench.gateway.readiness().is_ok()).await.unwrap();
     assert!(connects(&bench, &token).await);
+}
+
+#[tokio::test]
+async fn a_token_is_not_at_fault_for_a_set_that_could_not_be_fetched_beside_other_keys() {
+    let server = KeyServer::start(Answer::Status(503)).await;
+    let auth = AuthConfig { secret: shared_secret().secret, ..auth(&server.url()) };
+    let mut config = GatewayConfig::default();
+    config.limits.bad_requests = 1;
+    let bench = Bench::not_ready(config, auth).await;
+    wait_until(SOON, "the secret is enough", async || bench.gateway.readiness().is_ok()).await.unwrap();
+    let token = token("k1", "rsa");
+    let refused = LiveClient::connect(&bench.url(), Some(&token)).await;
+    assert!(matches!(refused, Err(ConnectError::Refused { status: 503, .. })));
+    let mut client = bench.client().await;
+    for id in 1..=2 {
+        ask(&mut client, json!({ "type": "auth", "id": id, "token": token })).await;
+        let answer = next(&mut client).await;
+        assert_eq!((answer.event(), answer.error_code()), ("error", "UPSTREAM_UNAVAILABLE"), "{answer:?}");
+    }
+    server.answer(Answer::Keys(vec![("k1", "rsa")]));
+    let is_served = async || LiveClient::connect(&bench.url(), Some(&token)).await.is_ok();
+    wait_until(SOON, "the set is fetched", is_served).await.unwrap();
+    assert!(!connects(&bench, &self::token("k2", "rsa")).await, "from here on a key that is not in it is wrong");
 }
 
 #[tokio::test]
