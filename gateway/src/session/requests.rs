@@ -391,14 +391,22 @@ impl Session {
         let resumes = terms.start != Start::Now;
         if resumes && terms.snapshot && resumed.is_none() && joined.live && joined.events.is_empty() {
             let resumed = Resumed { recovered: joined.recovered, snapshot: joined.position };
-            return self.join_snapshot(terms, resumed);
+            return self.join_again(terms, From::Live { snapshot: true }, Some(resumed));
         }
-        let recovered = match resumed {
-            // What came after the position meanwhile is part of the second join only when that begins at the snapshot.
-            Some(Resumed { recovered, snapshot }) => {
-                recovered && joined.events.first().is_none_or(|first| first.seq == snapshot)
+        let recovered = match (resumed, joined.events.first()) {
+            (Some(resumed), Some(first)) if first.seq > resumed.snapshot => {
+                if resumed.recovered {
+                    // Something has come meanwhile, and maybe more than the latest event: that is what is missing.
+                    return self.join_again(terms, From::After(resumed.snapshot), None);
+                }
+                false
             }
-            None => joined.recovered && terms.start != Start::After(Seq::ZERO),
+            (Some(resumed), Some(_)) => resumed.recovered,
+            (Some(resumed), None) => {
+                joined.position = resumed.snapshot;
+                resumed.recovered
+            }
+            (None, _) => joined.recovered && terms.start != Start::After(Seq::ZERO),
         };
         let (oldest, mut replayed) = (joined.oldest, joined.replayed);
         let has_room = self.has_replay_room();
@@ -423,17 +431,17 @@ impl Session {
         Work::Joined { terms, answer }
     }
 
-    /// There is nothing above the position asked for, and a snapshot is wanted: joins once more, from one position before, so that
-    /// the latest event is part of what comes and nothing can come between.
-    fn join_snapshot(&mut self, terms: Terms, resumed: Resumed) -> Work {
+    /// Joins once more, for the snapshot where there is nothing above the position asked for. Not by a position: the one that a
+    /// client was told may lie anywhere above the latest event.
+    fn join_again(&mut self, terms: Terms, from: From, resumed: Option<Resumed>) -> Work {
         let token = self.new_token();
         if let Some(slot) = self.roster.slot(&terms.channel)
             && let Some(subscription) = self.roster.at(slot)
         {
             subscription.phase = Phase::Joining { token };
-            let kind = ActionKind::Join { from: From::After(resumed.snapshot.before()), token };
+            let kind = ActionKind::Join { from, token };
             self.actions.push(Action::Channel { channel: terms.channel.clone(), slot, kind });
         }
-        Work::Joining { terms, token, resumed: Some(resumed) }
+        Work::Joining { terms, token, resumed }
     }
 }

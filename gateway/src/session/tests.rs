@@ -367,14 +367,47 @@ fn history_that_cannot_be_read_refuses_the_channel_alone() {
 
 #[test]
 fn a_snapshot_may_be_asked_for_beside_a_position() {
+    // An event, or a position that was told without one, above the latest event.
+    for (after, latest) in [(5, 5), (3 * TERM - 1, 5)] {
+        let mut bench = Bench::usual();
+        bench
+            .say(&json!({ "type": "subscribe", "channels": [{ "channel": "a:b", "after": after, "snapshot": true }] }));
+        bench.answer(Ok(Joined { recovered: true, ..joined(after, Vec::new()) }));
+        bench.take();
+        let snapshot = joined(latest - 1, vec![event("a:b", latest, None)]);
+        assert_eq!(bench.answer(Ok(snapshot)), From::Live { snapshot: true });
+        let told = bench.take();
+        expect(&told, &[("subscribed", latest - 1), ("price_tick", latest)]);
+        assert_eq!(told[0]["data"]["recovered"], true, "{after}");
+        bench.notice("a:b", &Notice::Event(event("a:b", 3 * TERM, Some(latest))));
+        expect(&bench.take(), &[("term", 3 * TERM - 1), ("price_tick", 3 * TERM)]);
+    }
+}
+
+#[test]
+fn what_comes_while_a_snapshot_is_fetched_is_not_missed() {
     let mut bench = Bench::usual();
     bench.say(&json!({ "type": "subscribe", "channels": [{ "channel": "a:b", "after": 5, "snapshot": true }] }));
     bench.answer(Ok(Joined { recovered: true, ..joined(5, Vec::new()) }));
     bench.take();
-    let again = Joined { recovered: true, ..joined(4, vec![event("a:b", 5, None)]) };
-    assert_eq!(bench.answer(Ok(again)), From::After(seq(4)));
+    assert_eq!(bench.answer(Ok(joined(7, vec![event("a:b", 8, None)]))), From::Live { snapshot: true });
+    bench.take();
+    let all = Joined { recovered: true, ..joined(5, (6..=8).map(|n| event("a:b", n, None)).collect()) };
+    assert_eq!(bench.answer(Ok(all)), From::After(seq(5)));
     let told = bench.take();
-    expect(&told, &[("subscribed", 4), ("price_tick", 5)]);
+    expect(&told, &[("subscribed", 5), ("price_tick", 6), ("price_tick", 7), ("price_tick", 8)]);
+    assert_eq!(told[0]["data"]["recovered"], true);
+}
+
+#[test]
+fn a_snapshot_of_a_channel_whose_history_is_gone_leaves_who_resumes_where_it_is() {
+    let mut bench = Bench::usual();
+    bench.say(&json!({ "type": "subscribe", "channels": [{ "channel": "a:b", "after": 5, "snapshot": true }] }));
+    bench.answer(Ok(Joined { recovered: true, ..joined(5, Vec::new()) }));
+    bench.take();
+    bench.answer(Ok(joined(0, Vec::new())));
+    let told = bench.take();
+    expect(&told, &[("subscribed", 5)]);
     assert_eq!(told[0]["data"]["recovered"], true);
 }
 
