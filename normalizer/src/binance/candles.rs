@@ -2,6 +2,8 @@
 //! cut connection has missed is asked for. One that was told while it was open is told closed as soon as that is known, and what has
 //! begun since is told again behind it.
 
+use std::cmp::Ordering;
+
 use akis_connectors::Request;
 use akis_model::{Candle, Channel, Provenance, TimeSource};
 
@@ -48,11 +50,12 @@ struct SeriesEnd {
     last: Option<CandleEnd>,
 }
 
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug)]
 struct CandleEnd {
     open_time: i64,
     closed: bool,
     event_time: i64,
+    connection: u32,
 }
 
 impl Candles {
@@ -106,7 +109,7 @@ impl Candles {
         }
         out.data = true;
         let update = Update::new(&series.channel, event.event_time, Payload::Candle(candle));
-        if !series.end.advance(kline.open_time, kline.closed, event.event_time) {
+        if !series.end.advance(kline.open_time, kline.closed, event.event_time, origin.connection) {
             let is_last_word = kline.closed && series.closes(kline.open_time);
             if !is_last_word {
                 return Err(Reason::Stale);
@@ -245,16 +248,22 @@ impl Series {
 
 impl SeriesEnd {
     /// Whether a candle in this state does not go back behind what was seen. Takes note of it when so.
-    pub(super) fn advance(&mut self, open_time: i64, closed: bool, event_time: i64) -> bool {
-        let end = CandleEnd { open_time, closed, event_time };
-        let goes_on = match &self.last {
+    ///
+    /// Over one connection they come in the order in which they were sent, whatever the venue's clock does.
+    fn advance(&mut self, open_time: i64, closed: bool, event_time: i64, connection: u32) -> bool {
+        let goes_on = self.last.as_ref().is_none_or(|last| {
             // A closed candle changes no more.
-            Some(last) if last.closed && last.open_time == open_time => false,
-            Some(last) => *last <= end,
-            None => true,
-        };
+            let is_final = last.closed && last.open_time == open_time;
+            let is_in_order = || last.connection == connection || last.event_time <= event_time;
+            !is_final
+                && match (last.open_time, last.closed).cmp(&(open_time, closed)) {
+                    Ordering::Less => true,
+                    Ordering::Equal => is_in_order(),
+                    Ordering::Greater => false,
+                }
+        });
         if goes_on {
-            self.last = Some(end);
+            self.last = Some(CandleEnd { open_time, closed, event_time, connection });
         }
         goes_on
     }
@@ -267,18 +276,20 @@ mod tests {
     #[test]
     fn candles_do_not_go_back() {
         let mut candles = SeriesEnd::default();
-        for (open_time, closed, event_time, goes_on) in [
-            (60, false, 61, true),
-            (60, false, 62, true),
-            (60, false, 62, true),
-            (60, false, 61, false),
-            (60, true, 120, true),
-            (60, false, 119, false),
-            (60, true, 120, false),
-            (120, false, 121, true),
-            (60, true, 122, false),
+        for (open_time, closed, event_time, connection, goes_on) in [
+            (60, false, 61, 1, true),
+            (60, false, 62, 1, true),
+            (60, false, 62, 2, true),
+            (60, false, 61, 1, false),
+            (60, false, 61, 2, true),
+            (60, true, 120, 1, true),
+            (60, false, 119, 1, false),
+            (60, true, 120, 1, false),
+            (120, false, 110, 2, true),
+            (60, true, 122, 2, false),
         ] {
-            assert_eq!(candles.advance(open_time, closed, event_time), goes_on, "{open_time} {closed} {event_time}");
+            let told = candles.advance(open_time, closed, event_time, connection);
+            assert_eq!(told, goes_on, "{open_time} {closed} {event_time} {connection}");
         }
     }
 }

@@ -161,6 +161,25 @@ fn a_candle_that_was_told_open_is_told_closed_when_the_venue_says_so_late() {
 }
 
 #[test]
+fn a_clock_that_is_put_back_freezes_no_candle() {
+    let mut harness = Harness::new();
+    harness.now = 1_900_000;
+    let hour = |event_time: i64, high: &str| {
+        let mut event = candle(0, event_time, high, false);
+        (event["k"]["T"], event["k"]["i"]) = (json!(3_599_999), json!("1h"));
+        event
+    };
+    harness.content(framed(1, "kline_1h", &hour(1_800_000, "3")));
+    let out = harness.content(framed(1, "kline_1h", &hour(1_200_000, "4")));
+    assert_eq!(candles(&out), [told(0, "4", false)], "one connection keeps its order");
+    let late = harness.content(framed(2, "kline_1h", &hour(1_100_000, "3")));
+    assert_eq!(late.skipped, [Reason::Stale], "another one may be behind");
+    harness.content(closed(1));
+    let out = harness.content(framed(2, "kline_1h", &hour(1_150_000, "5")));
+    assert_eq!(candles(&out), [told(0, "5", false)]);
+}
+
+#[test]
 fn who_begins_to_publish_tells_how_the_last_candle_closed() {
     let mut harness = Harness::new();
     harness.now = 130_000;
