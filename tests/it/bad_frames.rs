@@ -108,5 +108,5 @@ async fn bad_frames_of_a_venue_are_counted_told_once_and_harm_no_channel() {
     }
     assert_books(&system.history(BOOK).await);
     assert_each_trade_once(TRADES, &system.history(TRADES).await);
-    assert_eq!(series(normalizer, "akis_normalizer_gaps_total{kind=\"trades\",venue=\"binance\"}").await, 0);
+    assert_eq!(series(normalizer, "akis_normalizer_lost_trades_total{venue=\"binance\"}").await, 0);
 }

@@ -75,6 +75,8 @@ pub(super) struct Instrument {
     ticker: Ticker,
     tape: Option<Tape>,
     trades: Trades,
+    /// What may be missing before the next trade that is told. One at the start: the log may have others than those that were heard.
+    missing: u64,
     candles: Candles,
     book: BookEvents,
     /// Emptied after each use.
@@ -97,6 +99,7 @@ impl Instrument {
             ticker: Ticker::new(channels.ticker.clone()),
             tape: None,
             trades: Trades::default(),
+            missing: 1,
             candles: Candles::new(&channels.candles),
             book: BookEvents::new(channels.book.clone(), market.sequence),
             channels,
@@ -276,7 +279,10 @@ impl Instrument {
     fn tell_trades(&mut self, out: &mut Output) {
         for Told { missing, update } in self.told.drain(..) {
             out.lost_trades += missing;
-            out.updates.extend(update.map(|update| Update { missing_before: missing, ..update }));
+            self.missing = self.missing.saturating_add(missing);
+            if let Some(update) = update {
+                out.updates.push(Update { missing_before: std::mem::take(&mut self.missing), ..update });
+            }
         }
     }
 }

@@ -79,10 +79,10 @@ impl Trades {
             if self.far.replace(id).and_then(|far| far.checked_add(1)) != Some(id) {
                 return Err(Reason::OutOfRange);
             }
-            // Another series has begun; what lies between cannot be counted.
+            // Another series has begun; what lies between cannot be counted, but the one that was not believed is missing.
             self.give_up(told);
-            (self.last, self.far) = (None, None);
-            self.tell(id, update, told);
+            (self.last, self.far) = (Some(id), None);
+            told.push(Told { missing: 1, update });
             return Ok(());
         }
         self.far = None;
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(tape.take(50_000_000, 0), Err(Reason::OutOfRange));
         tape.take(50_000_001, 0).unwrap();
         tape.take(50_000_002, 0).unwrap();
-        assert_eq!(tape.told, [0; 4]);
+        assert_eq!(tape.told, [0, 0, 1, 0]);
     }
 
     #[test]

@@ -101,6 +101,7 @@ fn trade(id: u64) -> Value {
 #[test]
 fn a_trade_becomes_an_event() {
     let mut out = Harness::new().stream("aggTrade", &trade(7));
+    assert_eq!(out.lost_trades, 0, "nobody knows of any");
     assert_eq!(
         rendered(out.updates.remove(0)),
         json!({"v":1,"seq":0,"ts":4,"event":"trade","channel":"binance:BTCUSDT:trades","ok":true,"data":{
@@ -118,6 +119,7 @@ fn trades_are_told_once_and_holes_are_filled_or_marked() {
             other => panic!("{other:?}"),
         }));
     };
+    // The log may have trades from before the first one that is heard.
     for id in [5, 6, 6, 5, 9, 10] {
         note(harness.stream("aggTrade", &trade(id)));
     }
@@ -132,7 +134,7 @@ fn trades_are_told_once_and_holes_are_filled_or_marked() {
     note(answer(&mut harness, 7, &[7]));
     assert_eq!(asked(&harness.tick(50)), request(8));
     note(answer(&mut harness, 8, &[9, 10, 11]));
-    let expected = [("5", 0), ("6", 0), ("7", 0), ("9", 1), ("10", 0), ("11", 0)];
+    let expected = [("5", 1), ("6", 0), ("7", 0), ("9", 1), ("10", 0), ("11", 0)];
     assert_eq!(seen, expected.map(|(id, missing)| (id.to_owned(), missing)));
     let other = json!({"e":"trade","E":5,"s":"BTCUSDT","t":11,"p":"1","q":"1","T":4,"m":false,"M":true});
     assert_eq!(harness.stream("trade", &other).skipped, [Reason::UnknownEvent], "never both series");
@@ -155,6 +157,15 @@ fn a_trade_that_was_never_in_the_book_counts_whatever_it_says() {
     assert_eq!(harness.stream("trade", &trade(12, "0", "NA")).skipped, [Reason::OffBook]);
     let out = harness.stream("trade", &trade(13, "1", "MARKET"));
     assert_eq!((out.updates.len(), out.updates[0].missing_before), (1, 0), "at once, and nothing is missing");
+    harness.stream("trade", &trade(15, "0", "NA"));
+    harness.tick(0);
+    let out = harness.tick(6_000);
+    assert_eq!((out.updates.len(), out.lost_trades), (0, 1));
+    assert_eq!(
+        harness.stream("trade", &trade(16, "1", "MARKET")).updates[0].missing_before,
+        1,
+        "14, which lay before it"
+    );
 }
 
 #[test]

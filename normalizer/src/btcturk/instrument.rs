@@ -46,6 +46,8 @@ pub(super) struct Instrument {
     channels: Channels,
     ticker: Option<PriceTick>,
     tape: Tape,
+    /// Whether any trade was told.
+    has_traded: bool,
     candles: Candles,
     told: Told,
     /// Whether candles are to be told again, for somebody else may have told of them before.
@@ -66,6 +68,7 @@ impl Instrument {
             channels,
             ticker: None,
             tape: Tape::default(),
+            has_traded: false,
             candles: Candles::default(),
             told: Told::default(),
             tells_again: false,
@@ -164,9 +167,13 @@ impl Instrument {
         trades.sort_unstable_by_key(|trade| trade.key);
         trades.dedup_by_key(|trade| trade.key);
         let keys = trades.iter().map(|trade| trade.key).collect();
-        let (new, mut missing) = self.tape.list(keys, connection);
+        let (mut new, mut missing) = self.tape.list(keys, connection);
         if let (true, Some(newest)) = (new.is_empty(), trades.last()) {
             self.candles.on_trades_known_until(newest.key.time);
+            // The last one from before us is told too: where the log ends with it, nothing was lost in between.
+            if !self.has_traded && self.wanted.contains(&Kind::Trades) {
+                new.push(newest.key);
+            }
         }
         for trade in trades.iter().filter(|trade| new.binary_search(&trade.key).is_ok()) {
             if let Err(reason) = self.tell_trade(trade, std::mem::take(&mut missing), received_at, out) {
@@ -193,7 +200,10 @@ impl Instrument {
             provenance,
         });
         let channel = self.channels.trades.clone();
-        out.updates.push(Update { channel, ts: trade.time, missing_before: missing, payload });
+        // The log may have others than those that were heard from the start on.
+        let is_first = !std::mem::replace(&mut self.has_traded, true);
+        let missing_before = missing.max(u64::from(is_first));
+        out.updates.push(Update { channel, ts: trade.time, missing_before, payload });
         let mut shown = Vec::new();
         let taken = candles::Trade { time: trade.key.time, price: trade.price, qty: trade.qty };
         let done = self.candles.on_trade(&taken, missing, &mut shown);

@@ -353,7 +353,12 @@ fn pairs_that_were_looked_up_are_let_in_as_they_come() {
 #[test]
 fn trades_are_told_once_and_missed_ones_are_found() {
     let mut harness = Harness::new();
-    assert_eq!(ids(&harness.list(&[(20, 2), (10, 1)])).len(), 0, "the past");
+    let out = harness.list(&[(20, 2), (10, 1)]);
+    assert_eq!(
+        (ids(&out), out.lost_trades),
+        (vec![("2", 1)], 0),
+        "of the past the last one, behind which the log may end"
+    );
     assert_eq!(ids(&harness.trade(30, 3)), [("3", 0)]);
     assert_eq!(harness.trade(30, 3).skipped, [Reason::Duplicate]);
     harness.close();
@@ -361,6 +366,19 @@ fn trades_are_told_once_and_missed_ones_are_found() {
     harness.close();
     let out = harness.list(&[(90, 9), (80, 8)]);
     assert_eq!((ids(&out), out.lost_trades), (vec![("8", 1), ("9", 0)], 1), "nothing that was known: some are lost");
+}
+
+#[test]
+fn the_first_trade_that_is_heard_proves_nothing() {
+    let mut harness = Harness::new();
+    assert_eq!(harness.list(&[]), Output { data: true, ..Output::default() });
+    let out = harness.trade(30, 3);
+    assert_eq!((ids(&out), out.lost_trades), (vec![("3", 1)], 0), "the log may have trades of before");
+    assert_eq!(ids(&harness.trade(40, 4)), [("4", 0)]);
+    let mut recorded = Harness::new();
+    recorded.mapper = BtcTurk::default();
+    recorded.mapper.admit(None, &[]);
+    assert_eq!(ids(&recorded.list(&[(20, 2), (10, 1)])).len(), 0, "a recording is no more than what happened in it");
 }
 
 #[test]

@@ -210,7 +210,7 @@ async fn every_kind_of_every_symbol_flows_and_is_dense() -> Result<()> {
     ] {
         normalizer.wait_for_metric(counted).await?;
     }
-    assert_eq!(normalizer.metric("akis_normalizer_gaps_total{kind=\"trades\",venue=\"binance\"}"), 0);
+    assert_eq!(normalizer.metric("akis_normalizer_lost_trades_total{venue=\"binance\"}"), 0);
     normalizer.stop().await?;
     venue.stop().await?;
     Ok(())

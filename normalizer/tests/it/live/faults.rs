@@ -23,7 +23,7 @@ async fn assert_whole(normalizer: &Normalizer) -> Result<()> {
     assert_dense(&events);
     assert_no_trade_is_missing(&events);
     assert_dense(&normalizer.events(BOOK).await?);
-    assert_eq!(normalizer.metric("akis_normalizer_gaps_total{kind=\"trades\",venue=\"binance\"}"), 0);
+    assert_eq!(normalizer.metric("akis_normalizer_lost_trades_total{venue=\"binance\"}"), 0);
     Ok(())
 }
 
