@@ -132,7 +132,7 @@ impl Mapper for Binance {
         self.publishes = true;
         for instrument in &mut self.instruments {
             instrument.has_past = false;
-            instrument.tell_candles_again(out);
+            instrument.tell_again(out);
         }
     }
 

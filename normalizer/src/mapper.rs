@@ -44,7 +44,7 @@ pub trait Mapper: Send {
     }
 
     /// What is published from now on is ours, and what was told until now may not have been: asks for the candles of the past
-    /// that charts begin with, and where the venue tells states once, tells them again.
+    /// that charts begin with, and tells again how things are, for the next change may take long.
     fn backfill(&mut self, _out: &mut Output) {}
 
     /// Whether a channel may be silent for as long as it likes, because its market is in a break, in an auction or closed. A

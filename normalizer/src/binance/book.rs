@@ -28,6 +28,8 @@ struct States {
     pace: Pace,
     /// The one that the book is in, when it has not been told.
     waits: Option<Stamp>,
+    /// The one that was told last.
+    told: Option<Stamp>,
     /// Why the book is not proven, when that has been told.
     told_lost: Option<Resync>,
 }
@@ -41,7 +43,7 @@ struct Outlet<'a> {
 
 impl BookEvents {
     pub(super) fn new(channel: Channel, sequence: Sequence) -> Self {
-        let states = States { channel, pace: Pace::default(), waits: None, told_lost: None };
+        let states = States { channel, pace: Pace::default(), waits: None, told: None, told_lost: None };
         Self { depth: DepthBook::new(sequence), next: None, states }
     }
 
@@ -124,6 +126,14 @@ impl BookEvents {
     pub(super) fn tell_waiting(&mut self, teller: Teller<'_>, out: &mut Output) {
         self.states.tell(self.depth.sides(), teller, out);
     }
+
+    /// Tells the book where it is proven, for nobody may have heard it.
+    pub(super) fn tell_again(&mut self, teller: Teller<'_>, out: &mut Output) {
+        if !self.depth.is_waiting() {
+            self.states.waits = self.states.waits.or(self.states.told);
+            self.tell_waiting(teller, out);
+        }
+    }
 }
 
 /// Nobody is told of the states of a book that is still being built.
@@ -162,6 +172,7 @@ impl States {
 
     fn tell(&mut self, sides: &Sides, teller: Teller<'_>, out: &mut Output) {
         let Some(stamp) = self.waits.take() else { return };
+        self.told = Some(stamp);
         let (ts, provenance) = teller.placed(stamp.event_time, stamp.received_at);
         let book = Book {
             symbol: teller.common.to_owned(),

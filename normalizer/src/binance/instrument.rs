@@ -224,8 +224,11 @@ impl Instrument {
         self.candles.on_kline(event, origin, believed_ahead_ms, teller, symbol, out)
     }
 
-    /// Somebody else may have told of the candles before.
-    pub(super) fn tell_candles_again(&self, out: &mut Output) {
+    /// What was told until now may have been heard by nobody: tells how things are.
+    pub(super) fn tell_again(&mut self, out: &mut Output) {
+        let teller = Teller { common: &self.common, paced_ms: None, clock_offset_ms: self.clock_offset_ms };
+        self.ticker.tell_again(teller, out);
+        self.book.tell_again(teller, out);
         self.candles.tell_again(out);
     }
 

@@ -17,6 +17,8 @@ pub(super) struct Ticker {
     pace: Pace,
     /// The time of the latest change, when it has not been told.
     waits: Option<(i64, Provenance)>,
+    /// That of the change that was told last, while all of what was told is known.
+    told: Option<(i64, Provenance)>,
 }
 
 /// Over which connections something comes.
@@ -54,7 +56,7 @@ struct Statistics {
 impl Ticker {
     pub(super) fn new(channel: Channel) -> Self {
         let (quote, statistics) = (Quote::default(), Statistics::default());
-        Self { channel, quote, statistics, pace: Pace::default(), waits: None }
+        Self { channel, quote, statistics, pace: Pace::default(), waits: None, told: None }
     }
 
     pub(super) fn on_quote(
@@ -138,6 +140,7 @@ impl Ticker {
         if quote_ends || statistics_end {
             // Told early, and left to the throttle.
             self.tell_waiting(teller, out);
+            self.told = None;
         }
         if quote_ends {
             self.quote = Quote::default();
@@ -158,8 +161,15 @@ impl Ticker {
 
     /// Tells what waits, due or not.
     pub(super) fn tell_waiting(&mut self, teller: Teller<'_>, out: &mut Output) {
-        let waiting = self.waits.take();
-        out.updates.extend(waiting.map(|(ts, provenance)| self.tick(ts, provenance, teller)));
+        let Some((ts, provenance)) = self.waits.take() else { return };
+        self.told = Some((ts, provenance));
+        out.updates.push(self.tick(ts, provenance, teller));
+    }
+
+    /// Tells what is known, for nobody may have heard it.
+    pub(super) fn tell_again(&mut self, teller: Teller<'_>, out: &mut Output) {
+        self.waits = self.waits.or(self.told);
+        self.tell_waiting(teller, out);
     }
 
     fn changed(&mut self, ts: i64, provenance: Provenance, teller: Teller<'_>, out: &mut Output) {

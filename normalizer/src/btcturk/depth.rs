@@ -79,6 +79,11 @@ impl PairBook {
         self.lost
     }
 
+    /// Whether there is a book.
+    pub(super) fn is_live(&self) -> bool {
+        self.phase != Phase::Waiting
+    }
+
     /// The levels that are known. Of use after [`PairBook::on_whole`] or [`PairBook::on_change`] went well.
     pub(super) fn sides(&self) -> &Sides {
         &self.sides
@@ -172,7 +177,7 @@ impl PairBook {
 
     /// Whether the book is to be asked for now.
     pub(super) fn asks(&mut self, now_ms: i64) -> bool {
-        if self.phase != Phase::Waiting {
+        if self.is_live() {
             return false;
         }
         if now_ms < *self.ask_at.get_or_insert(now_ms.saturating_add(ASK_AFTER_MS)) {

@@ -50,9 +50,11 @@ pub(super) struct Instrument {
     has_traded: bool,
     candles: Candles,
     told: Told,
-    /// Whether candles are to be told again, for somebody else may have told of them before.
+    /// Whether what is known is to be told again, for nobody may have heard it.
     tells_again: bool,
     book: PairBook,
+    /// Number of the book that was told last, and when it came.
+    told_book: Option<(i64, i64)>,
     resync_told: bool,
 }
 
@@ -73,6 +75,7 @@ impl Instrument {
             told: Told::default(),
             tells_again: false,
             book: PairBook::default(),
+            told_book: None,
             resync_told: false,
         })
     }
@@ -131,10 +134,14 @@ impl Instrument {
         if self.ticker.as_ref().is_some_and(repeated) {
             return Err(Reason::Duplicate);
         }
-        self.ticker = Some(tick.clone());
-        let ts = self.placed(at.received_at);
-        out.updates.push(Update::new(&self.channels.ticker, ts, Payload::PriceTick(Box::new(tick))));
+        self.tell_tick(&tick, out);
+        self.ticker = Some(tick);
         Ok(())
+    }
+
+    fn tell_tick(&self, tick: &PriceTick, out: &mut Output) {
+        let ts = self.placed(tick.provenance.received_at);
+        out.updates.push(Update::new(&self.channels.ticker, ts, Payload::PriceTick(Box::new(tick.clone()))));
     }
 
     /// Takes a `422`.
@@ -274,6 +281,16 @@ impl Instrument {
         self.tells_again = true;
     }
 
+    fn tell_again(&mut self, now_ms: i64, out: &mut Output) {
+        if let Some(tick) = &self.ticker {
+            self.tell_tick(tick, out);
+        }
+        if let Some((change_set, received_at)) = self.told_book.filter(|_| self.book.is_live()) {
+            self.show(change_set, received_at, out);
+        }
+        self.told.again().iter().for_each(|shown| self.tell_candle(shown, now_ms, out));
+    }
+
     fn tell_candles(&mut self, shown: Vec<Shown>, received_at: i64, out: &mut Output) {
         for shown in shown {
             if !self.told.has_ended(&shown) {
@@ -330,7 +347,7 @@ impl Instrument {
             let (channel, now) = (self.channels.book.clone(), at.received_at);
             out.updates.push(Update::status(channel, ChannelState::Up, now, why.as_str(), now));
         }
-        self.show(&frame, out);
+        self.show(frame.change_set, frame.received_at, out);
         Ok(())
     }
 
@@ -348,7 +365,7 @@ impl Instrument {
         let resyncs = out.resyncs.len();
         out.note(self.book.on_change(&frame))?;
         if out.resyncs.len() == resyncs {
-            self.show(&frame, out);
+            self.show(frame.change_set, frame.received_at, out);
         }
         Ok(())
     }
@@ -361,16 +378,17 @@ impl Instrument {
         read
     }
 
-    fn show(&self, frame: &BookFrame, out: &mut Output) {
+    fn show(&mut self, change_set: i64, received_at: i64, out: &mut Output) {
+        self.told_book = Some((change_set, received_at));
         let book = Book {
             symbol: self.common.clone(),
             bids: self.book.sides().best_bids(),
             asks: self.book.sides().best_asks(),
-            venue_seq: frame.change_set.to_string(),
+            venue_seq: change_set.to_string(),
             // The frame tells no time.
-            provenance: received(frame.received_at),
+            provenance: received(received_at),
         };
-        let ts = self.placed(frame.received_at);
+        let ts = self.placed(received_at);
         out.updates.push(Update::new(&self.channels.book, ts, Payload::Book(book)));
     }
 
@@ -397,7 +415,7 @@ impl Instrument {
             out.updates.push(Update::status(channel, ChannelState::Resyncing, since, why.as_str(), now_ms));
         }
         if std::mem::take(&mut self.tells_again) {
-            self.told.again().iter().for_each(|shown| self.tell_candle(shown, now_ms, out));
+            self.tell_again(now_ms, out);
         }
         let mut shown = Vec::new();
         let asks = self.candles.on_tick(now_ms, read_until, self.clock_offset_ms, &mut shown);

@@ -252,6 +252,26 @@ fn a_book_that_falls_behind_for_good_is_asked_for_again() {
 }
 
 #[test]
+fn who_begins_to_publish_tells_the_price_and_the_book_that_it_heard_before() {
+    let mut harness = Harness::live();
+    assert_eq!(harness.ticker_of_all().updates.len(), 1);
+    harness.book(432, 101, json!([change(0, "10", "7")]), json!([]));
+    let heard_at = harness.now;
+    let taken_over = |harness: &mut Harness| {
+        harness.mapper.backfill(&mut Output::default());
+        let out = harness.tick(1_000);
+        let prices = out.updates.iter().filter(|update| matches!(update.payload, Payload::PriceTick(_))).count();
+        (prices, seqs(&out).join(" "), out.updates.iter().all(|update| update.received_at() == heard_at))
+    };
+    assert_eq!(taken_over(&mut harness), (1, "101".to_owned(), true), "when it came is when it came");
+    assert_eq!(harness.tick(1_000).updates, [], "once");
+    harness.book(432, 103, json!([]), json!([]));
+    assert_eq!(taken_over(&mut harness).1, "", "a book that is not proven is not told");
+    harness.close();
+    assert_eq!(taken_over(&mut harness).0, 0, "nor what is not known any more");
+}
+
+#[test]
 fn a_whole_book_begins_its_connections_series_anew() {
     let mut harness = Harness::live();
     let book = |harness: &mut Harness, change_set: i64| {

@@ -196,6 +196,26 @@ fn who_begins_to_publish_tells_how_the_last_candle_closed() {
 }
 
 #[test]
+fn who_begins_to_publish_tells_the_price_and_the_book_that_it_heard_before() {
+    let mut harness = Harness::live();
+    harness.spot.pace();
+    let taken_over = |harness: &mut Harness| {
+        let mut out = Output::default();
+        harness.spot.backfill(&mut out);
+        (ticks(&out), seqs(&out).join(" "), out.updates.iter().map(Update::received_at).collect::<Vec<_>>())
+    };
+    harness.content(framed(1, "bookTicker", &quote(5, "10")));
+    harness.depth(101, 101, json!([["10", "2"]]), json!([]));
+    harness.now += 600;
+    let told = (tick(Some("10"), None), "101".to_owned(), vec![1_000; 2]);
+    assert_eq!(taken_over(&mut harness), told, "when it came is when it came");
+    harness.depth(103, 103, json!([["10", "3"]]), json!([]));
+    assert_eq!(taken_over(&mut harness).1, "", "a book that is not proven is not told");
+    harness.content(closed(1));
+    assert_eq!(taken_over(&mut harness), (vec![], String::new(), vec![]), "nor what is not known any more");
+}
+
+#[test]
 fn a_candle_that_was_told_open_is_told_closed_when_rest_says_so() {
     let mut harness = Harness::new();
     harness.now = 51_000;
