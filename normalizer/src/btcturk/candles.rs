@@ -62,6 +62,8 @@ pub(super) struct Candles {
     /// The two largest known differences of the venue's clock to ours, the largest first: what comes late makes them
     /// smaller.
     ahead_ms: [Option<i64>; 2],
+    /// That of the last trade, when it was far below both.
+    fallen_ms: Option<i64>,
 }
 
 /// The minute that is running.
@@ -98,6 +100,7 @@ impl Default for Candles {
             from_trades: Minutes::new(Utc),
             trades_since: None,
             ahead_ms: [None; 2],
+            fallen_ms: None,
         }
     }
 }
@@ -161,7 +164,14 @@ impl Candles {
     pub(super) fn on_venue_time(&mut self, time: i64, received_at: i64) {
         let ahead = time.saturating_sub(received_at);
         let [largest, second] = self.ahead_ms;
-        let mut known = [Some(ahead), largest, second];
+        let has_fallen = second.is_some_and(|second| ahead < second.saturating_sub(GRACE_MS));
+        let before = std::mem::replace(&mut self.fallen_ms, has_fallen.then_some(ahead));
+        let mut known = match (has_fallen, before) {
+            // Our clock was set forward, or what comes is late: either way no minute is over yet by what was known.
+            (true, Some(before)) => [Some(ahead), Some(before), None],
+            (true, None) => return,
+            (false, _) => [Some(ahead), largest, second],
+        };
         known.sort_unstable();
         self.ahead_ms = [known[2], known[1]];
     }
@@ -236,7 +246,7 @@ impl Candles {
         (self.hole, self.wanted, self.asking_since) = (true, true, None);
         (self.flows, self.speaks) = (false, false);
         self.running.iter_mut().for_each(|running| running.is_left = true);
-        (self.trades_since, self.ahead_ms) = (None, [None; 2]);
+        (self.trades_since, self.ahead_ms, self.fallen_ms) = (None, [None; 2], None);
         self.from_trades = Minutes::new(Utc);
     }
 

@@ -342,6 +342,25 @@ fn a_quiet_minute_closes_by_the_clock_of_the_venue() {
 }
 
 #[test]
+fn a_clock_of_ours_that_is_set_forward_closes_no_minute_early() {
+    let mut harness = Harness::new();
+    harness.now = 10 * MINUTE + 30_000;
+    harness.candle(600, "10", "1");
+    harness.klines(&[(600, 1)]);
+    harness.trade(harness.now, 1);
+    harness.trade(harness.now, 2);
+    harness.now += 10_000;
+    harness.trade(harness.now - 10_000, 3);
+    harness.trade(harness.now - 10_000, 4);
+    assert_eq!(
+        candles(&harness.tick(34_999)),
+        [],
+        "the venue's minute goes on for ten seconds more, and some may be late"
+    );
+    assert_eq!(candles(&harness.tick(1))[0], ("1m", 10, "1".into(), true));
+}
+
+#[test]
 fn a_trade_from_the_future_closes_no_minute() {
     let second = 1_000;
     for (now, times, closes_at) in [
