@@ -21,7 +21,8 @@ impl Weight {
     /// How long to wait before a request of `cost`.
     pub(super) fn wait(&self, now_ms: i64, cost: u32) -> Duration {
         let minute = now_ms.div_euclid(MINUTE_MS);
-        if minute > self.minute || self.used.saturating_add(cost) <= self.limit {
+        // Before it too: our clock was set back.
+        if minute != self.minute || self.used.saturating_add(cost) <= self.limit {
             return Duration::ZERO;
         }
         let next = (self.minute + 1) * MINUTE_MS;
@@ -42,7 +43,7 @@ impl Weight {
 
     fn turn(&mut self, now_ms: i64) {
         let minute = now_ms.div_euclid(MINUTE_MS);
-        if minute > self.minute {
+        if minute != self.minute {
             (self.minute, self.used) = (minute, 0);
         }
     }
@@ -64,5 +65,16 @@ mod tests {
         assert_eq!(weight.wait(now + 40_000, 50), Duration::ZERO);
         weight.spend(now + 40_000, 50);
         assert_eq!(weight.used, 50);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_by_hours_holds_nothing_up() {
+        let mut weight = Weight::new(1_000);
+        let now = 500 * MINUTE_MS;
+        weight.spend(now, 1_000);
+        let now = now - 180 * MINUTE_MS;
+        assert_eq!(weight.wait(now, 50), Duration::ZERO);
+        weight.spend(now, 1_000);
+        assert_eq!(weight.wait(now, 50), Duration::from_secs(60));
     }
 }
