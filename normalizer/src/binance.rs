@@ -39,6 +39,9 @@ pub(crate) use self::market::Market;
 /// How many candles of each interval a chart begins with.
 const PAST_CANDLES: u32 = 500;
 
+/// Of how many symbols they are asked for with each tick: all at once would not fit, and nobody would ask for the others again.
+const PAST_AT_ONCE: usize = 5;
+
 /// The mapper of one of Binance's markets.
 pub(crate) struct Binance {
     market: Market,
@@ -113,12 +116,14 @@ impl Mapper for Binance {
     }
 
     fn on_tick(&mut self, now_ms: i64, out: &mut Output) {
+        let mut past_left = PAST_AT_ONCE;
         for instrument in &mut self.instruments {
             if instrument.on_tick(now_ms, out) {
                 out.requests.push(Request::Book { symbol: instrument.symbol.clone() });
             }
-            if self.publishes && instrument.wants_candles && !instrument.has_past {
+            if self.publishes && instrument.wants_candles && !instrument.has_past && past_left > 0 {
                 instrument.has_past = true;
+                past_left -= 1;
                 let ask = |interval| candles::request(&instrument.symbol, interval, PAST_CANDLES);
                 out.requests.extend(Interval::ALL.map(ask));
             }

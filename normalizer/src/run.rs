@@ -22,8 +22,8 @@ use crate::spans::Spans;
 /// Frames that wait to be mapped. When it is full the session reads its sockets slower.
 pub(crate) const FRAMES: usize = 4_096;
 
-/// Requests that wait for the session: the candles of a thousand symbols. When it is full they are dropped; the mapper
-/// asks again for what it cannot do without.
+/// Requests that wait for the session: the candles of a thousand symbols. It takes them in between two calls. When it is full they are
+/// dropped; the mapper asks again for books and trades, and for candles of BtcTurk.
 pub(crate) const REQUESTS: usize = 8_192;
 
 /// Frames mapped between two looks at the clock. What they become is written together, so it is few enough that the first one
@@ -199,7 +199,7 @@ impl Shell {
             self.publisher.keep_candles(&channel, candles);
         }
         for request in step.requests {
-            // Full or ended: the mapper asks again.
+            // Full or ended: see [`REQUESTS`].
             let _ = self.requests.try_send(request);
         }
     }

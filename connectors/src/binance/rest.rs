@@ -31,8 +31,11 @@ const SYMBOLS_PER_INFO: usize = 100;
 /// So many books can still be asked for when candles have used what they may.
 const RESERVED_BOOKS: u32 = 20;
 
-/// How long what can wait does before it is looked whether anything more urgent has come.
+/// How long any wait lasts before it is looked what has been asked for: it has to be taken in, and may be more urgent.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// Whoever misses trades has told a hole by then.
+const TRADES_AWAITED: Duration = Duration::from_secs(5);
 
 /// How long to wait when the venue says 429 or 418 and not how long.
 const HOLD: Duration = Duration::from_secs(60);
@@ -43,12 +46,16 @@ pub(super) struct Calls {
     client: reqwest::Client,
     market: &'static Market,
     base: String,
+    /// Before all others trades, for those that came since wait behind them; the newest hole first, each with when it was asked for.
+    trades: VecDeque<(Instant, Call)>,
     queue: VecDeque<Call>,
-    /// What is only asked for while nothing else waits: trades, the newest hole first, for older ones may have been given up;
-    /// then candles of the past, of which there are many at the start, when books are wanted too; then what has failed.
+    /// What is only asked for while nothing else waits: candles of the past, of which there are many at the start, when books are
+    /// wanted too; then what has failed.
     later: VecDeque<Call>,
     /// Nothing of those before this moment.
     later_at: Instant,
+    /// Nothing at all before this moment.
+    held_until: Instant,
     /// What is asked for again and again: what the symbols are made of.
     infos: Vec<Call>,
     refresh_every: Duration,
@@ -77,7 +84,8 @@ enum Outcome {
     Done(Content),
     /// The venue wants nothing for so long, then the same again.
     Held(Duration),
-    /// It goes behind all others: what fails once may fail for ever. Nothing else is asked for so long where it had not failed before.
+    /// It goes behind all others: what fails once may fail for ever. Nothing else is asked for so long where it had not failed before
+    /// and was not about trades, which are asked for by many at once.
     Failed(Duration),
 }
 
@@ -97,9 +105,11 @@ impl Calls {
             client,
             market,
             base: config.rest_url.clone(),
+            trades: VecDeque::new(),
             queue: VecDeque::new(),
             later: VecDeque::new(),
             later_at: now,
+            held_until: now,
             infos,
             refresh_every: config.refresh_every,
             refresh_at: now,
@@ -118,7 +128,8 @@ impl Calls {
                 self.enqueue(&request);
             }
             self.enqueue_due();
-            if self.queue.is_empty() && self.later.is_empty() {
+            self.drop_given_up();
+            if self.first().is_none() {
                 let due = sleep_until(self.refresh_at.min(self.measure_at));
                 let next = async {
                     tokio::select! { request = requests.recv() => Some(request), () = due => None }
@@ -160,10 +171,16 @@ impl Calls {
             }
             Request::Trades { symbol, from_id } => {
                 let call = Call::trades(self.market, symbol, *from_id);
+                self.trades.retain(|(_, waiting)| waiting.subject != call.subject);
                 self.later.retain(|waiting| waiting.subject != call.subject);
-                self.later.push_front(call);
+                self.trades.push_front((Instant::now(), call));
             }
         }
+    }
+
+    /// Forgets trades that nobody waits for any more.
+    fn drop_given_up(&mut self) {
+        while self.trades.pop_back_if(|(asked_at, _)| asked_at.elapsed() > TRADES_AWAITED).is_some() {}
     }
 
     /// Queues what does not wait for anything else, unless it is queued already.
@@ -175,19 +192,19 @@ impl Calls {
     }
 
     async fn make_first(&mut self, outlet: &Outlet) {
-        let is_later = self.queue.is_empty();
-        let Some(call) = self.queue.front().or(self.later.front()).cloned() else { return };
-        let reserve = if is_later { RESERVED_BOOKS * self.market.book_weight } else { 0 };
-        let mut wait = self.weight.wait(now_ms(), call.weight + reserve);
-        if is_later {
-            wait = wait.max(self.later_at.saturating_duration_since(Instant::now()));
-            if !wait.is_zero() {
-                // Not the whole wait: something that cannot wait may come.
-                sleep(wait.min(LOOK_AGAIN)).await;
-                return;
-            }
+        let Some(call) = self.first().cloned() else { return };
+        let is_of_trades = !self.trades.is_empty();
+        let is_later = !is_of_trades && self.queue.is_empty();
+        let (reserve, not_before) = match is_later {
+            true => (RESERVED_BOOKS * self.market.book_weight, self.held_until.max(self.later_at)),
+            false => (0, self.held_until),
+        };
+        let wait = self.weight.wait(now_ms(), call.weight + reserve);
+        let wait = wait.max(not_before.saturating_duration_since(Instant::now()));
+        if !wait.is_zero() {
+            sleep(wait.min(LOOK_AGAIN)).await;
+            return;
         }
-        sleep(wait).await;
         outlet.stats().requests.add(1);
         match self.make(&call).await {
             Outcome::Done(reply) => {
@@ -205,23 +222,25 @@ impl Calls {
             }
             Outcome::Held(hold) => {
                 outlet.stats().refused.add(1);
-                sleep(hold).await;
+                self.held_until = Instant::now() + hold;
             }
             Outcome::Failed(wait) => {
                 outlet.stats().refused.add(1);
                 let failed = self.pop_first();
                 self.later.extend(failed);
-                if is_later {
-                    self.later_at = Instant::now() + wait;
-                } else {
-                    sleep(wait).await;
-                }
+                let not_before = if is_of_trades || is_later { &mut self.later_at } else { &mut self.held_until };
+                *not_before = Instant::now() + wait;
             }
         }
     }
 
+    fn first(&self) -> Option<&Call> {
+        self.trades.front().map(|(_, call)| call).or(self.queue.front()).or(self.later.front())
+    }
+
     fn pop_first(&mut self) -> Option<Call> {
-        self.queue.pop_front().or_else(|| self.later.pop_front())
+        let trades = self.trades.pop_front().map(|(_, call)| call);
+        trades.or_else(|| self.queue.pop_front()).or_else(|| self.later.pop_front())
     }
 
     /// A symbol that is listed no more makes the venue refuse the list of all that were named with it; what it has says

@@ -267,6 +267,17 @@ fn candles_that_were_missed_while_the_connection_was_cut_are_fetched() {
 }
 
 #[test]
+fn candles_of_the_past_are_asked_for_a_few_symbols_at_a_time() {
+    let symbols: Vec<String> = (0..12).map(|n| format!("S{n}USDT")).collect();
+    let mut harness = Harness::new();
+    harness.spot = Binance::new(Market::SPOT);
+    harness.spot.admit(Some(&symbols), &[Kind::Candles]);
+    harness.spot.backfill(&mut Output::default());
+    let asked = [(); 4].map(|()| harness.tick(50).requests.len() / Interval::ALL.len());
+    assert_eq!(asked, [5, 5, 2, 0]);
+}
+
+#[test]
 fn a_time_from_the_future_or_from_1970_is_marked_by_the_clock_that_was_measured() {
     let now = 1_790_133_600_000;
     let mut mapper = Binance::new(Market::SPOT);

@@ -31,11 +31,19 @@ fn targets_are_what_the_venue_expects() {
 }
 
 /// Statuses to answer with, one after the other, then 200; and what was asked.
-#[derive(Default)]
 struct Script {
+    /// What has this in its address is always answered with 503.
     broken: Option<&'static str>,
     statuses: VecDeque<u16>,
+    /// What `Retry-After` says.
+    hold_s: u32,
     asked: Vec<String>,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self { broken: None, statuses: VecDeque::new(), hold_s: 1, asked: Vec::new() }
+    }
 }
 
 type Shared = Arc<Mutex<Script>>;
@@ -45,7 +53,7 @@ async fn answer(State(script): State<Shared>, uri: Uri) -> impl IntoResponse {
     script.asked.push(uri.to_string());
     let is_broken = script.broken.is_some_and(|broken| uri.to_string().contains(broken));
     let status = if is_broken { 503 } else { script.statuses.pop_front().unwrap_or(200) };
-    let headers = [("retry-after", "1"), ("x-mbx-used-weight-1m", "70")];
+    let headers = [("retry-after", script.hold_s.to_string()), ("x-mbx-used-weight-1m", "70".to_owned())];
     (StatusCode::from_u16(status).unwrap(), headers, format!("body {status}"))
 }
 
@@ -59,14 +67,11 @@ struct Venue {
 
 impl Venue {
     async fn start(symbols: &[&str], statuses: &[u16]) -> Self {
-        Self::failing(symbols, statuses, None).await
+        Self::scripted(symbols, Script { statuses: statuses.iter().copied().collect(), ..Script::default() }).await
     }
 
-    /// What has this in its address is always answered with 503.
-    async fn failing(symbols: &[&str], statuses: &[u16], broken: Option<&'static str>) -> Self {
-        let script: Shared = Arc::default();
-        script.lock().unwrap().broken = broken;
-        script.lock().unwrap().statuses = statuses.iter().copied().collect();
+    async fn scripted(symbols: &[&str], script: Script) -> Self {
+        let script: Shared = Arc::new(Mutex::new(script));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let settings = Settings {
             symbols: symbols.iter().copied().map(str::to_owned).collect(),
@@ -135,6 +140,18 @@ async fn a_refused_request_is_held_as_long_as_the_venue_says_and_made_again() {
 }
 
 #[tokio::test]
+async fn what_is_asked_for_while_all_is_held_is_taken_in() {
+    let script = Script { statuses: [429].into(), hold_s: 600, ..Script::default() };
+    let venue = Venue::scripted(&[], script).await;
+    let most = venue.requests.max_capacity();
+    for number in 0..most * 4 {
+        let asked = timeout(WITHIN, venue.ask(&format!("S{number}USDT"))).await;
+        assert!(asked.is_ok(), "there is always room: {number}");
+    }
+    assert_eq!(venue.script.lock().unwrap().asked.len(), 1, "all is held");
+}
+
+#[tokio::test]
 async fn candles_of_the_past_let_everything_else_go_first() {
     let mut venue = Venue::start(&[], &[]).await;
     for interval in ["1m", "5m", "15m"] {
@@ -171,7 +188,7 @@ async fn a_request_that_can_never_succeed_is_answered() {
 
 #[tokio::test]
 async fn a_request_that_always_fails_stops_no_other() {
-    let mut venue = Venue::failing(&[], &[], Some("symbol=BADUSDT")).await;
+    let mut venue = Venue::scripted(&[], Script { broken: Some("symbol=BADUSDT"), ..Script::default() }).await;
     venue.ask("BADUSDT").await;
     let candles = |symbol: &str| Request::Candles { symbol: symbol.into(), interval: "1m", count: 500 };
     venue.requests.send(candles("BADUSDT")).await.unwrap();
@@ -179,6 +196,24 @@ async fn a_request_that_always_fails_stops_no_other() {
     assert!(venue.reply().await.0.contains("/klines?symbol=BTCUSDT"));
     venue.ask("BTCUSDT").await;
     assert!(venue.reply().await.0.contains("/depth?symbol=BTCUSDT"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn trades_go_before_books_while_somebody_waits_for_them() {
+    let config = Config::new(&SPOT, &Settings::default());
+    let mut calls = Calls::new(http::client().unwrap(), &config, mpsc::channel(1).0);
+    let trades = |symbol: &str| Request::Trades { symbol: symbol.into(), from_id: 7 };
+    calls.enqueue(&Request::Book { symbol: "BTCUSDT".into() });
+    calls.enqueue(&trades("BTCUSDT"));
+    tokio::time::advance(TRADES_AWAITED).await;
+    calls.enqueue(&trades("ETHUSDT"));
+    tokio::time::advance(Duration::from_millis(1)).await;
+    calls.drop_given_up();
+    let order: Vec<String> = std::iter::from_fn(|| calls.pop_first()).map(|call| call.target).collect();
+    assert_eq!(
+        order,
+        ["/api/v3/aggTrades?symbol=ETHUSDT&fromId=7&limit=1000", "/api/v3/depth?symbol=BTCUSDT&limit=1000"]
+    );
 }
 
 #[tokio::test]
@@ -193,13 +228,13 @@ async fn of_each_subject_one_request_waits_and_it_covers_the_others() {
         calls.enqueue(&Request::Candles { symbol: "BTCUSDT".into(), interval: "1m", count });
     }
     calls.enqueue(&Request::Book { symbol: "BTCUSDT".into() });
-    let targets = |queue: &VecDeque<Call>| queue.iter().map(|call| call.target.clone()).collect::<Vec<_>>();
-    assert_eq!(targets(&calls.queue), ["/api/v3/depth?symbol=BTCUSDT&limit=1000"]);
+    let order: Vec<String> = std::iter::from_fn(|| calls.pop_first()).map(|call| call.target).collect();
     assert_eq!(
-        targets(&calls.later),
+        order,
         [
             "/api/v3/aggTrades?symbol=BTCUSDT&fromId=1000&limit=1000",
             "/api/v3/aggTrades?symbol=ETHUSDT&fromId=1000&limit=1000",
+            "/api/v3/depth?symbol=BTCUSDT&limit=1000",
             "/api/v3/klines?symbol=BTCUSDT&interval=1m&limit=500",
         ]
     );
