@@ -306,6 +306,9 @@ impl Binance {
         // Of a recording, what comes is wanted.
         instrument.asks_for_books = self.kinds.is_empty() || self.kinds.contains(&Kind::Book);
         instrument.wants_candles = self.kinds.contains(&Kind::Candles);
+        if !self.kinds.is_empty() {
+            instrument.states_of.clone_from(&self.kinds);
+        }
         instrument.clock_offset_ms = self.clock.offset_ms().unwrap_or_default();
         self.instruments.push(instrument);
         self.by_symbol.insert(symbol.to_owned(), self.instruments.len() - 1);

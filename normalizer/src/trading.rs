@@ -1,4 +1,4 @@
-//! Whether a symbol is traded, as the venue's list of symbols has it.
+//! Whether a symbol is traded, as the venue's list of symbols has it. It is read once a day, so a trade says too that it is.
 
 use akis_model::{Channel, ChannelState};
 
@@ -11,9 +11,17 @@ const TRADED: &str = "TRADING";
 /// What is known of one symbol.
 #[derive(Debug, Default)]
 pub(crate) struct Trading {
-    /// Why it is not traded, in the venue's word where it has one.
-    halted: Option<String>,
+    halted: Option<Halted>,
     is_delisted: bool,
+}
+
+/// It is not traded.
+#[derive(Debug)]
+struct Halted {
+    /// The venue's word for it, where it has one.
+    state: String,
+    /// When the list came that said so first, milliseconds since the epoch.
+    since: i64,
 }
 
 impl Trading {
@@ -27,15 +35,33 @@ impl Trading {
     ) {
         self.is_delisted = state.is_none();
         let state = state.unwrap_or("DELISTED");
-        let halted = (state != TRADED).then(|| state.to_owned());
-        if self.halted == halted {
+        let halted = (state != TRADED).then_some(state);
+        if self.halted.as_ref().map(|halted| halted.state.as_str()) == halted {
             return;
         }
-        let (state, reason) = match &halted {
-            Some(state) => (ChannelState::Down, format!("the venue says {state}")),
+        self.halted = halted.map(|state| Halted { state: state.to_owned(), since: now_ms });
+        self.tell(channels, now_ms, out);
+    }
+
+    /// Takes note of a trade, which happened at `traded_at` by the clock that `now_ms` is of.
+    pub(crate) fn on_trade(
+        &mut self,
+        traded_at: i64,
+        channels: impl IntoIterator<Item = Channel>,
+        now_ms: i64,
+        out: &mut Output,
+    ) {
+        if self.halted.as_ref().is_some_and(|halted| halted.since < traded_at) {
+            (self.halted, self.is_delisted) = (None, false);
+            self.tell(channels, now_ms, out);
+        }
+    }
+
+    fn tell(&self, channels: impl IntoIterator<Item = Channel>, now_ms: i64, out: &mut Output) {
+        let (state, reason) = match &self.halted {
+            Some(halted) => (ChannelState::Down, format!("the venue says {}", halted.state)),
             None => (ChannelState::Up, "traded again".to_owned()),
         };
-        self.halted = halted;
         for channel in channels {
             out.updates.push(Update::status(channel, state, now_ms, &reason, now_ms));
         }

@@ -68,6 +68,8 @@ pub(super) struct Instrument {
     pub(super) asks_for_books: bool,
     /// Whether its candles are wanted.
     pub(super) wants_candles: bool,
+    /// The kinds whose channels are told whether it is traded.
+    pub(super) states_of: Vec<Kind>,
     /// Whether the candles of the past have been asked for.
     pub(super) has_past: bool,
     trading: Trading,
@@ -92,6 +94,7 @@ impl Instrument {
             symbol: symbol.to_owned(),
             asks_for_books: false,
             wants_candles: false,
+            states_of: vec![Kind::Ticker, Kind::Trades, Kind::Book, Kind::Candles],
             has_past: false,
             trading: Trading::default(),
             is_paced,
@@ -109,10 +112,7 @@ impl Instrument {
 
     /// The channels of a kind; none for kinds that the venue does not have.
     pub(super) fn channels(&self, kind: Kind) -> &[Channel] {
-        match kind {
-            Kind::Ticker | Kind::Trades | Kind::Book | Kind::Candles => self.channels.of(kind),
-            Kind::Session | Kind::App => &[],
-        }
+        of_kind(&self.channels, kind)
     }
 
     pub(super) fn on_book_ticker(
@@ -142,8 +142,7 @@ impl Instrument {
     pub(super) fn on_listing(&mut self, state: Option<&str>, now_ms: i64, out: &mut Output) {
         // A state of the channel comes behind what was in it.
         self.tell_waiting(out);
-        let kinds = [Kind::Ticker, Kind::Trades, Kind::Book, Kind::Candles];
-        let channels = kinds.into_iter().flat_map(|kind| self.channels.of(kind)).cloned();
+        let channels = self.states_of.iter().flat_map(|&kind| of_kind(&self.channels, kind)).cloned();
         self.trading.on_listing(state, channels, now_ms, out);
     }
 
@@ -171,6 +170,9 @@ impl Instrument {
         };
         out.data = true;
         self.ticker.on_statistics_carrier(origin.connection);
+        let channels = self.states_of.iter().flat_map(|&kind| of_kind(&self.channels, kind)).cloned();
+        let traded_at = trade.time.saturating_sub(self.clock_offset_ms);
+        self.trading.on_trade(traded_at, channels, origin.received_at, out);
         let taken = self.trades.take(id, update, origin.received_at, &mut self.told);
         self.tell_trades(out);
         taken?;
@@ -287,6 +289,13 @@ impl Instrument {
                 out.updates.push(Update { missing_before: std::mem::take(&mut self.missing), ..update });
             }
         }
+    }
+}
+
+fn of_kind(channels: &Channels, kind: Kind) -> &[Channel] {
+    match kind {
+        Kind::Ticker | Kind::Trades | Kind::Book | Kind::Candles => channels.of(kind),
+        Kind::Session | Kind::App => &[],
     }
 }
 

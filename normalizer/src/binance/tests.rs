@@ -442,6 +442,30 @@ fn a_symbol_that_is_delisted_is_told_and_not_asked_for() {
 }
 
 #[test]
+fn a_symbol_that_is_halted_is_told_on_wanted_channels_until_it_is_traded() {
+    let mut harness = Harness::new();
+    harness.spot = Binance::new(Market::SPOT);
+    harness.spot.admit(Some(&["BTCUSDT".to_owned()]), &[Kind::Trades, Kind::Book]);
+    harness.now = 1_000_000;
+    let list = |harness: &mut Harness| {
+        let body = json!({"symbols":[{"symbol":"BTCUSDT","status":"BREAK","baseAsset":"BTC","quoteAsset":"USDT"}]});
+        let target = "/api/v3/exchangeInfo".to_owned();
+        states(&harness.content(Content::Reply { target, status: 200, body: body.to_string() }))
+    };
+    let traded = |harness: &mut Harness, id: u64, time: i64| {
+        let mut trade = trade(id);
+        trade["T"] = json!(time);
+        states(&harness.stream("aggTrade", &trade))
+    };
+    assert_eq!(list(&mut harness), [ChannelState::Down; 2]);
+    harness.now += 5_000;
+    assert_eq!(list(&mut harness), []);
+    assert_eq!(traded(&mut harness, 1, 1_000_000), [], "one that happened before");
+    assert_eq!(traded(&mut harness, 2, 1_000_001), [ChannelState::Up; 2]);
+    assert_eq!(traded(&mut harness, 3, 1_000_002), []);
+}
+
+#[test]
 fn a_book_is_joined_by_the_numbered_steps() {
     let mut harness = Harness::new();
     assert_eq!(harness.depth(101, 103, json!([["10", "5"]]), json!([])), data());

@@ -82,15 +82,12 @@ impl Instrument {
 
     /// The channels of a kind; none of kinds that the venue does not have.
     pub(super) fn channels(&self, kind: Kind) -> &[Channel] {
-        match kind {
-            Kind::Ticker | Kind::Trades | Kind::Book | Kind::Candles => self.channels.of(kind),
-            Kind::Session | Kind::App => &[],
-        }
+        of_kind(&self.channels, kind)
     }
 
     /// Takes the state that the venue's list has of it, `None` when it is not there.
     pub(super) fn on_listing(&mut self, state: Option<&str>, now_ms: i64, out: &mut Output) {
-        let channels = self.wanted.iter().flat_map(|&kind| self.channels(kind)).cloned().collect::<Vec<_>>();
+        let channels = self.wanted.iter().flat_map(|&kind| of_kind(&self.channels, kind)).cloned();
         self.trading.on_listing(state, channels, now_ms, out);
     }
 
@@ -197,6 +194,9 @@ impl Instrument {
         out: &mut Output,
     ) -> Result<(), Reason> {
         out.lost_trades += missing;
+        let channels = self.wanted.iter().flat_map(|&kind| of_kind(&self.channels, kind)).cloned();
+        let traded_at = trade.key.time.saturating_sub(self.clock_offset_ms.unwrap_or_default());
+        self.trading.on_trade(traded_at, channels, received_at, out);
         let provenance = Provenance { ts_source: TimeSource::Venue, received_at };
         let payload = Payload::Trade(Trade {
             symbol: self.common.clone(),
@@ -452,6 +452,13 @@ impl Instrument {
     fn flows(&mut self, carrier: Option<u32>, out: &mut Output) {
         out.data = true;
         self.candles.on_flow(carrier);
+    }
+}
+
+fn of_kind(channels: &Channels, kind: Kind) -> &[Channel] {
+    match kind {
+        Kind::Ticker | Kind::Trades | Kind::Book | Kind::Candles => channels.of(kind),
+        Kind::Session | Kind::App => &[],
     }
 }
 

@@ -357,6 +357,7 @@ fn what_is_listed_is_told_when_it_changes() {
     for _ in 0..3 {
         assert_eq!(harness.tick(60_000), Output::default(), "nothing is asked for of a pair that is gone");
     }
+    assert_eq!(states(&harness.trade(harness.now, 1)), [ChannelState::Up; 9], "it was not");
 }
 
 #[test]
