@@ -202,10 +202,10 @@ impl Lane {
         for (channel, last) in self.last_trades(right, known).await? {
             let (is_whole, repeated) = self.inbox.pending.lock().join_warm(&channel, last.as_ref());
             self.counts.repeated.fetch_add(repeated as u64, Ordering::Relaxed);
-            match last {
-                _ if is_whole => self.channels.note_whole(channel),
-                Some(last) => self.floors.set(channel, last),
-                None => {}
+            if is_whole {
+                self.channels.note_whole(channel);
+            } else {
+                self.floors.set(channel, last);
             }
         }
         self.inbox.pending.lock().cool();
@@ -359,9 +359,7 @@ impl Lane {
                 return Err(Broken::Changed);
             }
             for (channel, last) in self.last_trades(right, channels).await? {
-                if let Some(last) = last {
-                    self.floors.set(channel, last);
-                }
+                self.floors.set(channel, last);
             }
             self.channels.begin_terms(channels, &ends.channels, false);
             let marked = self.mark(right, identity, channels).await;

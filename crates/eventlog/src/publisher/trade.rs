@@ -28,6 +28,12 @@ impl Trade {
         self.id == other.id && self.ts_ms.abs_diff(other.ts_ms) <= APART_MS.unsigned_abs()
     }
 
+    /// Whether nothing fits between `last` and this one: ids are numbers, and this is the next.
+    pub(super) fn follows(&self, last: &Self) -> bool {
+        let id = |trade: &Self| trade.id.parse::<u128>().ok();
+        id(last).and_then(|last| last.checked_add(1)).is_some_and(|next| id(self) == Some(next))
+    }
+
     /// Whether it is `last`, or came before it.
     ///
     /// Ids are numbers that rise, as far as they are numbers at all. At Borsa Istanbul they may start again with a day, and
@@ -64,6 +70,7 @@ mod tests {
         ] {
             assert_eq!(trade(id, ts_ms).is_up_to(&last), is_old, "{id} at {ts_ms}");
         }
+        assert!(trade("101", 1).follows(&last) && !trade("102", 1).follows(&last) && !trade("x", 1).follows(&last));
         assert!(trade("x", 10).is_up_to(&trade("x", 10)));
         assert!(trade("100", 990).is(&last) && !trade("100", 6_001).is(&last) && !trade("99", 1_000).is(&last));
         assert!(Trade::of(br#""ts":1,"event":"channel_status","data":{}}"#).is_none());

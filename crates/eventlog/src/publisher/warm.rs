@@ -75,7 +75,10 @@ impl Warm {
         }
         let proven = newest.is_some_and(|newest| is_last(&newest));
         events.retain(|event| Trade::of(event.body.text()).is_none_or(|trade| !trade.is_up_to(last)));
-        Joined { missing: events, proven }
+        // Its first trade may be the log's next one.
+        let first = events.iter_mut().find_map(|event| Some((Trade::of(event.body.text())?, event)));
+        let next = first.filter(|(trade, _)| trade.follows(last)).map(|(_, event)| event.missing_before = 0);
+        Joined { missing: events, proven: proven || next.is_some() }
     }
 
     /// Forgets everything.
@@ -124,7 +127,8 @@ mod tests {
             (vec!["4".into(), "5".into()], false),
             "what lies between is unknown"
         );
-        assert_eq!(join(&mut warm(1..=5), 7, &[8]), (vec!["8".into()], false), "nothing is told twice");
+        assert_eq!(join(&mut warm(1..=5), 7, &[9]), (vec!["9".into()], false), "nothing is told twice");
+        assert_eq!(join(&mut warm(5..=6), 4, &[]), (vec!["5".into(), "6".into()], true), "nothing fits between");
     }
 
     #[tokio::test(start_paused = true)]
