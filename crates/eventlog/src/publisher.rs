@@ -182,7 +182,7 @@ pub struct Publisher;
 
 impl Publisher {
     /// Starts a publisher. When `stop` is cancelled it writes what waits, gives the lease back and ends; whoever
-    /// started it waits for that on the handle given back.
+    /// started it waits for that on the handle given back. A lease under which not all could be written is not given back.
     pub fn start(
         store: Arc<dyn Store>,
         config: PublisherConfig,
@@ -221,8 +221,13 @@ async fn run(
     let keeping = keeper.keep(&inboxes, &role, &counts, lanes_done.clone());
     let finishing = async {
         stop.cancelled().await;
-        while lanes.join_next().await.is_some() {}
+        let mut wrote_all = true;
+        while let Some(ended) = lanes.join_next().await {
+            wrote_all &= ended.unwrap_or(false);
+        }
         lanes_done.cancel();
+        wrote_all
     };
-    tokio::join!(keeping, finishing);
+    let ((), wrote_all) = tokio::join!(keeping, finishing);
+    keeper.end(wrote_all).await;
 }

@@ -51,9 +51,23 @@ pub(super) struct Lane {
     counts: Arc<PublisherCounts>,
     channels: Channels,
     floors: Floors,
-    /// Sent and not acknowledged.
-    in_flight: Vec<Write>,
+    in_flight: InFlight,
     acknowledged_at: Instant,
+}
+
+/// Sent and not acknowledged.
+#[derive(Default)]
+struct InFlight {
+    writes: Vec<Write>,
+    /// Of each, see [`Event::missing_before`].
+    missing_before: Vec<u64>,
+}
+
+impl InFlight {
+    fn clear(&mut self) {
+        self.writes.clear();
+        self.missing_before.clear();
+    }
 }
 
 /// Under what right the lane writes at the moment.
@@ -90,30 +104,32 @@ impl Lane {
             counts,
             channels: Channels::new(Seq::ZERO, true),
             floors: Floors::default(),
-            in_flight: Vec::new(),
+            in_flight: InFlight::default(),
             acknowledged_at: Instant::now(),
         }
     }
 
-    /// Writes whenever the lease is held, until `stop`; then writes what still waits.
-    pub(super) async fn run(mut self, stop: CancellationToken) {
+    /// Writes whenever the lease is held, until `stop`; then writes what still waits. Whether that is all.
+    pub(super) async fn run(mut self, stop: CancellationToken) -> bool {
         let mut held = self.keeper.held();
         loop {
             let reign = tokio::select! {
                 seen = held.wait_for(Option::is_some) => seen.ok().and_then(|held| *held),
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => None,
             };
-            let Some(reign) = reign else { return };
+            let Some(reign) = reign else {
+                return self.in_flight.writes.is_empty() && self.inbox.pending.lock().is_empty();
+            };
             let mut overdue = Box::pin(async {
                 stop.cancelled().await;
                 sleep(LAST_WORDS).await;
             });
             let over = tokio::select! {
                 over = self.reign(reign, &stop) => over,
-                () = &mut overdue => return,
+                () = &mut overdue => return false,
             };
             if over.is_ok() {
-                return;
+                return true;
             }
             self.keeper.give_up(reign.number);
         }
@@ -123,6 +139,7 @@ impl Lane {
     async fn reign(&mut self, held: Held, stop: &CancellationToken) -> Result<(), Broken> {
         self.channels = Channels::new(self.channels.seen(), held.continues);
         self.floors = Floors::default();
+        self.forget_if_succeeded(held).await?;
         let mut right = self.set_fence(held).await?;
         self.settle(&right).await?;
         let known = self.inbox.pending.lock().known();
@@ -179,19 +196,39 @@ impl Lane {
         }
     }
 
+    /// Forgets what was in flight when somebody else has written since: their terms have told of it, and their events are newer.
+    async fn forget_if_succeeded(&mut self, held: Held) -> Result<(), Broken> {
+        if self.in_flight.writes.is_empty() {
+            return Ok(());
+        }
+        let (name, seen) = (Some(&*self.config.name), self.channels.seen());
+        let fence = self.call(held, || self.store.ends(self.partition, &[], name, seen)).await?.fence;
+        if fence.is_some_and(|fence| !self.is_mine(&fence)) {
+            let trades = self.in_flight.writes.iter().filter(|write| !write.channel.kind().is_newest_wins()).count();
+            self.counts.dropped.fetch_add(trades as u64, Ordering::Relaxed);
+            self.in_flight.clear();
+        }
+        Ok(())
+    }
+
+    /// Whether this process has set the fence, in whichever reign.
+    fn is_mine(&self, fence: &Fence) -> bool {
+        fence.owner.split_once('.').is_some_and(|(owner, _)| owner == self.keeper.owner())
+    }
+
     /// Finds out what became of the events that were in flight when the last reign ended.
     async fn settle(&mut self, right: &Right) -> Result<(), Broken> {
         let mut lost = Vec::new();
-        for write in &self.in_flight {
+        for (write, &missing_before) in self.in_flight.writes.iter().zip(&self.in_flight.missing_before) {
             let read = || self.store.range(&write.channel, Select::At(write.seq));
             if self.call(right.held, read).await?.entries.is_empty() {
-                lost.push(write.clone());
+                lost.push((write.clone(), missing_before));
             }
         }
         self.in_flight.clear();
-        let events = lost.into_iter().filter_map(|write| {
+        let events = lost.into_iter().filter_map(|(write, missing_before)| {
             let body = akis_model::Body::parse(write.body, &write.channel).ok()?;
-            Some(Event { channel: write.channel, body, missing_before: 0 })
+            Some(Event { channel: write.channel, body, missing_before })
         });
         self.inbox.pending.lock().put_back(events.collect());
         Ok(())
@@ -304,7 +341,8 @@ impl Lane {
             let offered = events.len();
             self.floors.drop_known(&mut events);
             self.counts.repeated.fetch_add((offered - events.len()) as u64, Ordering::Relaxed);
-            self.in_flight = self.channels.assign(events);
+            let missing_before = events.iter().map(|event| event.missing_before).collect();
+            self.in_flight = InFlight { writes: self.channels.assign(events), missing_before };
         }
     }
 
@@ -332,18 +370,18 @@ impl Lane {
     }
 
     async fn send_in_flight(&mut self, right: &Right, identity: &Identity) -> Result<(), Broken> {
-        if self.in_flight.is_empty() {
+        if self.in_flight.writes.is_empty() {
             return Ok(());
         }
         let claim = self.claim(right, identity);
         let held = self.current(right.held)?;
         let began = SystemTime::now();
-        self.call(held, || self.store.publish(self.partition, &claim, &self.in_flight)).await?;
+        self.call(held, || self.store.publish(self.partition, &claim, &self.in_flight.writes)).await?;
         if let Some(observer) = &self.config.observer {
-            observer.written(self.partition, &self.in_flight, began);
+            observer.written(self.partition, &self.in_flight.writes, began);
         }
-        self.counts.published.fetch_add(self.in_flight.len() as u64, Ordering::Relaxed);
-        self.in_flight.iter().for_each(|write| self.channels.note_seen(write.seq));
+        self.counts.published.fetch_add(self.in_flight.writes.len() as u64, Ordering::Relaxed);
+        self.in_flight.writes.iter().for_each(|write| self.channels.note_seen(write.seq));
         self.in_flight.clear();
         let now = Instant::now();
         self.channels.acknowledged(now - self.acknowledged_at, self.config.memory);

@@ -96,7 +96,7 @@ impl LeaseKeeper {
         self.held.send_if_modified(|held| held.take_if(|held| held.number == number).is_some());
     }
 
-    /// Takes the lease whenever it can be had and renews it, until `done`; then gives it back.
+    /// Takes the lease whenever it can be had and renews it, until `done`.
     pub(super) async fn keep(
         &self,
         inboxes: &[Inbox],
@@ -118,7 +118,16 @@ impl LeaseKeeper {
             }
             self.tell(role);
         }
-        let _ = self.store.release_lease(&self.publisher, &self.owner).await;
+    }
+
+    /// Ends for good. With all written the lease is given back, which says that nothing is missing behind the last event; else
+    /// it runs out.
+    pub(super) async fn end(&self, wrote_all: bool) {
+        if wrote_all {
+            let _ = self.store.release_lease(&self.publisher, &self.owner).await;
+        } else {
+            warn!(publisher = %self.publisher, "not all could be written: the lease is left to run out");
+        }
         self.held.send_replace(None);
     }
 

@@ -109,6 +109,11 @@ impl Pending {
         self.known.iter().cloned().collect()
     }
 
+    /// Whether no event waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
     /// Takes up to `max` events out, each channel's in order.
     pub(super) fn take(&mut self, max: usize) -> Vec<Event> {
         let mut taken = Vec::new();

@@ -9,6 +9,7 @@ mod joined;
 mod log;
 mod model;
 mod redis_faults;
+mod reigns;
 mod repeats;
 mod silence;
 mod upkeep;
