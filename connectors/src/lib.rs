@@ -26,9 +26,11 @@ mod rhythm;
 mod session;
 pub mod sim;
 mod symbols;
+mod wall;
 
 pub use frame::{Content, RawFrame};
 pub use ports::{Count, Offset, Ports, Request, Stats};
 pub use record::{Progress, record};
 pub use registry::{Own, Part, Probe, Session, Settings, StartError, VENUES, Venue, venue};
 pub use symbols::is_symbol;
+pub use wall::Wall;
