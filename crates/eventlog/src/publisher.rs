@@ -9,6 +9,7 @@ mod floors;
 mod lane;
 mod lease;
 mod pending;
+mod state;
 mod trade;
 mod warm;
 
@@ -136,6 +137,17 @@ impl PublisherHandle {
         for (inbox, _) in self.lanes.iter().zip(offered).filter(|(_, offered)| *offered) {
             inbox.offered.notify_one();
         }
+    }
+
+    /// Offers how channels are (`channel_status`), one event each, in front of what is offered after it. Written where the log says
+    /// otherwise; a standby drops them.
+    pub fn offer_states(&self, states: impl IntoIterator<Item = Event>) {
+        for state in states {
+            if let Some(inbox) = self.inbox(&state.channel) {
+                inbox.pending.lock().offer_state(state);
+            }
+        }
+        self.lanes.iter().for_each(|inbox| inbox.offered.notify_one());
     }
 
     /// Keeps closed candles of the past, in order; no event comes of them. A standby drops them, and when too many wait

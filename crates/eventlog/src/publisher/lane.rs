@@ -18,6 +18,7 @@ use tracing::{debug, info, warn};
 use super::channels::Channels;
 use super::floors::Floors;
 use super::lease::{Held, LeaseKeeper};
+use super::state::State;
 use super::trade::Trade;
 use super::{Event, Inbox, PublisherConfig, PublisherCounts};
 use crate::store::{Claim, Ends, Fence, Identity, Partition, Select, Store, StoreError, Write};
@@ -32,7 +33,10 @@ const LOOKUP: usize = 500;
 /// tell only of the channel's state.
 const LAST_ENTRIES: [usize; 2] = [16, 256];
 
-/// Channels whose last trades are read at once.
+/// How many of a channel's last entries are searched for what they say of its state: one, and what came right behind it.
+const LAST_STATES: usize = 4;
+
+/// Channels whose last entries are read at once.
 const READS: usize = 16;
 
 /// Between two tries of a call that the log did not answer.
@@ -315,10 +319,12 @@ impl Lane {
         loop {
             self.send_in_flight(right, identity).await?;
             self.keep_candles(right, identity).await?;
+            let states = self.take_states(right).await?;
             let (declared, mut events) = {
                 let mut pending = self.inbox.pending.lock();
                 (pending.take_declared(), pending.take(BATCH))
             };
+            events.splice(..0, states);
             if declared.is_empty() && events.is_empty() {
                 if stop.is_cancelled() {
                     return Ok(());
@@ -344,6 +350,17 @@ impl Lane {
             let missing_before = events.iter().map(|event| event.missing_before).collect();
             self.in_flight = InFlight { writes: self.channels.assign(events), missing_before };
         }
+    }
+
+    /// Takes out how channels are, as far as the log says otherwise.
+    async fn take_states(&self, right: &Right) -> Result<Vec<Event>, Broken> {
+        let states = self.inbox.pending.lock().take_states(BATCH);
+        let mut news = Vec::new();
+        for states in states.chunks(READS) {
+            let is_news = self.call(right.held, || are_news(&self.store, states)).await?;
+            news.extend(states.iter().zip(is_news).filter(|(_, is_news)| *is_news).map(|(state, _)| state.clone()));
+        }
+        Ok(news)
     }
 
     /// Keeps candles of the past that wait for it.
@@ -478,6 +495,21 @@ async fn last_trades(
         reads.spawn(async move { Ok((channel.clone(), last_trade(&*store, &channel).await?)) });
     }
     reads.join_all().await.into_iter().collect()
+}
+
+/// Which of `states` the log does not say already, all read at once.
+async fn are_news(store: &Arc<dyn Store>, states: &[Event]) -> Result<Vec<bool>, StoreError> {
+    let mut reads: JoinSet<Result<(usize, bool), StoreError>> = JoinSet::new();
+    for (at, event) in states.iter().enumerate() {
+        let (store, event) = (Arc::clone(store), event.clone());
+        reads.spawn(async move {
+            let latest = store.range(&event.channel, Select::Newest { limit: LAST_STATES }).await?.entries;
+            Ok((at, State::of(event.body.text()).is_some_and(|state| state.is_news(&latest))))
+        });
+    }
+    let mut news: Vec<(usize, bool)> = reads.join_all().await.into_iter().collect::<Result<_, _>>()?;
+    news.sort_unstable();
+    Ok(news.into_iter().map(|(_, is_news)| is_news).collect())
 }
 
 async fn last_trade(store: &dyn Store, channel: &Channel) -> Result<Option<Trade>, StoreError> {

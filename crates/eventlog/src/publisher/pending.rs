@@ -34,6 +34,8 @@ pub(super) struct Pending {
     declared: Vec<Channel>,
     /// Whether events wait to be written: not on standby.
     open: bool,
+    /// How channels are, to be compared with what the log says: the newest of each.
+    states: ByChannel<Event>,
     /// Candles of the past that wait to be kept, by channel.
     candles: VecDeque<(Channel, Vec<StoredCandle>)>,
     /// What a standby has seen.
@@ -52,6 +54,7 @@ impl Pending {
             known: HashSet::default(),
             declared: Vec::new(),
             open: false,
+            states: ByChannel::default(),
             candles: VecDeque::new(),
             warm: Warm::default(),
         }
@@ -144,6 +147,20 @@ impl Pending {
         }
     }
 
+    /// Takes in how a channel is.
+    pub(super) fn offer_state(&mut self, state: Event) {
+        self.declare(&state.channel);
+        if self.open {
+            self.states.insert(state.channel.clone(), state);
+        }
+    }
+
+    /// Takes out how up to `max` channels are.
+    pub(super) fn take_states(&mut self, max: usize) -> Vec<Event> {
+        let channels: Vec<Channel> = self.states.keys().take(max).cloned().collect();
+        channels.iter().filter_map(|channel| self.states.remove(channel)).collect()
+    }
+
     /// Takes candles of the past in, unless too many wait.
     pub(super) fn keep_candles(&mut self, channel: &Channel, candles: Vec<StoredCandle>) {
         if self.open && self.candles.len() < MAX_FILLS {
@@ -187,6 +204,7 @@ impl Pending {
     /// application events that were. Its term begins without proof, so their loss has been told.
     pub(super) fn close(&mut self) -> u64 {
         self.open = false;
+        self.states.clear();
         self.candles.clear();
         self.order.clear();
         let queues = self.queues.drain();
