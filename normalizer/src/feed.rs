@@ -44,11 +44,14 @@ pub(crate) struct Feed {
     longest_ms: i64,
     /// Until then the venue rests, and nothing need come.
     due_at: i64,
-    down: bool,
+    /// Market data has come.
+    is_heard: bool,
+    /// Since when it is down, and why.
+    down: Option<(i64, &'static str)>,
 }
 
 impl Feed {
-    /// Takes note of a frame; `data` tells whether it was market data.
+    /// Takes note of a frame; `data` tells whether it was market data. What was asked for is no sign that anything flows.
     pub(crate) fn on_frame(&mut self, frame: &RawFrame, data: bool) -> Option<Turn> {
         match frame.content {
             Content::Text { connection, .. } | Content::Binary { connection, .. } => {
@@ -59,18 +62,36 @@ impl Feed {
                     self.cut_at = Some(frame.received_at);
                 }
             }
-            Content::Reply { .. } => {}
+            Content::Reply { .. } => return None,
         }
         if !data {
             return None;
         }
+        self.is_heard = true;
         self.due_at = 0;
         let heard_at = self.last_data.replace(frame.received_at).unwrap_or(frame.received_at);
         let faded = self.longest_ms - self.longest_ms / FADING;
         let was_cut = self.cut_at.is_some_and(|cut_at| cut_at >= heard_at);
         let pause = if was_cut { 0 } else { frame.received_at.saturating_sub(heard_at) };
         self.longest_ms = faded.max(pause);
-        std::mem::take(&mut self.down).then_some(Turn::Up)
+        self.down.take().map(|_| Turn::Up)
+    }
+
+    /// Since when the venue is down, and why; `None` while it is not.
+    pub(crate) fn down(&self) -> Option<(i64, &'static str)> {
+        self.down
+    }
+
+    /// Whether it is known if data flows: some has come, or has not for too long.
+    pub(crate) fn is_judged(&self) -> bool {
+        self.is_heard || self.down.is_some()
+    }
+
+    /// Our clock was set forward by this much, to `now_ms`: nobody was silent for so long.
+    pub(crate) fn on_clock_set(&mut self, by_ms: i64, now_ms: i64) {
+        for at in [&mut self.last_data, &mut self.cut_at].into_iter().flatten() {
+            *at = at.saturating_add(by_ms).min(now_ms);
+        }
     }
 
     /// When something came first over the oldest connection that is open, milliseconds since the epoch.
@@ -92,10 +113,10 @@ impl Feed {
             (heard_at, self.longest_ms.saturating_mul(TIMES).clamp(DOWN_MS, LONGEST_DOWN_MS), "no data")
         };
         let since = since.max(self.due_at);
-        if self.down || now_ms.saturating_sub(since) <= most_ms {
+        if self.down.is_some() || now_ms.saturating_sub(since) <= most_ms {
             return None;
         }
-        self.down = true;
+        self.down = Some((since, reason));
         Some(Turn::Down { since, reason })
     }
 }
@@ -171,7 +192,24 @@ mod tests {
     fn a_venue_that_was_never_there_is_down_too() {
         let mut feed = Feed::default();
         assert_eq!(feed.on_tick(100), None);
+        let reply = Content::Reply { target: "/trades".into(), status: 200, body: "[]".into() };
+        assert_eq!(feed.on_frame(&RawFrame { received_at: 5_000, content: reply }, true), None);
+        assert!(!feed.is_judged(), "that it answers is no sign that it sends");
         assert_eq!(feed.on_tick(5_101), Some(Turn::Down { since: 100, reason: "no connection" }));
+        assert!(feed.is_judged());
+    }
+
+    #[test]
+    fn a_clock_that_is_set_forward_is_no_silence() {
+        let mut feed = Feed::default();
+        assert_eq!(feed.on_frame(&text(1_000, 1), true), None);
+        feed.on_clock_set(3_600_000, 3_602_000);
+        assert_eq!(feed.on_tick(3_602_000), None);
+        assert_eq!(feed.on_tick(3_606_000), None);
+        assert!(feed.on_tick(3_606_001).is_some(), "it is still watched over");
+        assert_eq!(feed.on_frame(&text(3_607_000, 1), true), Some(Turn::Up));
+        feed.on_clock_set(3_600_000, 3_607_500);
+        assert!(feed.on_tick(3_626_000).is_some(), "also where a frame came before the step was noticed");
     }
 
     #[test]

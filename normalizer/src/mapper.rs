@@ -43,8 +43,8 @@ pub trait Mapper: Send {
         BELIEVED_AHEAD_MS
     }
 
-    /// What is published from now on is ours, and what was told until now may not have been: asks for the candles of the past
-    /// that charts begin with, and tells again how things are, for the next change may take long.
+    /// What is published from now on is ours and what was told until now may not have been, or the channels were told to be down and
+    /// are up again: asks for the candles of the past that charts begin with, and tells again what would not be told soon.
     fn backfill(&mut self, _out: &mut Output) {}
 
     /// Whether a channel may be silent for as long as it likes, because its market is in a break, in an auction or closed. A

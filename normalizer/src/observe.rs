@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use akis_connectors::{Ports, RawFrame, Settings, Stats, Venue};
+use akis_connectors::{Ports, RawFrame, Settings, Stats, Venue, Wall};
 use akis_model::Kind;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::mapper::{Output, mapper};
-use crate::run::{FRAMES, REQUESTS, RunError, now_ms, ticks};
+use crate::run::{FRAMES, REQUESTS, RunError, ticks};
 
 /// Runs the session of a venue and hands on everything that comes in, until `cancel` or until nobody takes it.
 ///
@@ -33,13 +33,13 @@ pub async fn observe(
     let ports = Ports { frames: frames_in, requests: requests_out, stats: Arc::new(Stats::default()) };
     let session = tokio::spawn((venue.session)(&settings, ports, cancel.clone()));
 
-    let mut ticks = ticks();
+    let (mut ticks, mut wall) = (ticks(), Wall::default());
     let mut output = Output::default();
     loop {
         tokio::select! {
             biased;
             () = cancel.cancelled() => break,
-            _ = ticks.tick() => mapper.on_tick(now_ms(), &mut output),
+            _ = ticks.tick() => mapper.on_tick(wall.now_ms(), &mut output),
             frame = came.recv() => {
                 let Some(frame) = frame else { break };
                 mapper.on_frame(&frame, &mut output);

@@ -17,6 +17,9 @@ use crate::update::{Payload, Update};
 /// How often [`Pipeline::on_tick`] is called, at least.
 pub(crate) const TICK_MS: i64 = 50;
 
+/// What happened longer ago says nothing of how often its channel speaks: a session that is joined late is replayed from its beginning.
+const PAST_MS: i64 = 60_000;
+
 /// What a frame or a tick led to.
 #[derive(Debug, Default)]
 pub(crate) struct Step {
@@ -100,6 +103,42 @@ impl Pipeline {
         self.feed.connected_since()
     }
 
+    /// Whether it is known if the venue's data flows.
+    pub(crate) fn is_judged(&self) -> bool {
+        self.feed.is_judged()
+    }
+
+    /// Whether the venue's data flows, as far as that is known.
+    pub(crate) fn is_up(&self) -> bool {
+        self.feed.is_judged() && self.feed.down().is_none()
+    }
+
+    /// Our clock was set forward by this much, to `now_ms`.
+    pub(crate) fn on_clock_set(&mut self, by_ms: i64, now_ms: i64) {
+        self.feed.on_clock_set(by_ms, now_ms);
+        self.rhythms.on_clock_set(by_ms, now_ms);
+    }
+
+    /// How each channel is now, in order.
+    pub(crate) fn states(&self) -> Vec<Event> {
+        let states = self.channels().into_iter().map(|channel| self.state(channel).into_event());
+        states.filter_map(Result::ok).collect()
+    }
+
+    /// How a channel is now.
+    fn state(&self, channel: Channel) -> Update {
+        let now = self.now_ms;
+        if let Some((since, reason)) = self.feed.down() {
+            Update::status(channel, ChannelState::Down, since, reason, now)
+        } else if let Some(trouble) = self.troubles.get(&channel) {
+            Update::status(channel, trouble.state, trouble.since, &trouble.reason, now)
+        } else if let Some(silent) = self.rhythms.told(&channel) {
+            stale(silent, now)
+        } else {
+            Update::status(channel, ChannelState::Up, now, "data flows again", now)
+        }
+    }
+
     /// Takes a frame; what it leads to is added to `step`.
     pub(crate) fn on_frame(&mut self, frame: &RawFrame, step: &mut Step) {
         self.now_ms = self.now_ms.max(frame.received_at);
@@ -144,16 +183,10 @@ impl Pipeline {
 
     /// Tells every channel of a turn.
     fn tell(&mut self, turn: Turn, step: &mut Step) {
-        let now = self.now_ms;
         self.rhythms.clear();
         for channel in self.channels() {
-            let (state, since, reason) = match (turn, self.troubles.get(&channel)) {
-                (Turn::Up, Some(trouble)) => (trouble.state, trouble.since, trouble.reason.as_str()),
-                (Turn::Up, None) => (ChannelState::Up, now, "data flows again"),
-                (Turn::Down { since, reason }, _) => (ChannelState::Down, since, reason),
-            };
-            let status = Update::status(channel, state, since, reason, now);
-            pass(&mut self.throttle, status, now, &mut self.passed);
+            let status = self.state(channel);
+            pass(&mut self.throttle, status, self.now_ms, &mut self.passed);
         }
         step.turn = Some(turn);
         self.render(step);
@@ -162,11 +195,8 @@ impl Pipeline {
     /// Tells the channels that are silent for longer than is usual for them.
     fn tell_silent(&mut self) {
         let now = self.now_ms;
-        for Silent { channel, since, usual_ms } in self.rhythms.silent(now, |channel| self.mapper.rests(channel)) {
-            let seconds = now.saturating_sub(since) / 1000;
-            let reason = format!("no event for {seconds} s, where its longest pause was {usual_ms} ms");
-            let status = Update::stale(channel, since, reason, now);
-            pass(&mut self.throttle, status, now, &mut self.passed);
+        for silent in self.rhythms.silent(now, |channel| self.mapper.rests(channel)) {
+            pass(&mut self.throttle, stale(silent, now), now, &mut self.passed);
         }
     }
 
@@ -176,19 +206,15 @@ impl Pipeline {
             self.feed.rest(due_at);
         }
         let believed_ahead_ms = self.mapper.believed_ahead_ms();
-        for mut update in self.output.updates.drain(..) {
+        let mut updates = std::mem::take(&mut self.output.updates);
+        for mut update in updates.drain(..) {
             if update.distrust_time(believed_ahead_ms) {
                 step.skipped.push(Reason::BadTime);
             }
-            if !update.payload.is_status() && self.rhythms.note(&update.channel, self.now_ms) {
-                let up = Update::status(
-                    update.channel.clone(),
-                    ChannelState::Up,
-                    self.now_ms,
-                    "data flows again",
-                    self.now_ms,
-                );
-                pass(&mut self.throttle, up, self.now_ms, &mut self.passed);
+            let is_past = self.now_ms.saturating_sub(update.ts) > PAST_MS;
+            if !update.payload.is_status() && self.rhythms.note(&update.channel, self.now_ms, is_past) {
+                let state = self.state(update.channel.clone());
+                pass(&mut self.throttle, state, self.now_ms, &mut self.passed);
             }
             if let Payload::Status(status) = &update.payload {
                 match status.state {
@@ -203,6 +229,7 @@ impl Pipeline {
             }
             pass(&mut self.throttle, update, self.now_ms, &mut self.passed);
         }
+        self.output.updates = updates;
         for History { channel, candles } in self.output.history.drain(..) {
             let past = candles.into_iter().map(|candle| Update::past(channel.clone(), candle).into_event());
             let bodies = past.filter_map(|event| event.ok().map(|event| event.body)).collect();
@@ -227,9 +254,20 @@ impl Pipeline {
     }
 }
 
+/// That a channel is silent for longer than is usual for it.
+fn stale(silent: Silent, now_ms: i64) -> Update {
+    let Silent { channel, since, usual_ms } = silent;
+    let seconds = now_ms.saturating_sub(since) / 1000;
+    let reason = format!("no event for {seconds} s, where its longest pause was {usual_ms} ms");
+    Update::stale(channel, since, reason, now_ms)
+}
+
 fn pass(throttle: &mut Option<Throttle>, update: Update, now_ms: i64, passed: &mut Vec<Update>) {
     match throttle {
         Some(throttle) => throttle.offer(update, now_ms, passed),
         None => passed.push(update),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,16 +48,19 @@ pub(crate) struct Silent {
 }
 
 impl Rhythms {
-    /// Takes note of an event; whether the channel had been told to be silent.
-    pub(crate) fn note(&mut self, channel: &Channel, now_ms: i64) -> bool {
+    /// Takes note of an event; whether the channel had been told to be silent. One of the `past` says nothing of how often it speaks.
+    pub(crate) fn note(&mut self, channel: &Channel, now_ms: i64, past: bool) -> bool {
+        let learned = u32::from(!past);
         let Some(rhythm) = self.channels.get_mut(channel) else {
-            let rhythm = Rhythm { heard_at: now_ms, longest_ms: 0, events: 1, is_told: false };
+            let rhythm = Rhythm { heard_at: now_ms, longest_ms: 0, events: learned, is_told: false };
             self.channels.insert(channel.clone(), rhythm);
             return false;
         };
-        let pause = now_ms.saturating_sub(rhythm.heard_at);
-        rhythm.longest_ms = pause.max(rhythm.longest_ms - rhythm.longest_ms / FADING);
-        rhythm.events = rhythm.events.saturating_add(1);
+        if !past {
+            let pause = now_ms.saturating_sub(rhythm.heard_at);
+            rhythm.longest_ms = pause.max(rhythm.longest_ms - rhythm.longest_ms / FADING);
+        }
+        rhythm.events = rhythm.events.saturating_add(learned);
         rhythm.heard_at = now_ms;
         std::mem::take(&mut rhythm.is_told)
     }
@@ -88,6 +91,19 @@ impl Rhythms {
         silent
     }
 
+    /// The channel's silence, while it is told.
+    pub(crate) fn told(&self, channel: &Channel) -> Option<Silent> {
+        let rhythm = self.channels.get(channel).filter(|rhythm| rhythm.is_told)?;
+        Some(Silent { channel: channel.clone(), since: rhythm.heard_at, usual_ms: rhythm.longest_ms })
+    }
+
+    /// Our clock was set forward by this much, to `now_ms`: nobody was silent for so long.
+    pub(crate) fn on_clock_set(&mut self, by_ms: i64, now_ms: i64) {
+        for rhythm in self.channels.values_mut() {
+            rhythm.heard_at = rhythm.heard_at.saturating_add(by_ms).min(now_ms);
+        }
+    }
+
     /// Forgets everything: the venue as a whole is away, and every channel is told so.
     pub(crate) fn clear(&mut self) {
         self.channels.clear();
@@ -104,21 +120,23 @@ mod tests {
         let (quick, slow, new) = (channel("v:A:ticker"), channel("v:B:ticker"), channel("v:C:ticker"));
         let mut rhythms = Rhythms::default();
         for n in 1..=400 {
-            rhythms.note(&quick, n * 1_000);
+            rhythms.note(&quick, n * 1_000, false);
             if n % 10 == 0 {
-                rhythms.note(&slow, n * 1_000);
+                rhythms.note(&slow, n * 1_000, false);
             }
         }
-        rhythms.note(&new, 400_000);
+        rhythms.note(&new, 400_000, false);
         assert_eq!(rhythms.silent(430_000, |_| false), []);
         let told = |rhythms: &mut Rhythms, now| {
             rhythms.silent(now, |_| false).into_iter().map(|silent| silent.channel).collect::<Vec<_>>()
         };
         assert_eq!(told(&mut rhythms, 431_001), std::slice::from_ref(&quick));
+        assert_eq!(rhythms.told(&quick).map(|silent| silent.since), Some(400_000));
+        assert_eq!(rhythms.told(&slow), None);
         assert_eq!(told(&mut rhythms, 440_000), []);
         assert_eq!(told(&mut rhythms, 480_001), [slow]);
-        assert!(rhythms.note(&quick, 490_000), "it is back");
-        assert!(!rhythms.note(&quick, 491_000));
+        assert!(rhythms.note(&quick, 490_000, false), "it is back");
+        assert!(!rhythms.note(&quick, 491_000, false));
     }
 
     #[test]
@@ -126,8 +144,8 @@ mod tests {
         let (restless, resting) = (Channel::parse("v:A:ticker").unwrap(), Channel::parse("v:B:ticker").unwrap());
         let mut rhythms = Rhythms::default();
         for n in 1..=40 {
-            rhythms.note(&restless, n * 1_000);
-            rhythms.note(&resting, n * 1_000);
+            rhythms.note(&restless, n * 1_000, false);
+            rhythms.note(&resting, n * 1_000, false);
         }
         let silent = |rhythms: &mut Rhythms, now, rests: bool| {
             let silent = rhythms.silent(now, |channel| rests && *channel == resting);
@@ -137,6 +155,6 @@ mod tests {
         assert_eq!(silent(&mut rhythms, 90_000, true), []);
         assert_eq!(silent(&mut rhythms, 101_000, false), [], "awake since then");
         assert_eq!(silent(&mut rhythms, 102_000, false), [(resting.clone(), 71_000)]);
-        assert!(rhythms.note(&resting, 103_000));
+        assert!(rhythms.note(&resting, 103_000, false));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use akis_connectors::{Content, Part, Ports, RawFrame, Request, Settings, StartError, Stats, Venue};
+use akis_connectors::{Content, Part, Ports, RawFrame, Request, Settings, StartError, Stats, Venue, Wall};
 use akis_eventlog::{Event, Observer, Publisher, PublisherConfig, PublisherHandle, Role, Store};
 use akis_model::Kind;
 use tokio::sync::mpsc;
@@ -30,6 +30,9 @@ pub(crate) const REQUESTS: usize = 8_192;
 /// waits for some tenths of a millisecond at most.
 const BATCH: usize = 64;
 
+/// A clock that goes forward by more than this beside the time that has passed was set.
+const STEP: Duration = Duration::from_secs(1);
+
 /// How much of a frame a log line shows.
 const SAMPLE_CHARS: usize = 200;
 
@@ -49,7 +52,8 @@ pub enum RunError {
 
 /// Runs a venue until `cancel`: then what the throttles hold is published, and the lease given back.
 ///
-/// A standby keeps its session warm; what it offers is dropped by its publisher.
+/// A standby keeps its session warm; what it offers is dropped by its publisher. `judged` is cancelled once it is known whether the
+/// venue's data flows: it has come, or has not for too long.
 ///
 /// # Errors
 ///
@@ -59,6 +63,7 @@ pub async fn run(
     settings: Settings,
     store: Arc<dyn Store>,
     metrics: Metrics,
+    judged: CancellationToken,
     cancel: CancellationToken,
 ) -> Result<(), RunError> {
     let mut mapper = mapper(venue.recorded_as).ok_or(RunError::NoMapper(venue.name))?;
@@ -84,8 +89,21 @@ pub async fn run(
 
     let spans = Spans::new(venue.name, metrics.tracer.clone());
     let metrics = metrics.of(venue.name, &lease);
-    let (venue, told, events, is_active) = (venue.name, BTreeSet::new(), Vec::new(), false);
-    let shell = Shell { venue, pipeline, publisher, requests, metrics, stats, told, events, spans, is_active };
+    let shell = Shell {
+        venue: venue.name,
+        pipeline,
+        publisher,
+        requests,
+        metrics,
+        stats,
+        told: BTreeSet::new(),
+        events: Vec::new(),
+        spans,
+        is_active: false,
+        owes_states: false,
+        judged,
+        wall: Wall::default(),
+    };
     shell.run(frames, &cancel).await;
 
     session_cancel.cancel();
@@ -117,12 +135,16 @@ struct Shell {
     spans: Spans,
     /// Whether this process publishes: nobody follows what a standby drops.
     is_active: bool,
+    /// Whoever published before may have told, or not told, that channels are down.
+    owes_states: bool,
+    /// See [`run`].
+    judged: CancellationToken,
+    wall: Wall,
 }
 
 impl Shell {
     /// Until `cancel`, or until the session has ended.
     async fn run(mut self, mut frames: mpsc::Receiver<RawFrame>, cancel: &CancellationToken) {
-        self.metrics.set_up(true);
         let mut ticks = ticks();
         let mut batch = Vec::with_capacity(BATCH);
         let mut role = self.publisher.role();
@@ -150,21 +172,47 @@ impl Shell {
         self.publisher.offer_all(self.events);
     }
 
-    /// Whoever takes over cannot know which candles its predecessor has kept.
     fn on_role(&mut self, role: Role) {
         self.is_active = role == Role::Active;
         self.metrics.set_active(self.is_active);
-        if role == Role::Active {
-            let mut step = Step::default();
-            self.pipeline.backfill(&mut step);
-            self.take(step, None);
+        self.owes_states = self.is_active;
+        self.judge();
+        if self.is_active {
+            self.backfill();
+        }
+    }
+
+    /// Whoever takes over cannot know which candles its predecessor has kept, and behind a state a channel's value is told again.
+    fn backfill(&mut self) {
+        let mut step = Step::default();
+        self.pipeline.backfill(&mut step);
+        self.take(step, None);
+    }
+
+    /// Takes note of it once it is known whether data flows, and tells how channels are then.
+    fn judge(&mut self) {
+        if !self.pipeline.is_judged() {
+            return;
+        }
+        if !self.judged.is_cancelled() {
+            self.judged.cancel();
+            self.metrics.set_up(self.pipeline.is_up());
+        }
+        if std::mem::take(&mut self.owes_states) {
+            self.publisher.offer_states(self.pipeline.states());
         }
     }
 
     fn on_tick(&mut self) {
-        let (mut step, now_ms) = (Step::default(), now_ms());
+        let mut step = Step::default();
+        let (now_ms, stepped) = self.wall.now_and_step();
+        if stepped > STEP {
+            warn!(venue = self.venue, by_ms = stepped.as_millis(), "this machine's clock was set forward");
+            self.pipeline.on_clock_set(i64::try_from(stepped.as_millis()).unwrap_or(i64::MAX), now_ms);
+        }
         self.pipeline.on_tick(now_ms, &mut step);
         self.take(step, None);
+        self.judge();
         self.metrics.refresh(&self.stats, self.publisher.counts());
         let since = self.pipeline.connected_since();
         self.metrics.set_connection_age(since.map(|since| now_ms.saturating_sub(since)));
@@ -174,7 +222,12 @@ impl Shell {
         let mut step = Step::default();
         self.pipeline.on_frame(frame, &mut step);
         self.metrics.on_frame(frame);
+        let is_back = step.turn == Some(Turn::Up);
         self.take(step, Some(frame));
+        self.judge();
+        if is_back && self.is_active {
+            self.backfill();
+        }
     }
 
     fn take(&mut self, step: Step, frame: Option<&RawFrame>) {
@@ -224,7 +277,7 @@ fn sample(frame: &RawFrame) -> String {
     }
 }
 
-/// Milliseconds since the epoch by this machine's clock.
+/// Milliseconds since the epoch by this machine's clock, as it is set.
 pub(crate) fn now_ms() -> i64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)

@@ -1,4 +1,5 @@
-//! When a gateway says that it is ready: not before it can follow the log, and not while it cannot.
+//! When a role says that it is ready: a gateway not before it can follow the log, and not while it cannot; a normalizer not before it
+//! is known whether its venue's data flows.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -158,4 +159,20 @@ async fn refuse(role: &'static str, url: &str) -> String {
     let (code, stdout, stderr) = tokio::time::timeout(Duration::from_secs(30), starting).await.unwrap().unwrap();
     assert!([1, 2].contains(&code) && stdout.is_empty(), "{role} ends with {code}: {stderr}");
     stderr
+}
+
+#[tokio::test]
+async fn a_normalizer_is_ready_once_its_venue_was_heard_or_given_up() {
+    let system = System::start(alone(0)).await;
+    let nobody = [
+        ("AKIS_VENUES__BINANCE__WS_URL", "ws://127.0.0.1:1"),
+        ("AKIS_VENUES__BINANCE__REST_URL", "http://127.0.0.1:1"),
+    ];
+    let (heard, unheard) =
+        tokio::join!(system.start_role(&["normalizer"], &[]), system.start_role(&["normalizer"], &nobody));
+    let waits = async || unheard.ask("/readyz").await.1.contains("binance has not been heard yet");
+    wait_until(SOON, "it has reached the log and waits for the venue", waits).await.unwrap();
+    heard.wait_ready().await;
+    unheard.wait_ready().await;
+    assert_eq!(unheard.metric("akis_venue_up").await, 0.0, "given up");
 }

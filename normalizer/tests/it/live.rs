@@ -80,6 +80,8 @@ pub(crate) struct Normalizer {
     store: Arc<MemoryStore>,
     registry: Registry,
     running: JoinHandle<Result<(), RunError>>,
+    /// Whether the venue's data flows is known.
+    judged: CancellationToken,
     cancel: CancellationToken,
     _stop: DropGuard,
 }
@@ -90,13 +92,19 @@ impl Normalizer {
     }
 
     pub(crate) fn of(name: &str, settings: Settings) -> Result<Self> {
-        let (store, registry, cancel) = (MemoryStore::new(4), Registry::new(), CancellationToken::new());
+        Self::on(MemoryStore::new(4), name, settings)
+    }
+
+    /// One that writes to a log in which there may be something.
+    fn on(store: Arc<MemoryStore>, name: &str, settings: Settings) -> Result<Self> {
+        let (registry, cancel) = (Registry::new(), CancellationToken::new());
         let metrics = Metrics::register(&registry)?;
         let venue = venue(name).context("the venue is there")?;
         let log = Arc::clone(&store) as Arc<dyn Store>;
-        let running = tokio::spawn(run(venue, settings, log, metrics, cancel.clone()));
+        let judged = CancellationToken::new();
+        let running = tokio::spawn(run(venue, settings, log, metrics, judged.clone(), cancel.clone()));
         let stop = cancel.clone().drop_guard();
-        Ok(Self { store, registry, running, cancel, _stop: stop })
+        Ok(Self { store, registry, running, judged, cancel, _stop: stop })
     }
 
     pub(crate) async fn events(&self, channel: &str) -> Result<Vec<(Seq, Value)>> {

@@ -171,3 +171,34 @@ async fn a_clock_that_cannot_be_right_is_measured_and_not_trusted() -> Result<()
     }
     Ok(())
 }
+
+/// The newest statuses of a channel, in order.
+async fn states(normalizer: &Normalizer, channel: &str) -> Result<Vec<Value>> {
+    let events = normalizer.events(channel).await?;
+    Ok(events.into_iter().filter_map(|(_, event)| event["data"].get("state").cloned()).collect())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_log_says_of_channels_is_put_right_by_whoever_takes_over() -> Result<()> {
+    let (venue, normalizer) = flowing().await?;
+    let (settings, store) = (venue.settings(), Arc::clone(&normalizer.store));
+    assert!(states(&normalizer, TRADES).await?.is_empty(), "that all is well need not be told");
+    let address = venue.stop().await?.to_string();
+    for channel in [TRADES, BOOK] {
+        normalizer.wait_for_state(channel, "down").await?;
+    }
+    normalizer.stop().await?;
+
+    // The next one never hears that it goes down.
+    let venue = Venue::start(&address).await?;
+    let normalizer = Normalizer::on(store, "binance", settings)?;
+    normalizer.judged.cancelled().await;
+    for channel in [TRADES, BOOK, "binance:ETHUSDT:ticker"] {
+        wait_until_told(&normalizer, channel, "up").await?;
+        normalizer.wait_for_more(channel, 2).await?;
+    }
+    assert_eq!(states(&normalizer, TRADES).await?, ["down", "up"], "once");
+    normalizer.stop().await?;
+    venue.stop().await?;
+    Ok(())
+}

@@ -1,0 +1,109 @@
+use akis_connectors::Content;
+use akis_model::{Provenance, Seq, TimeSource, Trade};
+use serde_json::Value;
+
+use super::*;
+
+/// Makes of each text a trade of one channel that happened so many milliseconds before, or a status of it.
+struct Teller(Channel);
+
+impl Mapper for Teller {
+    fn admit(&mut self, _: Option<&[String]>, _: &[Kind]) {}
+
+    fn channels(&self) -> Vec<Channel> {
+        vec![self.0.clone()]
+    }
+
+    fn on_frame(&mut self, frame: &RawFrame, out: &mut Output) {
+        let Content::Text { text, .. } = &frame.content else { return };
+        let at = frame.received_at;
+        out.data = true;
+        out.updates.push(match text.parse::<i64>() {
+            Ok(ago_ms) => {
+                let provenance = Provenance { ts_source: TimeSource::Venue, received_at: at };
+                let (price, qty) = (akis_model::Decimal::ZERO, akis_model::Decimal::ZERO);
+                let trade = Trade { symbol: "S".into(), id: "1".into(), price, qty, side: None, provenance };
+                Update::new(&self.0, at - ago_ms, Payload::Trade(trade))
+            }
+            Err(_) => Update::status(self.0.clone(), ChannelState::Resyncing, at, text, at),
+        });
+    }
+
+    fn on_tick(&mut self, _: i64, _: &mut Output) {}
+}
+
+fn pipeline() -> Pipeline {
+    let mut pipeline = Pipeline::new(Box::new(Teller(Channel::parse("v:S:trades").unwrap())), false);
+    pipeline.admit(None, None, &[]);
+    pipeline
+}
+
+/// What events tell: the error, the state and the reason of a status, else the event's name.
+fn told(events: &[Event]) -> Vec<String> {
+    let told = events.iter().map(|event| {
+        let event: Value = serde_json::from_str(&event.body.envelope(Seq::ZERO)).unwrap();
+        let (error, data) = (event["errorCode"].as_str(), &event["data"]);
+        match (data["state"].as_str(), data["reason"].as_str()) {
+            (Some(state), Some(reason)) => format!("{} {state} {reason}", error.unwrap_or("ok")),
+            _ => event["event"].as_str().unwrap().to_owned(),
+        }
+    });
+    told.collect()
+}
+
+fn hear(pipeline: &mut Pipeline, received_at: i64, text: &str) -> Vec<String> {
+    let mut step = Step::default();
+    let content = Content::Text { connection: 1, text: text.to_owned() };
+    pipeline.on_frame(&RawFrame { received_at, content }, &mut step);
+    told(&step.events)
+}
+
+fn tick(pipeline: &mut Pipeline, now_ms: i64) -> Vec<String> {
+    let mut step = Step::default();
+    pipeline.on_tick(now_ms, &mut step);
+    told(&step.events)
+}
+
+#[test]
+fn how_a_channel_is_can_be_told_at_any_time() {
+    let mut pipeline = pipeline();
+    assert_eq!(tick(&mut pipeline, 0), [""; 0]);
+    assert!(!pipeline.is_judged(), "nothing is known yet");
+    assert_eq!(tick(&mut pipeline, 6_000), ["DATA_UNAVAILABLE down no connection"]);
+    assert!(pipeline.is_judged() && !pipeline.is_up());
+    assert_eq!(told(&pipeline.states()), ["DATA_UNAVAILABLE down no connection"]);
+    assert_eq!(hear(&mut pipeline, 7_000, "0"), ["ok up data flows again", "trade"]);
+    assert!(pipeline.is_up());
+    assert_eq!(told(&pipeline.states()), ["ok up data flows again"]);
+    hear(&mut pipeline, 8_000, "halted");
+    assert_eq!(told(&pipeline.states()), ["DATA_UNAVAILABLE resyncing halted"]);
+}
+
+#[test]
+fn a_channel_that_speaks_again_is_not_told_to_be_well_when_it_is_not() {
+    let mut pipeline = pipeline();
+    for n in 0..40 {
+        hear(&mut pipeline, n * 1_000, "0");
+    }
+    hear(&mut pipeline, 40_000, "halted");
+    for n in 41..71 {
+        // The venue is there.
+        hear(&mut pipeline, n * 1_000, "halted");
+    }
+    let silent = "STALENESS_WARNING down no event for 31 s, where its longest pause was 1000 ms";
+    assert_eq!(tick(&mut pipeline, 70_001), [silent]);
+    assert_eq!(hear(&mut pipeline, 71_000, "0"), ["DATA_UNAVAILABLE resyncing halted", "trade"]);
+}
+
+#[test]
+fn a_session_that_is_replayed_does_not_teach_how_often_its_channels_speak() {
+    let mut pipeline = pipeline();
+    for n in 0..40 {
+        assert_eq!(hear(&mut pipeline, n, "7200000"), ["trade"]);
+    }
+    for n in 1..100 {
+        // The venue is there.
+        hear(&mut pipeline, n * 1_000, "halted");
+        assert_eq!(tick(&mut pipeline, n * 1_000), [""; 0], "a thin share is no silent one");
+    }
+}
