@@ -57,7 +57,6 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), Failure> {
     settle(&mut config, live)?;
     let venues = normalizer::venues(&config);
     let role = Role::begin(&config, "dev").await?;
-    role.check_open_files(config.gateway.limits.connections);
     let listener = net::bind(config.gateway.listen, "--listen").await?;
     let address = net::reachable(listener.local_addr().context("cannot read the port")?);
     let stop = role.stop.clone();

@@ -34,8 +34,8 @@ pub(crate) async fn run(args: GatewayArgs) -> Result<(), Failure> {
         missing_keys(config, mistakes).into_iter().chain(wrong_keys(config)).collect()
     })?;
     let role = Role::begin(&config, "gateway").await?;
-    role.check_open_files(config.gateway.limits.connections);
     let listener = net::bind(config.gateway.listen, "--listen").await?;
+    role.check_open_files(config.gateway.limits.connections);
     let stop = role.stop.clone();
     let telemetry = role.telemetry.clone();
     let running: Arc<OnceLock<Arc<Gateway>>> = Arc::default();
