@@ -10,7 +10,6 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use akis_model::{Channel, Kind, Seq};
-use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -18,8 +17,8 @@ use tracing::{debug, info, warn};
 use super::channels::Channels;
 use super::floors::Floors;
 use super::lease::{Held, LeaseKeeper};
-use super::state::State;
-use super::trade::Trade;
+use super::state;
+use super::trade::{self, Trade};
 use super::{Event, Inbox, PublisherConfig, PublisherCounts};
 use crate::store::{Claim, Ends, Fence, Identity, Partition, Select, Store, StoreError, Write};
 
@@ -28,13 +27,6 @@ const BATCH: usize = 500;
 
 /// Channels looked up by one call.
 const LOOKUP: usize = 500;
-
-/// How many of a channel's last entries are searched for its last trade, one after the other, before all of them are: others
-/// tell only of the channel's state.
-const LAST_ENTRIES: [usize; 2] = [16, 256];
-
-/// How many of a channel's last entries are searched for what they say of its state: one, and what came right behind it.
-const LAST_STATES: usize = 4;
 
 /// Channels whose last entries are read at once.
 const READS: usize = 16;
@@ -258,7 +250,7 @@ impl Lane {
         let channels: Vec<&Channel> = channels.iter().filter(|channel| channel.kind() == Kind::Trades).collect();
         let mut trades = Vec::with_capacity(channels.len());
         for channels in channels.chunks(READS) {
-            trades.extend(self.call(right.held, || last_trades(&self.store, channels)).await?);
+            trades.extend(self.call(right.held, || trade::last(&self.store, channels)).await?);
         }
         Ok(trades)
     }
@@ -357,7 +349,7 @@ impl Lane {
         let states = self.inbox.pending.lock().take_states(BATCH);
         let mut news = Vec::new();
         for states in states.chunks(READS) {
-            let is_news = self.call(right.held, || are_news(&self.store, states)).await?;
+            let is_news = self.call(right.held, || state::are_news(&self.store, states)).await?;
             news.extend(states.iter().zip(is_news).filter(|(_, is_news)| *is_news).map(|(state, _)| state.clone()));
         }
         Ok(news)
@@ -482,43 +474,4 @@ impl Lane {
             sleep(RETRY).await;
         }
     }
-}
-
-/// The last trade of each of `channels`, all read at once.
-async fn last_trades(
-    store: &Arc<dyn Store>,
-    channels: &[&Channel],
-) -> Result<Vec<(Channel, Option<Trade>)>, StoreError> {
-    let mut reads = JoinSet::new();
-    for &channel in channels {
-        let (store, channel) = (Arc::clone(store), channel.clone());
-        reads.spawn(async move { Ok((channel.clone(), last_trade(&*store, &channel).await?)) });
-    }
-    reads.join_all().await.into_iter().collect()
-}
-
-/// Which of `states` the log does not say already, all read at once.
-async fn are_news(store: &Arc<dyn Store>, states: &[Event]) -> Result<Vec<bool>, StoreError> {
-    let mut reads: JoinSet<Result<(usize, bool), StoreError>> = JoinSet::new();
-    for (at, event) in states.iter().enumerate() {
-        let (store, event) = (Arc::clone(store), event.clone());
-        reads.spawn(async move {
-            let latest = store.range(&event.channel, Select::Newest { limit: LAST_STATES }).await?.entries;
-            Ok((at, State::of(event.body.text()).is_some_and(|state| state.is_news(&latest))))
-        });
-    }
-    let mut news: Vec<(usize, bool)> = reads.join_all().await.into_iter().collect::<Result<_, _>>()?;
-    news.sort_unstable();
-    Ok(news.into_iter().map(|(_, is_news)| is_news).collect())
-}
-
-async fn last_trade(store: &dyn Store, channel: &Channel) -> Result<Option<Trade>, StoreError> {
-    for limit in LAST_ENTRIES.into_iter().chain([channel.kind().history_len()]) {
-        let entries = store.range(channel, Select::Newest { limit }).await?.entries;
-        let last = entries.iter().rev().find_map(|entry| Trade::of(&entry.body));
-        if last.is_some() || entries.len() < limit {
-            return Ok(last);
-        }
-    }
-    Ok(None)
 }

@@ -1,8 +1,15 @@
 //! What the log says last of how a channel is, so that nobody is told again what they know.
 
-use serde_json::Value;
+use std::sync::Arc;
 
-use crate::store::Entry;
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+use super::Event;
+use crate::store::{Entry, Select, Store, StoreError};
+
+/// How many of a channel's last entries are searched for what they say of its state: one, and what came right behind it.
+const LAST_STATES: usize = 4;
 
 /// What a `channel_status` says.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,6 +37,21 @@ impl State {
             None => self.error.is_some(),
         }
     }
+}
+
+/// Which of `states` the log does not say already, all read at once.
+pub(super) async fn are_news(store: &Arc<dyn Store>, states: &[Event]) -> Result<Vec<bool>, StoreError> {
+    let mut reads: JoinSet<Result<(usize, bool), StoreError>> = JoinSet::new();
+    for (at, event) in states.iter().enumerate() {
+        let (store, event) = (Arc::clone(store), event.clone());
+        reads.spawn(async move {
+            let latest = store.range(&event.channel, Select::Newest { limit: LAST_STATES }).await?.entries;
+            Ok((at, State::of(event.body.text()).is_some_and(|state| state.is_news(&latest))))
+        });
+    }
+    let mut news: Vec<(usize, bool)> = reads.join_all().await.into_iter().collect::<Result<_, _>>()?;
+    news.sort_unstable();
+    Ok(news.into_iter().map(|(_, is_news)| is_news).collect())
 }
 
 #[cfg(test)]

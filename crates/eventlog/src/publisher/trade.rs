@@ -1,6 +1,16 @@
 //! Which trade an event tells of, and which of two was first.
 
+use std::sync::Arc;
+
+use akis_model::Channel;
 use serde_json::Value;
+use tokio::task::JoinSet;
+
+use crate::store::{Select, Store, StoreError};
+
+/// How many of a channel's last entries are searched for its last trade, one after the other, before all of them are: others
+/// tell only of the channel's state.
+const LAST_ENTRIES: [usize; 2] = [16, 256];
 
 /// Of one trade two processes may tell times that are this far apart: where a venue's clock is not believed, each tells when the
 /// trade came to it.
@@ -43,6 +53,30 @@ impl Trade {
             || matches!((self.id.parse::<u128>(), last.id.parse::<u128>()), (Ok(id), Ok(last)) if id <= last);
         self.ts_ms <= last.ts_ms.saturating_add(APART_MS) && (self.id == last.id || is_number_up_to())
     }
+}
+
+/// The last trade of each of `channels`, all read at once.
+pub(super) async fn last(
+    store: &Arc<dyn Store>,
+    channels: &[&Channel],
+) -> Result<Vec<(Channel, Option<Trade>)>, StoreError> {
+    let mut reads = JoinSet::new();
+    for &channel in channels {
+        let (store, channel) = (Arc::clone(store), channel.clone());
+        reads.spawn(async move { Ok((channel.clone(), last_of(&*store, &channel).await?)) });
+    }
+    reads.join_all().await.into_iter().collect()
+}
+
+async fn last_of(store: &dyn Store, channel: &Channel) -> Result<Option<Trade>, StoreError> {
+    for limit in LAST_ENTRIES.into_iter().chain([channel.kind().history_len()]) {
+        let entries = store.range(channel, Select::Newest { limit }).await?.entries;
+        let last = entries.iter().rev().find_map(|entry| Trade::of(&entry.body));
+        if last.is_some() || entries.len() < limit {
+            return Ok(last);
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
