@@ -1,8 +1,10 @@
 //! Whether a venue's data flows.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use akis_connectors::{Content, RawFrame};
+use akis_eventlog::Hearing;
 
 /// Without a connection, or without data where pauses are short, for longer than this the venue is down.
 const DOWN_MS: i64 = 5_000;
@@ -44,8 +46,8 @@ pub(crate) struct Feed {
     longest_ms: i64,
     /// Until then the venue rests, and nothing need come.
     due_at: i64,
-    /// Market data has come.
-    is_heard: bool,
+    /// Since when market data has come, without an outage.
+    heard_since: Option<i64>,
     /// Since when it is down, and why.
     down: Option<(i64, &'static str)>,
 }
@@ -67,7 +69,9 @@ impl Feed {
         if !data {
             return None;
         }
-        self.is_heard = true;
+        if self.down.is_some() || self.heard_since.is_none() {
+            self.heard_since = Some(frame.received_at);
+        }
         self.due_at = 0;
         let heard_at = self.last_data.replace(frame.received_at).unwrap_or(frame.received_at);
         let faded = self.longest_ms - self.longest_ms / FADING;
@@ -84,7 +88,19 @@ impl Feed {
 
     /// Whether it is known if data flows: some has come, or has not for too long.
     pub(crate) fn is_judged(&self) -> bool {
-        self.is_heard || self.down.is_some()
+        self.heard_since.is_some() || self.down.is_some()
+    }
+
+    /// What is heard at `now_ms`, for the lease to be where most is. Data has to have come for as long as it takes to call a venue
+    /// down, or one that comes back would go to whoever hears it first.
+    pub(crate) fn hearing(&self, now_ms: i64) -> Hearing {
+        let Some(last_data) = self.last_data else { return Hearing::Unknown };
+        let ago = Duration::from_millis(now_ms.saturating_sub(last_data).max(0).unsigned_abs());
+        match self.heard_since {
+            _ if self.down.is_some() => Hearing::Deaf(ago),
+            Some(since) if now_ms.saturating_sub(since) > DOWN_MS => Hearing::Hears(ago),
+            _ => Hearing::Unknown,
+        }
     }
 
     /// Our clock was set forward by this much, to `now_ms`: nobody was silent for so long.
@@ -150,6 +166,23 @@ mod tests {
         assert_eq!(feed.on_frame(&closed(9_004, 2), false), None);
         assert_eq!(feed.connected_since(), None);
         assert_eq!(feed.on_tick(15_000), Some(Turn::Down { since: 9_004, reason: "no connection" }));
+    }
+
+    #[test]
+    fn who_has_heard_for_a_while_hears_and_who_is_down_is_deaf() {
+        let mut feed = Feed::default();
+        assert_eq!(feed.hearing(0), Hearing::Unknown);
+        feed.on_tick(0);
+        assert_eq!(feed.hearing(5_000), Hearing::Unknown);
+        feed.on_tick(5_001);
+        assert_eq!(feed.hearing(5_100), Hearing::Deaf(Duration::from_millis(5_100)), "since it began to listen");
+        feed.on_frame(&text(6_000, 1), true);
+        feed.on_frame(&text(11_000, 1), true);
+        assert_eq!(feed.hearing(11_000), Hearing::Unknown, "it has only begun");
+        feed.on_frame(&text(11_001, 1), true);
+        assert_eq!(feed.hearing(11_051), Hearing::Hears(Duration::from_millis(50)));
+        feed.on_tick(31_001);
+        assert_eq!(feed.hearing(31_101), Hearing::Deaf(Duration::from_millis(20_100)));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use akis_connectors::recording::Header;
 use akis_connectors::{Part, RawFrame, Request, is_symbol};
-use akis_eventlog::Event;
+use akis_eventlog::{Event, Hearing};
 use akis_model::{Body, Channel, ChannelState, ChannelStatus, Kind};
 use foldhash::fast::RandomState;
 
@@ -111,6 +111,11 @@ impl Pipeline {
     /// Whether the venue's data flows, as far as that is known.
     pub(crate) fn is_up(&self) -> bool {
         self.feed.is_judged() && self.feed.down().is_none()
+    }
+
+    /// What is heard of the venue at `now_ms`.
+    pub(crate) fn hearing(&self, now_ms: i64) -> Hearing {
+        self.feed.hearing(now_ms)
     }
 
     /// Our clock was set forward by this much, to `now_ms`.

@@ -211,6 +211,7 @@ impl Shell {
             self.pipeline.on_clock_set(i64::try_from(stepped.as_millis()).unwrap_or(i64::MAX), now_ms);
         }
         self.pipeline.on_tick(now_ms, &mut step);
+        self.publisher.set_hearing(self.pipeline.hearing(now_ms));
         self.take(step, None);
         self.judge();
         self.metrics.refresh(&self.stats, self.publisher.counts());

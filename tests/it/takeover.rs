@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use akis_testkit::wait_until;
+use akis_testkit::{Direction, Proxy, wait_until};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
@@ -57,14 +57,16 @@ async fn assert_nothing_is_missing_after(
 }
 
 /// Binance counts its trades.
+#[track_caller]
+fn assert_dense(channel: &str, ids: &[u64]) {
+    let jumps: Vec<_> = ids.windows(2).filter(|pair| pair[1] != pair[0] + 1).collect();
+    assert_eq!(jumps, Vec::<&[u64]>::new(), "{channel} of {} trades", ids.len());
+}
+
 async fn assert_binance_goes_on_after(end: impl FnOnce(&mut Role)) {
     let options = Options { normalizers: 2, kinds: &["trades"], rate: 400, ..Options::default() };
     let channels = ["binance:BTCUSDT:trades", "binance:ETHUSDT:trades"];
-    assert_nothing_is_missing_after(end, System::start(options).await, channels, |channel, ids| {
-        let jumps: Vec<_> = ids.windows(2).filter(|pair| pair[1] != pair[0] + 1).collect();
-        assert_eq!(jumps, Vec::<&[u64]>::new(), "{channel} of {} trades", ids.len());
-    })
-    .await;
+    assert_nothing_is_missing_after(end, System::start(options).await, channels, assert_dense).await;
 }
 
 /// Every trade that BtcTurk told of, by a client that knows nothing of normalizers.
@@ -141,4 +143,37 @@ async fn no_trade_of_btcturk_is_missing_when_the_publisher_is_killed() {
 #[tokio::test]
 async fn no_trade_of_btcturk_is_missing_when_the_publisher_is_stopped() {
     assert_btcturk_goes_on_after(|publisher| publisher.process.pause().unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_publisher_that_no_longer_hears_its_venue_leaves_it_to_one_that_does() {
+    let mut system = System::start(Options { kinds: &["trades"], ..Options::default() }).await;
+    let way = Proxy::start(system.venue.parse().unwrap()).await.unwrap();
+    let (ws_url, rest_url) = (format!("ws://{}", way.address()), format!("http://{}", way.address()));
+    let env = [("AKIS_VENUES__BINANCE__WS_URL", ws_url.as_str()), ("AKIS_VENUES__BINANCE__REST_URL", &rest_url)];
+    let is_warm = async |role: &Role| {
+        let hears = async || role.metric("akis_normalizer_events_total").await > 50.0;
+        wait_until(SOON, "it hears the venue", hears).await.unwrap();
+    };
+    let mut deaf = system.start_role(&["normalizer"], &env).await;
+    is_warm(&deaf).await;
+    system.stop_normalizer(0).await;
+    deaf.process.wait_for_line("lease taken", SOON).await.unwrap();
+    let mut other = system.start_normalizer().await;
+    is_warm(&other).await;
+
+    way.blackhole(Direction::ToClient, true);
+    deaf.process.wait_for_line("the lease is left to it", SOON).await.unwrap();
+    other.process.wait_for_line("lease taken", SOON).await.unwrap();
+    for channel in ["binance:BTCUSDT:trades", "binance:ETHUSDT:trades"] {
+        let status = async || {
+            let statuses =
+                system.history(channel).await.into_values().filter(|event| event["event"] == "channel_status");
+            statuses.map(|status| status["data"]["state"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        wait_until(SOON, "it is told to be up again", async || status().await == ["down", "up"]).await.unwrap();
+        let taken_at = system.history(channel).await.len();
+        system.wait_for_events(channel, taken_at + 20).await;
+        assert_dense(channel, &ids(&system, channel).await);
+    }
 }

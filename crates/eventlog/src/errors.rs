@@ -17,7 +17,11 @@ impl ErrorCounts {
         let kind = match error {
             StoreError::Unavailable(unavailable) => unavailable.kind,
             StoreError::Broken(_) => "broken",
-            StoreError::Changed | StoreError::Fenced | StoreError::TermTooLow | StoreError::Held { .. } => return,
+            StoreError::Changed
+            | StoreError::Fenced
+            | StoreError::TermTooLow
+            | StoreError::Held { .. }
+            | StoreError::HeardElsewhere => return,
         };
         *self.0.lock().entry(kind).or_default() += 1;
     }

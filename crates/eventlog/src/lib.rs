@@ -5,6 +5,7 @@
 //! that knows Redis.
 
 mod errors;
+mod hearing;
 mod listing;
 mod memory;
 mod publisher;
@@ -17,6 +18,7 @@ mod store;
 mod tail;
 
 pub use errors::ErrorCounts;
+pub use hearing::Hearing;
 pub use listing::{CANDLES_KEPT, ChannelHead, LISTED, StoredCandle};
 pub use memory::{MemoryStore, Snapshot};
 pub use publisher::{Event, Observer, Publisher, PublisherConfig, PublisherCounts, PublisherHandle, Role};

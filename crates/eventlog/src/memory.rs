@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use self::lease::Leases;
 use self::partition::{Moment, PartitionLog};
+use crate::hearing::Hearing;
 use crate::listing::{ChannelHead, LISTED, StoredCandle};
 use crate::store::{
     Append, Claim, Ends, Feed, FeedBatch, FeedId, FeedStart, Fence, Identity, Lease, Marker, Partition, Range, Select,
@@ -221,12 +222,24 @@ impl Store for MemoryStore {
         Ok(heads)
     }
 
-    async fn take_lease(&self, publisher: &str, owner: &str, ttl: Duration) -> Result<Lease, StoreError> {
-        self.inner.with_leases(|leases, moment| leases.take(moment, publisher, owner, ttl))
+    async fn take_lease(
+        &self,
+        publisher: &str,
+        owner: &str,
+        ttl: Duration,
+        hearing: Hearing,
+    ) -> Result<Lease, StoreError> {
+        self.inner.with_leases(|leases, moment| leases.take(moment, publisher, owner, ttl, hearing))
     }
 
-    async fn renew_lease(&self, publisher: &str, owner: &str, ttl: Duration) -> Result<Lease, StoreError> {
-        self.inner.with_leases(|leases, moment| leases.renew(moment, publisher, owner, ttl))
+    async fn renew_lease(
+        &self,
+        publisher: &str,
+        owner: &str,
+        ttl: Duration,
+        hearing: Hearing,
+    ) -> Result<Lease, StoreError> {
+        self.inner.with_leases(|leases, moment| leases.renew(moment, publisher, owner, ttl, hearing))
     }
 
     async fn release_lease(&self, publisher: &str, owner: &str) -> Result<(), StoreError> {

@@ -20,12 +20,14 @@ use std::time::{Duration, SystemTime};
 use akis_model::{Body, Channel};
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::lane::Lane;
 use self::lease::LeaseKeeper;
 use self::pending::Pending;
 use crate::errors::ErrorCounts;
+use crate::hearing::Hearing;
 use crate::listing::{StoredCandle, closed_candle};
 use crate::store::{Partition, Store, Write};
 
@@ -108,7 +110,28 @@ pub struct PublisherCounts {
 pub struct PublisherHandle {
     lanes: Arc<[Inbox]>,
     role: watch::Receiver<Role>,
+    heard: Arc<Heard>,
     counts: Arc<PublisherCounts>,
+}
+
+/// What was said last of what the publisher hears, and when.
+struct Heard(parking_lot::Mutex<(Hearing, Instant)>);
+
+impl Default for Heard {
+    fn default() -> Self {
+        Self(parking_lot::Mutex::new((Hearing::Unknown, Instant::now())))
+    }
+}
+
+impl Heard {
+    fn set(&self, hearing: Hearing) {
+        *self.0.lock() = (hearing, Instant::now());
+    }
+
+    fn now(&self) -> Hearing {
+        let (hearing, said_at) = *self.0.lock();
+        hearing.after(said_at.elapsed())
+    }
 }
 
 /// Where the events of one partition wait for its lane.
@@ -170,6 +193,12 @@ impl PublisherHandle {
         }
     }
 
+    /// Says what is heard now of what is published. To be said again and again: a publisher that is deaf leaves its lease to
+    /// one that stands by and hears.
+    pub fn set_hearing(&self, hearing: Hearing) {
+        self.heard.set(hearing);
+    }
+
     /// The publisher's role, as it changes.
     pub fn role(&self) -> watch::Receiver<Role> {
         self.role.clone()
@@ -208,8 +237,10 @@ impl Publisher {
             })
             .collect();
         let (role, role_seen) = watch::channel(Role::Standby);
-        let handle = PublisherHandle { lanes: Arc::clone(&lanes), role: role_seen, counts: Arc::clone(&counts) };
-        let running = tokio::spawn(run(store, config, lanes, role, counts, stop));
+        let heard = Arc::new(Heard::default());
+        let keeper = Arc::new(LeaseKeeper::new(Arc::clone(&store), &config, Arc::clone(&heard)));
+        let handle = PublisherHandle { lanes: Arc::clone(&lanes), role: role_seen, heard, counts: Arc::clone(&counts) };
+        let running = tokio::spawn(run(store, config, lanes, keeper, role, counts, stop));
         (handle, running)
     }
 }
@@ -218,11 +249,11 @@ async fn run(
     store: Arc<dyn Store>,
     config: PublisherConfig,
     inboxes: Arc<[Inbox]>,
+    keeper: Arc<LeaseKeeper>,
     role: watch::Sender<Role>,
     counts: Arc<PublisherCounts>,
     stop: CancellationToken,
 ) {
-    let keeper = Arc::new(LeaseKeeper::new(Arc::clone(&store), &config));
     let mut lanes = JoinSet::new();
     for (partition, inbox) in Partition::all(store.partitions()).zip(inboxes.iter().cloned()) {
         let lane =

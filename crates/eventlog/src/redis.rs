@@ -36,6 +36,7 @@ use self::keys::Keys;
 use self::link::{At, Link};
 use self::reply::{array, entry, feed_id, number, optional, position, seq, text, tuple};
 use self::script::Scripts;
+use crate::hearing::{HEARD_LATER, Hearing};
 use crate::listing::{CANDLES_KEPT, ChannelHead, StoredCandle, closed_candle};
 use crate::retention::{FEED_AGE, IDEMPOTENCY_TTL, history_len, retention};
 use crate::store::{
@@ -102,10 +103,18 @@ impl RedisStore {
         publisher: &str,
         owner: &str,
         ttl: Duration,
+        hearing: Hearing,
     ) -> Result<Lease, StoreError> {
         let mut call = self.lease_call(publisher, action, owner);
         call.args.push(ttl.as_millis());
         call.args.push(HANDOVER.as_millis());
+        let (hearing, ago) = match hearing {
+            Hearing::Unknown => ("unknown", Duration::ZERO),
+            Hearing::Hears(ago) => ("hears", ago),
+            Hearing::Deaf(ago) => ("deaf", ago.saturating_sub(HEARD_LATER)),
+        };
+        call.args.push(hearing);
+        call.args.push(ago.as_millis());
         let reply = self.scripts.lease.run(&self.link, &call).await?;
         match &reply {
             Resp3Frame::Array { .. } => {
@@ -313,12 +322,24 @@ impl Store for RedisStore {
         self.list_channels(prefix).await
     }
 
-    async fn take_lease(&self, publisher: &str, owner: &str, ttl: Duration) -> Result<Lease, StoreError> {
-        self.lease("take", publisher, owner, ttl).await
+    async fn take_lease(
+        &self,
+        publisher: &str,
+        owner: &str,
+        ttl: Duration,
+        hearing: Hearing,
+    ) -> Result<Lease, StoreError> {
+        self.lease("take", publisher, owner, ttl, hearing).await
     }
 
-    async fn renew_lease(&self, publisher: &str, owner: &str, ttl: Duration) -> Result<Lease, StoreError> {
-        self.lease("renew", publisher, owner, ttl).await
+    async fn renew_lease(
+        &self,
+        publisher: &str,
+        owner: &str,
+        ttl: Duration,
+        hearing: Hearing,
+    ) -> Result<Lease, StoreError> {
+        self.lease("renew", publisher, owner, ttl, hearing).await
     }
 
     async fn release_lease(&self, publisher: &str, owner: &str) -> Result<(), StoreError> {
@@ -399,6 +420,7 @@ fn refusal(reply: &Resp3Frame) -> StoreError {
         Ok("LOW") => StoreError::TermTooLow,
         Ok("TAKEN") => StoreError::Held { by_another: true },
         Ok("FREE") => StoreError::Held { by_another: false },
+        Ok("HEARD") => StoreError::HeardElsewhere,
         _ => broken("a script answered something unknown"),
     }
 }

@@ -13,6 +13,7 @@ use akis_model::{Channel, Origin, Seq, TraceContext};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::hearing::Hearing;
 use crate::listing::{ChannelHead, StoredCandle};
 
 /// How far a new term begins above the last position, so that positions of a lost tail are not met again.
@@ -391,20 +392,33 @@ pub trait Store: Send + Sync + 'static {
     async fn channels(&self, prefix: &str) -> Result<Vec<ChannelHead>, StoreError>;
 
     /// Takes a publisher's lease for `ttl` when nobody else holds it. For one `ttl` after the identity of the log became
-    /// new only the owner that the new log has recorded may take it.
+    /// new only the owner that the new log has recorded may take it. Whoever finds it held leaves a note of when it heard last.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Held`].
-    async fn take_lease(&self, publisher: &str, owner: &str, ttl: Duration) -> Result<Lease, StoreError>;
+    /// [`StoreError::Held`], and [`StoreError::HeardElsewhere`] for who is deaf.
+    async fn take_lease(
+        &self,
+        publisher: &str,
+        owner: &str,
+        ttl: Duration,
+        hearing: Hearing,
+    ) -> Result<Lease, StoreError>;
 
     /// Renews the lease that `owner` holds by its own clock. Within one `ttl` of a new identity it also succeeds
     /// when the new log knows of no lease: nobody can have taken it since.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Held`] when it is no longer this owner's.
-    async fn renew_lease(&self, publisher: &str, owner: &str, ttl: Duration) -> Result<Lease, StoreError>;
+    /// [`StoreError::Held`] when it is no longer this owner's. [`StoreError::HeardElsewhere`] when the owner is deaf and
+    /// somebody who waits for the lease has heard more: it is free then, and not as if it had been given back.
+    async fn renew_lease(
+        &self,
+        publisher: &str,
+        owner: &str,
+        ttl: Duration,
+        hearing: Hearing,
+    ) -> Result<Lease, StoreError>;
 
     /// Gives a lease back; nothing happens when it is not this owner's.
     async fn release_lease(&self, publisher: &str, owner: &str) -> Result<(), StoreError>;
@@ -447,6 +461,9 @@ pub enum StoreError {
         /// Another owner has it; otherwise it is free, and only too early after a new identity, or no longer this owner's.
         by_another: bool,
     },
+    /// The lease is for somebody else who waits for it, and hears what this owner does not.
+    #[error("another publisher hears what this one does not")]
+    HeardElsewhere,
     /// No answer, or one that says "not now": whether a write was done is unknown.
     #[error("the log cannot be reached: {0}")]
     Unavailable(Unavailable),

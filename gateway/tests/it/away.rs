@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use akis_eventlog::{
-    Append, ChannelHead, Claim, Ends, Feed, FeedBatch, FeedStart, Fence, Lease, Marker, MemoryStore, Partition, Range,
-    Select, Store, StoreError, StoredCandle, Unavailable, Write,
+    Append, ChannelHead, Claim, Ends, Feed, FeedBatch, FeedStart, Fence, Hearing, Lease, Marker, MemoryStore,
+    Partition, Range, Select, Store, StoreError, StoredCandle, Unavailable, Write,
 };
 use akis_model::{Channel, Seq};
 use akis_testkit::{Envelope, wait_until};
@@ -121,12 +121,24 @@ impl Store for Cut {
         self.store.channels(prefix).await
     }
 
-    async fn take_lease(&self, publisher: &str, owner: &str, ttl: Duration) -> Result<Lease, StoreError> {
-        self.store.take_lease(publisher, owner, ttl).await
+    async fn take_lease(
+        &self,
+        publisher: &str,
+        owner: &str,
+        ttl: Duration,
+        hearing: Hearing,
+    ) -> Result<Lease, StoreError> {
+        self.store.take_lease(publisher, owner, ttl, hearing).await
     }
 
-    async fn renew_lease(&self, publisher: &str, owner: &str, ttl: Duration) -> Result<Lease, StoreError> {
-        self.store.renew_lease(publisher, owner, ttl).await
+    async fn renew_lease(
+        &self,
+        publisher: &str,
+        owner: &str,
+        ttl: Duration,
+        hearing: Hearing,
+    ) -> Result<Lease, StoreError> {
+        self.store.renew_lease(publisher, owner, ttl, hearing).await
     }
 
     async fn release_lease(&self, publisher: &str, owner: &str) -> Result<(), StoreError> {

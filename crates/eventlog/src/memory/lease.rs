@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::partition::Moment;
+use crate::hearing::{HEARD_LATER, Hearing};
 use crate::store::{HANDOVER, Identity, Lease, StoreError};
 
 /// The leases of one log.
@@ -20,7 +21,27 @@ struct State {
     owner: String,
     /// When it was given back.
     released_us: Option<u64>,
+    /// When somebody who found it held heard last.
+    heard_us: Option<u64>,
     holder: Option<(String, u64)>,
+}
+
+impl State {
+    /// Refuses who may not have the lease: another one has it, or this one is deaf and who waits for it has heard more.
+    fn admit(&mut self, moment: &Moment, owner: &str, ttl: Duration, hearing: Hearing) -> Result<(), StoreError> {
+        let before = |ago: Duration| moment.now_us.saturating_sub(ago.as_micros() as u64);
+        let heard_us = self.heard_us.filter(|&heard_us| heard_us <= moment.now_us);
+        let is_held = self.holder.as_ref().is_some_and(|(holder, _)| holder != owner);
+        match hearing {
+            Hearing::Hears(ago) if is_held => self.heard_us = heard_us.max(Some(before(ago))),
+            Hearing::Deaf(ago) if !is_held && heard_us > Some(before(ago.saturating_sub(HEARD_LATER).min(ttl))) => {
+                self.holder = None;
+                return Err(StoreError::HeardElsewhere);
+            }
+            _ => {}
+        }
+        if is_held { Err(StoreError::Held { by_another: true }) } else { Ok(()) }
+    }
 }
 
 impl Leases {
@@ -32,6 +53,7 @@ impl Leases {
             number: 0,
             owner: String::new(),
             released_us: None,
+            heard_us: None,
             holder: None,
         });
         if state.identity != moment.identity {
@@ -48,13 +70,14 @@ impl Leases {
         publisher: &str,
         owner: &str,
         ttl: Duration,
+        hearing: Hearing,
     ) -> Result<Lease, StoreError> {
         // In Redis a log seen for the first time may be one that was emptied. Here it is known to be the first.
         let first = !self.0.contains_key(publisher) && moment.is_first_log;
         let state = self.state(moment, publisher);
+        state.admit(moment, owner, ttl, hearing)?;
         match &state.holder {
-            Some((holder, _)) if holder == owner => {}
-            Some(_) => return Err(StoreError::Held { by_another: true }),
+            Some(_) => {}
             None if first => state.since_us = 0,
             None if moment.now_us < state.since_us.saturating_add(ttl.as_micros() as u64) => {
                 return Err(StoreError::Held { by_another: false });
@@ -77,11 +100,12 @@ impl Leases {
         publisher: &str,
         owner: &str,
         ttl: Duration,
+        hearing: Hearing,
     ) -> Result<Lease, StoreError> {
         let state = self.state(moment, publisher);
+        state.admit(moment, owner, ttl, hearing)?;
         match &state.holder {
-            Some((holder, _)) if holder == owner => {}
-            Some(_) => return Err(StoreError::Held { by_another: true }),
+            Some(_) => {}
             None if moment.now_us < state.since_us.saturating_add(ttl.as_micros() as u64) => {}
             None => return Err(StoreError::Held { by_another: false }),
         }

@@ -466,7 +466,9 @@ impl Lane {
                 Ok(done) => return Ok(done),
                 Err(StoreError::Changed) => return Err(Broken::Changed),
                 Err(StoreError::TermTooLow) => return Err(Broken::TooLow),
-                Err(StoreError::Fenced | StoreError::Held { .. }) => return Err(Broken::Lost),
+                Err(StoreError::Fenced | StoreError::Held { .. } | StoreError::HeardElsewhere) => {
+                    return Err(Broken::Lost);
+                }
                 Err(error @ (StoreError::Broken(_) | StoreError::Unavailable(_))) => error,
             };
             self.counts.errors.count(&error);

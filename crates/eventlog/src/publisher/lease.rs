@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Inbox, PublisherConfig, PublisherCounts, Role};
+use super::{Heard, Inbox, PublisherConfig, PublisherCounts, Role};
 use crate::store::{Store, StoreError};
 
 /// The lease, as its holder sees it.
@@ -36,6 +36,7 @@ pub(super) struct LeaseKeeper {
     publisher: Arc<str>,
     owner: String,
     ttl: Duration,
+    heard: Arc<Heard>,
     held: watch::Sender<Option<Held>>,
     /// One call at a time, so that an older answer never overwrites a newer one.
     calling: tokio::sync::Mutex<()>,
@@ -46,12 +47,13 @@ pub(super) struct LeaseKeeper {
 pub(super) struct Lost;
 
 impl LeaseKeeper {
-    pub(super) fn new(store: Arc<dyn Store>, config: &PublisherConfig) -> Self {
+    pub(super) fn new(store: Arc<dyn Store>, config: &PublisherConfig, heard: Arc<Heard>) -> Self {
         Self {
             store,
             publisher: Arc::clone(&config.name),
             owner: format!("{:016x}", fastrand::u64(..)),
             ttl: config.ttl,
+            heard,
             held: watch::Sender::new(None),
             calling: tokio::sync::Mutex::new(()),
         }
@@ -76,12 +78,17 @@ impl LeaseKeeper {
         let _calling = self.calling.lock().await;
         let current = (*self.held.borrow()).filter(|held| held.number == number && held.is_valid()).ok_or(Lost)?;
         let sent = Instant::now();
-        match self.store.renew_lease(&self.publisher, &self.owner, self.ttl).await {
+        match self.store.renew_lease(&self.publisher, &self.owner, self.ttl, self.heard.now()).await {
             // An answer that came after the end is no proof that nobody else had it in between.
             Ok(_) if current.is_valid() => {
                 let held = Held { until: sent + self.ttl, ..current };
                 self.held.send_replace(Some(held));
                 Ok(Some(held))
+            }
+            Err(StoreError::HeardElsewhere) => {
+                warn!(publisher = %self.publisher, "one that stands by hears what does not come here: the lease is left to it");
+                self.held.send_replace(None);
+                Err(Lost)
             }
             Ok(_) | Err(StoreError::Held { .. }) => {
                 self.held.send_replace(None);
@@ -156,7 +163,7 @@ impl LeaseKeeper {
     /// Tries once to take the lease, and waits a little when it cannot be had.
     async fn seek(&self, inboxes: &[Inbox], role: &watch::Sender<Role>, counts: &PublisherCounts) {
         let sent = Instant::now();
-        let taken = self.store.take_lease(&self.publisher, &self.owner, self.ttl).await;
+        let taken = self.store.take_lease(&self.publisher, &self.owner, self.ttl, self.heard.now()).await;
         match taken {
             Ok(lease) => {
                 for inbox in inboxes {

@@ -2,8 +2,10 @@
 -- identity of the log and since when: one seen for the first time makes everybody but the holder wait for one lifetime,
 -- because the holder's key may have been lost with the log before. Within it the holder may renew a key that is gone.
 -- It also tells whether a lease that is taken goes on where the last one ended: its owner had that too, or it was given
--- back a moment ago.
--- KEYS: lease, companion. ARGV: action (take, renew or release), owner, lifetime in ms, and how long that moment is.
+-- back a moment ago. Who finds it held and hears what is published leaves a note of when it heard last; whoever is deaf
+-- leaves the lease to the author of a later one, for as long as a lifetime.
+-- KEYS: lease, companion. ARGV: action (take, renew or release), owner, lifetime in ms, how long that moment is, hearing
+-- (unknown, hears or deaf), and how many ms ago the last was heard, or a note counts for later.
 local action, owner, ttl = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local holder = redis.call('GET', KEYS[1])
 if action == 'release' then
@@ -16,7 +18,7 @@ end
 
 local now = clock()
 local now_ms = math.floor(now / 1000)
-local stored = redis.call('HMGET', KEYS[2], 'identity', 'since_ms', 'number', 'owner', 'released_ms')
+local stored = redis.call('HMGET', KEYS[2], 'identity', 'since_ms', 'number', 'owner', 'released_ms', 'heard_ms')
 local since_ms, number = tonumber(stored[2]) or 0, tonumber(stored[3]) or 0
 local identity = replid()
 -- A clock that was set back would make everybody wait for as long.
@@ -26,8 +28,23 @@ if stored[1] ~= identity or now_ms < since_ms then
 end
 local is_new = now_ms < since_ms + ttl
 
+local hearing, heard_ms = ARGV[5], tonumber(stored[6])
+-- One of the future is from before the clock was set back.
+if heard_ms and heard_ms > now_ms then
+  heard_ms = nil
+end
 if holder and holder ~= owner then
+  local last_ms = now_ms - tonumber(ARGV[6])
+  if hearing == 'hears' and (not heard_ms or last_ms > heard_ms) then
+    redis.call('HSET', KEYS[2], 'heard_ms', text(last_ms))
+  end
   return 'TAKEN'
+end
+if hearing == 'deaf' and heard_ms and heard_ms > now_ms - math.min(ttl, tonumber(ARGV[6])) then
+  if holder then
+    redis.call('DEL', KEYS[1])
+  end
+  return 'HEARD'
 end
 -- A free lease is taken in a log that is known, and renewed in one that is not.
 if not holder and is_new == (action == 'take') then

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use akis_eventlog::{
-    Append, CANDLES_KEPT, ChannelHead, Claim, FeedId, FeedStart, Fence, RANGE_BYTES, Select, StoreError, StoredCandle,
-    TERM_JUMP, Write,
+    Append, CANDLES_KEPT, ChannelHead, Claim, FeedId, FeedStart, Fence, Hearing, RANGE_BYTES, Select, StoreError,
+    StoredCandle, TERM_JUMP, Write,
 };
 use akis_model::{Body, Kind, Outcome, Seq, TraceContext};
 use akis_testkit::wait_until;
@@ -52,6 +52,7 @@ on_both_stores! {
     candles_of_the_past_are_put_where_they_belong
     channels_that_exist_are_listed
     a_lease_has_one_holder
+    who_is_deaf_leaves_the_lease_to_who_hears
     a_feed_begins_where_it_is_told
     an_idle_feed_says_where_it_ends
 }
@@ -452,51 +453,91 @@ async fn a_lease_has_one_holder(log: Log) {
     let ttl = Duration::from_millis(300);
     let mut number = 0;
     // A log seen for the first time may have had a holder.
-    wait_until(SECONDS, "the lease is taken", async || match store.take_lease("venue", "a", ttl).await {
-        Ok(lease) => {
-            number = lease.number;
-            true
-        }
-        Err(error) => {
-            assert_eq!(error, StoreError::Held { by_another: false });
-            false
+    wait_until(SECONDS, "the lease is taken", async || {
+        match store.take_lease("venue", "a", ttl, Hearing::Unknown).await {
+            Ok(lease) => {
+                number = lease.number;
+                true
+            }
+            Err(error) => {
+                assert_eq!(error, StoreError::Held { by_another: false });
+                false
+            }
         }
     })
     .await
     .unwrap();
     let held = Err(StoreError::Held { by_another: true });
-    assert_eq!(store.take_lease("venue", "b", ttl).await, held);
-    assert_eq!(store.renew_lease("venue", "b", ttl).await, held);
+    assert_eq!(store.take_lease("venue", "b", ttl, Hearing::Unknown).await, held);
+    assert_eq!(store.renew_lease("venue", "b", ttl, Hearing::Unknown).await, held);
     store.release_lease("venue", "b").await.unwrap();
-    assert_eq!(store.renew_lease("venue", "a", ttl).await.unwrap().number, number);
+    assert_eq!(store.renew_lease("venue", "a", ttl, Hearing::Unknown).await.unwrap().number, number);
     store.release_lease("venue", "a").await.unwrap();
     let free = Err(StoreError::Held { by_another: false });
-    assert_eq!(store.renew_lease("venue", "a", ttl).await, free, "given back");
-    let next = store.take_lease("venue", "b", ttl).await.unwrap();
+    assert_eq!(store.renew_lease("venue", "a", ttl, Hearing::Unknown).await, free, "given back");
+    let next = store.take_lease("venue", "b", ttl, Hearing::Unknown).await.unwrap();
     assert!(next.continues, "it was handed over");
     assert!(next.number > number);
     let mut continues = true;
-    wait_until(SECONDS, "the lease runs out", async || match store.take_lease("venue", "a", ttl).await {
-        Ok(lease) => {
-            continues = lease.continues;
-            true
+    wait_until(SECONDS, "the lease runs out", async || {
+        match store.take_lease("venue", "a", ttl, Hearing::Unknown).await {
+            Ok(lease) => {
+                continues = lease.continues;
+                true
+            }
+            Err(_) => false,
         }
-        Err(_) => false,
     })
     .await
     .unwrap();
     assert!(!continues, "its holder vanished");
     let (mut again, ttl) = (false, Duration::from_millis(50));
-    wait_until(SECONDS, "it is taken again", async || match store.take_lease("venue", "a", ttl).await {
-        Ok(lease) => {
-            again = lease.continues;
-            true
+    wait_until(SECONDS, "it is taken again", async || {
+        match store.take_lease("venue", "a", ttl, Hearing::Unknown).await {
+            Ok(lease) => {
+                again = lease.continues;
+                true
+            }
+            Err(_) => false,
         }
-        Err(_) => false,
     })
     .await
     .unwrap();
     assert!(again, "the same owner had it");
+}
+
+async fn who_is_deaf_leaves_the_lease_to_who_hears(log: Log) {
+    let store = &*log.store;
+    let (ttl, long) = (Duration::from_secs(2), Duration::from_secs(60));
+    let (now, for_long) = (Hearing::Hears(Duration::ZERO), Hearing::Deaf(long));
+    wait_until(SECONDS, "the lease is taken", async || {
+        store.take_lease("venue", "a", ttl, Hearing::Unknown).await.is_ok()
+    })
+    .await
+    .unwrap();
+    store.renew_lease("venue", "a", ttl, for_long).await.expect("nobody is there to hear");
+
+    let held = Err(StoreError::Held { by_another: true });
+    for nothing_new in [Hearing::Unknown, for_long, Hearing::Hears(long)] {
+        assert_eq!(store.take_lease("venue", "b", ttl, nothing_new).await, held);
+        store.renew_lease("venue", "a", ttl, for_long).await.expect("the other one has not heard lately");
+    }
+    assert_eq!(store.take_lease("venue", "b", ttl, now).await, held);
+    for unchanged in [Hearing::Unknown, now, Hearing::Deaf(Duration::from_millis(900))] {
+        store.renew_lease("venue", "a", ttl, unchanged).await.expect("it has heard as much");
+    }
+    let left = Err(StoreError::HeardElsewhere);
+    assert_eq!(store.renew_lease("venue", "a", ttl, for_long).await, left);
+    assert_eq!(store.take_lease("venue", "a", ttl, for_long).await, left, "nor does it take it again");
+    let taken = store.take_lease("venue", "b", ttl, now).await.unwrap();
+    assert!(!taken.continues, "what the deaf one missed is missing");
+
+    // Nobody is waited for longer than a lease lasts.
+    store.release_lease("venue", "b").await.unwrap();
+    let ttl = Duration::from_millis(1);
+    wait_until(SECONDS, "the deaf one takes it", async || store.take_lease("venue", "a", ttl, for_long).await.is_ok())
+        .await
+        .unwrap();
 }
 
 async fn a_feed_begins_where_it_is_told(log: Log) {

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use akis_eventlog::{
-    Append, ChannelHead, Claim, Ends, Event, Feed, FeedStart, Fence, From, Joined, Lease, Marker, MemoryStore, Notice,
-    Partition, Publisher, PublisherConfig, PublisherHandle, Range, Replica, ReplicaConfig, Select, Sink, Snapshot,
-    Store, StoreError, StoredCandle, Unavailable, Write, links,
+    Append, ChannelHead, Claim, Ends, Event, Feed, FeedStart, Fence, From, Hearing, Joined, Lease, Marker, MemoryStore,
+    Notice, Partition, Publisher, PublisherConfig, PublisherHandle, Range, Replica, ReplicaConfig, Select, Sink,
+    Snapshot, Store, StoreError, StoredCandle, Unavailable, Write, links,
 };
 use akis_model::{Body, Channel, Outcome, Seq};
 use async_trait::async_trait;
@@ -264,14 +264,26 @@ impl Store for Link {
         self.store.channels(prefix).await
     }
 
-    async fn take_lease(&self, publisher: &str, owner: &str, ttl: Duration) -> Result<Lease, StoreError> {
+    async fn take_lease(
+        &self,
+        publisher: &str,
+        owner: &str,
+        ttl: Duration,
+        hearing: Hearing,
+    ) -> Result<Lease, StoreError> {
         let (publisher, owner) = (publisher.to_owned(), owner.to_owned());
-        call!(self, |link| link.store.take_lease(&publisher, &owner, ttl))
+        call!(self, |link| link.store.take_lease(&publisher, &owner, ttl, hearing))
     }
 
-    async fn renew_lease(&self, publisher: &str, owner: &str, ttl: Duration) -> Result<Lease, StoreError> {
+    async fn renew_lease(
+        &self,
+        publisher: &str,
+        owner: &str,
+        ttl: Duration,
+        hearing: Hearing,
+    ) -> Result<Lease, StoreError> {
         let (publisher, owner) = (publisher.to_owned(), owner.to_owned());
-        call!(self, |link| link.store.renew_lease(&publisher, &owner, ttl))
+        call!(self, |link| link.store.renew_lease(&publisher, &owner, ttl, hearing))
     }
 
     async fn release_lease(&self, publisher: &str, owner: &str) -> Result<(), StoreError> {

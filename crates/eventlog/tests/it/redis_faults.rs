@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use akis_eventlog::{ConnectError, FeedId, FeedStart, RedisStore, Select, Store, StoreError, Unavailable};
+use akis_eventlog::{ConnectError, FeedId, FeedStart, Hearing, RedisStore, Select, Store, StoreError, Unavailable};
 use akis_model::Seq;
 use akis_testkit::{Direction, Proxy, RedisOptions, RedisServer, wait_until};
 
@@ -49,9 +49,9 @@ async fn a_server_that_came_back_empty_is_another_log() {
     assert_ne!(ends.identity, old.identity);
     assert_eq!((ends.fence, ends.channels[0].last, ends.channels[0].proven), (None, None, false));
     assert!(ends.channels[0].term > claim_with_memory.seen, "what the publisher has seen is not given out again");
-    let held = store.take_lease("venue", "b", Duration::from_secs(60)).await;
+    let held = store.take_lease("venue", "b", Duration::from_secs(60), Hearing::Unknown).await;
     assert_eq!(held, Err(StoreError::Held { by_another: false }), "its holder may have lost its key with the log");
-    store.renew_lease("venue", "a", Duration::from_secs(60)).await.unwrap();
+    store.renew_lease("venue", "a", Duration::from_secs(60), Hearing::Unknown).await.unwrap();
 }
 
 #[tokio::test]
@@ -337,9 +337,11 @@ async fn a_cluster_holds_a_log() {
     assert_eq!(history(&*store, NAME).await.entries.len(), 2);
     assert_eq!(feed(&*store).await.len(), 3);
     let ttl = Duration::from_millis(100);
-    wait_until(SECONDS, "the lease is taken", async || store.take_lease("venue", "a", ttl).await.is_ok())
-        .await
-        .unwrap();
+    wait_until(SECONDS, "the lease is taken", async || {
+        store.take_lease("venue", "a", ttl, Hearing::Unknown).await.is_ok()
+    })
+    .await
+    .unwrap();
     store.announce_replica("gw", SECONDS, Duration::ZERO).await.unwrap();
     store.forget_replica("gw").await.unwrap();
     store.ping().await.unwrap();

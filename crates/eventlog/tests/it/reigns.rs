@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use akis_eventlog::{
-    Event, From, Publisher, PublisherConfig, PublisherHandle, RedisStore, Replica, ReplicaConfig, Role, Sink, Store,
+    Event, From, Hearing, Publisher, PublisherConfig, PublisherHandle, RedisStore, Replica, ReplicaConfig, Role, Sink,
+    Store,
 };
 use akis_model::{Body, Outcome, Seq};
 use akis_testkit::{Direction, Proxy, RedisServer, wait_until};
@@ -21,6 +22,7 @@ const TICKER: &str = "v:S:ticker";
 
 on_both_stores! {
     a_process_that_heard_nothing_before_tells_what_may_be_missing
+    a_deaf_process_leaves_its_channels_to_one_that_hears
 }
 
 struct Process {
@@ -139,7 +141,7 @@ async fn a_lease_is_not_handed_back_while_something_is_unwritten() {
         }
         process.stop().await;
         may_touch(&log, &["allkeys"]).await;
-        let taken = store.take_lease("v", "another", Duration::from_millis(1)).await;
+        let taken = store.take_lease("v", "another", Duration::from_millis(1), Hearing::Unknown).await;
         assert_eq!(taken.is_ok(), all, "{taken:?}");
     }
 }
@@ -149,6 +151,34 @@ struct Nobody;
 
 impl Sink for Nobody {
     fn deliver(&self, _: akis_eventlog::Partition, _: &[akis_eventlog::Notice]) {}
+}
+
+async fn a_deaf_process_leaves_its_channels_to_one_that_hears(log: Log) {
+    let store = &log.store;
+    let (first, second) = (Process::start(store), Process::start(store));
+    let (deaf, hears) = (Hearing::Deaf(Duration::from_secs(60)), Hearing::Hears(Duration::ZERO));
+    // Whichever came first.
+    wait_until(SOON, "one of them is active", async || {
+        [&first, &second].iter().any(|process| *process.publisher.role().borrow() == Role::Active)
+    })
+    .await
+    .unwrap();
+    let is_first = *first.publisher.role().borrow() == Role::Active;
+    let (one, other) = if is_first { (first, second) } else { (second, first) };
+    for last in 1..=3 {
+        let (talks, waits) = if last % 2 == 1 { (&one, &other) } else { (&other, &one) };
+        talks.is(Role::Active).await;
+        talks.offer(TRADES, last, 0);
+        until_told(&**store, TRADES, last).await;
+        talks.publisher.set_hearing(deaf);
+        waits.publisher.set_hearing(hears);
+        waits.is(Role::Active).await;
+        talks.is(Role::Standby).await;
+    }
+    assert_eq!(told(&**store, TRADES).await, [1, 2, 3]);
+    other.stop().await;
+    one.is(Role::Active).await;
+    one.stop().await;
 }
 
 async fn a_process_that_heard_nothing_before_tells_what_may_be_missing(log: Log) {
