@@ -141,6 +141,10 @@ impl Mapper for Binance {
         }
     }
 
+    fn is_whole(&self) -> bool {
+        !self.instruments.iter().any(Instrument::awaits_book)
+    }
+
     fn finish(&mut self, out: &mut Output) {
         self.instruments.iter_mut().for_each(|instrument| instrument.finish(out));
     }

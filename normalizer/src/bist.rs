@@ -122,6 +122,10 @@ impl Mapper for Bist {
         self.stream.rests(self.now_ms) || self.market.rests(channel)
     }
 
+    fn is_whole(&self) -> bool {
+        !self.market.catch_up.is_behind()
+    }
+
     fn finish(&mut self, out: &mut Output) {
         self.unless_behind(out, |this, out| {
             let mut given = Vec::new();

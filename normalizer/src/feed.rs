@@ -96,11 +96,18 @@ impl Feed {
     pub(crate) fn hearing(&self, now_ms: i64) -> Hearing {
         let Some(last_data) = self.last_data else { return Hearing::Unknown };
         let ago = Duration::from_millis(now_ms.saturating_sub(last_data).max(0).unsigned_abs());
-        match self.heard_since {
-            _ if self.down.is_some() => Hearing::Deaf(ago),
-            Some(since) if now_ms.saturating_sub(since) > DOWN_MS => Hearing::Hears(ago),
-            _ => Hearing::Unknown,
+        if self.down.is_some() {
+            Hearing::Deaf(ago)
+        } else if self.heard_for(now_ms) > DOWN_MS {
+            Hearing::Hears(ago)
+        } else {
+            Hearing::Unknown
         }
+    }
+
+    /// For how long data has come without an outage.
+    pub(crate) fn heard_for(&self, now_ms: i64) -> i64 {
+        self.heard_since.map_or(0, |since| now_ms.saturating_sub(since))
     }
 
     /// Our clock was set forward by this much, to `now_ms`: nobody was silent for so long.

@@ -53,6 +53,12 @@ pub trait Mapper: Send {
         false
     }
 
+    /// Whether what it has begun to build is there, so that nothing would stand still if it published from now on. A mapper that has all
+    /// with its first frames leaves it as it is.
+    fn is_whole(&self) -> bool {
+        true
+    }
+
     /// Nothing more will come: lets go of what is held back. A mapper that holds nothing back leaves it as it is.
     fn finish(&mut self, _out: &mut Output) {}
 }

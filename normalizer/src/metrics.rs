@@ -12,7 +12,6 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
-use crate::feed::Turn;
 use crate::mapper::{Reason, Resync};
 use crate::pipeline::Step;
 use crate::run::now_ms;
@@ -202,11 +201,6 @@ impl VenueMetrics {
             self.all.resyncs.with_label_values(&[self.venue, cause.as_str()]).inc();
         }
         self.lost_trades.inc_by(step.lost_trades);
-        match step.turn {
-            Some(Turn::Up) => self.set_up(true),
-            Some(Turn::Down { .. }) => self.set_up(false),
-            None => {}
-        }
     }
 
     /// Says whether this process holds the lease.

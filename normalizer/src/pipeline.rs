@@ -14,6 +14,10 @@ use crate::rhythm::{Rhythms, Silent};
 use crate::throttle::Throttle;
 use crate::update::{Payload, Update};
 
+/// After so long without an outage nobody waits any longer for what is still to be built. Longer than 500 books of Binance take at the
+/// venue's limits, and well below the ten minutes that Kubernetes gives a roll.
+const LONGEST_WARMING_MS: i64 = 300_000;
+
 /// How often [`Pipeline::on_tick`] is called, at least.
 pub(crate) const TICK_MS: i64 = 50;
 
@@ -116,6 +120,15 @@ impl Pipeline {
     /// What is heard of the venue at `now_ms`.
     pub(crate) fn hearing(&self, now_ms: i64) -> Hearing {
         self.feed.hearing(now_ms)
+    }
+
+    /// Whether all would go on if this process published from now on, as far as the venue lets it.
+    pub(crate) fn is_warm(&self) -> bool {
+        match self.feed.hearing(self.now_ms) {
+            Hearing::Unknown => false,
+            Hearing::Hears(_) => self.mapper.is_whole() || self.feed.heard_for(self.now_ms) > LONGEST_WARMING_MS,
+            Hearing::Deaf(_) => true,
+        }
     }
 
     /// Our clock was set forward by this much, to `now_ms`.

@@ -52,8 +52,8 @@ pub enum RunError {
 
 /// Runs a venue until `cancel`: then what the throttles hold is published, and the lease given back.
 ///
-/// A standby keeps its session warm; what it offers is dropped by its publisher. `judged` is cancelled once it is known whether the
-/// venue's data flows: it has come, or has not for too long.
+/// A standby keeps its session warm; what it offers is dropped by its publisher. `warm` is cancelled once it could take
+/// over, or has the lease already: the venue's data has come for some seconds and its books are there, or it has not come for too long.
 ///
 /// # Errors
 ///
@@ -63,7 +63,7 @@ pub async fn run(
     settings: Settings,
     store: Arc<dyn Store>,
     metrics: Metrics,
-    judged: CancellationToken,
+    warm: CancellationToken,
     cancel: CancellationToken,
 ) -> Result<(), RunError> {
     let mut mapper = mapper(venue.recorded_as).ok_or(RunError::NoMapper(venue.name))?;
@@ -101,7 +101,7 @@ pub async fn run(
         spans,
         is_active: false,
         owes_states: false,
-        judged,
+        warm,
         wall: Wall::default(),
     };
     shell.run(frames, &cancel).await;
@@ -138,7 +138,7 @@ struct Shell {
     /// Whoever published before may have told, or not told, that channels are down.
     owes_states: bool,
     /// See [`run`].
-    judged: CancellationToken,
+    warm: CancellationToken,
     wall: Wall,
 }
 
@@ -194,9 +194,8 @@ impl Shell {
         if !self.pipeline.is_judged() {
             return;
         }
-        if !self.judged.is_cancelled() {
-            self.judged.cancel();
-            self.metrics.set_up(self.pipeline.is_up());
+        if self.is_active || self.pipeline.is_warm() {
+            self.warm.cancel();
         }
         if std::mem::take(&mut self.owes_states) {
             self.publisher.offer_states(self.pipeline.states());
@@ -214,6 +213,7 @@ impl Shell {
         self.publisher.set_hearing(self.pipeline.hearing(now_ms));
         self.take(step, None);
         self.judge();
+        self.metrics.set_up(self.pipeline.is_up());
         self.metrics.refresh(&self.stats, self.publisher.counts());
         let since = self.pipeline.connected_since();
         self.metrics.set_connection_age(since.map(|since| now_ms.saturating_sub(since)));

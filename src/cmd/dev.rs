@@ -79,8 +79,8 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), Failure> {
         let token_line = jwt.map(|jwt| format!("token: {jwt}\n")).unwrap_or_default();
         write!(std::io::stdout(), "page: http://{address}/\n{token_line}").context("cannot write to stdout")?;
         let venues = sourced.settings();
-        let judged = normalizer::Judged::of(&venues);
-        let publishing = normalizer::publish(venues, judged, store, metrics, stop.clone());
+        let warm = normalizer::Warm::of(&venues);
+        let publishing = normalizer::publish(venues, warm, store, metrics, stop.clone());
         let serving = async {
             let served = gateway.serve(listener, stop.clone(), CancellationToken::new()).await;
             stop.cancel();

@@ -40,36 +40,38 @@ async fn work(config: Config, venues: Vec<(&'static Venue, Settings)>) -> Result
     let role = Role::begin(&config, "normalizer").await?;
     let stop = role.stop.clone();
     let metrics = metrics(&role.telemetry)?;
-    let (reached, judged) = (CancellationToken::new(), Judged::of(&venues));
+    let (reached, warm) = (CancellationToken::new(), Warm::of(&venues));
     let readiness = Arc::new({
-        let (reached, judged) = (reached.clone(), judged.clone());
-        move || match judged.missing() {
+        let (reached, warm) = (reached.clone(), warm.clone());
+        move || match warm.missing() {
             _ if !reached.is_cancelled() => Err("the log has not been reached yet".to_owned()),
-            Some(venue) => Err(format!("{venue} has not been heard yet, nor given up")),
+            Some(venue) => {
+                Err(format!("{venue} is not warm yet: too little was heard, or its books are still to come"))
+            }
             None => Ok(()),
         }
     });
     let work = Box::pin(async {
         let Some(store) = role::connect(&config, &stop).await? else { return Ok(()) };
         reached.cancel();
-        publish(venues, judged, store, metrics, stop.clone()).await
+        publish(venues, warm, store, metrics, stop.clone()).await
     });
     Ok(role.run(readiness, work).await?)
 }
 
-/// Of each venue, whether it is known that its data flows, or that it does not. Before that a process is not ready: whoever rolls
-/// normalizers would end the last one that has heard anything.
+/// Of each venue, whether this process could take over its lease, see [`akis_normalizer::run`]. Before that it is not ready: whoever
+/// rolls normalizers would end the last one that could.
 #[derive(Clone)]
-pub(crate) struct Judged(Vec<(&'static str, CancellationToken)>);
+pub(crate) struct Warm(Vec<(&'static str, CancellationToken)>);
 
-impl Judged {
+impl Warm {
     pub(crate) fn of(venues: &[(&'static Venue, Settings)]) -> Self {
         Self(venues.iter().map(|(venue, _)| (venue.name, CancellationToken::new())).collect())
     }
 
-    /// The first one of which it is not known.
+    /// The first one of which it could not.
     fn missing(&self) -> Option<&'static str> {
-        self.0.iter().find(|(_, judged)| !judged.is_cancelled()).map(|(venue, _)| *venue)
+        self.0.iter().find(|(_, warm)| !warm.is_cancelled()).map(|(venue, _)| *venue)
     }
 }
 
@@ -105,17 +107,17 @@ pub(crate) fn wrong(venue: &Venue, settings: &Settings, live: bool) -> Vec<Strin
     missing.into_iter().chain((venue.check)(settings)).map(|wrong| format!("venues.{}: {wrong}", venue.name)).collect()
 }
 
-/// Runs venues until `stop`. `judged` is theirs, in the same order. When one of them breaks down, all stop, so that the process can be started anew.
+/// Runs venues until `stop`. `warm` is theirs, in the same order. When one of them breaks down, all stop, so that the process can be started anew.
 pub(crate) async fn publish(
     venues: Vec<(&'static Venue, Settings)>,
-    judged: Judged,
+    warm: Warm,
     store: Arc<dyn Store>,
     metrics: Metrics,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut running = JoinSet::new();
-    for ((venue, settings), (_, judged)) in venues.into_iter().zip(judged.0) {
-        let work = akis_normalizer::run(venue, settings, Arc::clone(&store), metrics.clone(), judged, stop.clone());
+    for ((venue, settings), (_, warm)) in venues.into_iter().zip(warm.0) {
+        let work = akis_normalizer::run(venue, settings, Arc::clone(&store), metrics.clone(), warm, stop.clone());
         running.spawn(async move { work.await.with_context(|| format!("venue {}", venue.name)) });
     }
     let mut result = Ok(());

@@ -1,5 +1,5 @@
 //! When a role says that it is ready: a gateway not before it can follow the log, and not while it cannot; a normalizer not before it
-//! is known whether its venue's data flows.
+//! could take over.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -162,7 +162,7 @@ async fn refuse(role: &'static str, url: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_normalizer_is_ready_once_its_venue_was_heard_or_given_up() {
+async fn a_normalizer_is_ready_once_it_is_warm_or_its_venue_given_up() {
     let system = System::start(alone(0)).await;
     let nobody = [
         ("AKIS_VENUES__BINANCE__WS_URL", "ws://127.0.0.1:1"),
@@ -170,7 +170,7 @@ async fn a_normalizer_is_ready_once_its_venue_was_heard_or_given_up() {
     ];
     let (heard, unheard) =
         tokio::join!(system.start_role(&["normalizer"], &[]), system.start_role(&["normalizer"], &nobody));
-    let waits = async || unheard.ask("/readyz").await.1.contains("binance has not been heard yet");
+    let waits = async || unheard.ask("/readyz").await.1.contains("binance is not warm yet");
     wait_until(SOON, "it has reached the log and waits for the venue", waits).await.unwrap();
     heard.wait_ready().await;
     unheard.wait_ready().await;

@@ -117,6 +117,11 @@ impl BookEvents {
         }
     }
 
+    /// Whether the book changes and is not there.
+    pub(super) fn is_to_come(&self) -> bool {
+        self.depth.is_waiting() && self.depth.has_diffs()
+    }
+
     /// Whether a snapshot is to be asked for now.
     pub(super) fn asks(&mut self, now_ms: i64) -> bool {
         self.depth.asks(now_ms) || self.next.as_mut().is_some_and(|next| next.asks(now_ms))

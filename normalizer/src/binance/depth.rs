@@ -207,6 +207,11 @@ impl DepthBook {
         matches!(self.phase, Phase::Buffering(_))
     }
 
+    /// Whether a diff has ever come.
+    pub(super) fn has_diffs(&self) -> bool {
+        self.connection != 0
+    }
+
     /// The id of the last state that was told.
     pub(super) fn shown(&self) -> u64 {
         self.shown

@@ -265,6 +265,11 @@ impl Instrument {
         self.book.on_closed(connection, now_ms, teller, out);
     }
 
+    /// Whether its book is wanted and is to come: a symbol that never speaks has none.
+    pub(super) fn awaits_book(&self) -> bool {
+        self.asks_for_books && self.book.is_to_come()
+    }
+
     /// Whether a snapshot of the book is to be asked for.
     pub(super) fn on_tick(&mut self, now_ms: i64, out: &mut Output) -> bool {
         self.trades.on_tick(now_ms, &mut self.told);

@@ -1,8 +1,9 @@
 use akis_connectors::Content;
 use akis_model::{Provenance, Seq, TimeSource, Trade};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::*;
+use crate::binance::{Binance, Market};
 
 /// Makes of each text a trade of one channel that happened so many milliseconds before, or a status of it.
 struct Teller(Channel);
@@ -77,6 +78,39 @@ fn how_a_channel_is_can_be_told_at_any_time() {
     assert_eq!(told(&pipeline.states()), ["ok up data flows again"]);
     hear(&mut pipeline, 8_000, "halted");
     assert_eq!(told(&pipeline.states()), ["DATA_UNAVAILABLE resyncing halted"]);
+}
+
+#[test]
+fn a_standby_is_warm_once_it_has_heard_the_venue_for_a_while_and_its_books_are_there() {
+    let binance = || {
+        let mut pipeline = Pipeline::new(Box::new(Binance::new(Market::SPOT)), false);
+        pipeline.admit(Some(&["BTCUSDT".to_owned(), "ETHUSDT".to_owned()]), None, &[Kind::Book]);
+        pipeline
+    };
+    let mut pipeline = binance();
+    let diff = |n: i64| json!({ "e": "depthUpdate", "E": n, "s": "BTCUSDT", "U": n, "u": n, "b": [["10.0", "1.0"]], "a": [["11.0", "1.0"]] });
+    let hear_until = |pipeline: &mut Pipeline, from: i64, until: i64| {
+        for at in (from..until).step_by(100) {
+            hear(pipeline, at, &diff(at).to_string());
+        }
+    };
+    hear_until(&mut pipeline, 1_000, 6_000);
+    assert!(!pipeline.is_warm(), "it has only begun to listen");
+    hear_until(&mut pipeline, 6_000, 20_000);
+    assert!(
+        !pipeline.is_warm(),
+        "its book is still to come, and the one of the symbol that never speaks is not awaited"
+    );
+    let body = json!({ "lastUpdateId": 19_900, "bids": [["10.0", "1.0"]], "asks": [["11.0", "1.0"]] }).to_string();
+    let content = Content::Reply { target: "/api/v3/depth?symbol=BTCUSDT&limit=1000".to_owned(), status: 200, body };
+    pipeline.on_frame(&RawFrame { received_at: 20_000, content }, &mut Step::default());
+    assert!(pipeline.is_warm());
+
+    let mut unbuilt = binance();
+    hear_until(&mut unbuilt, 1_000, 301_000);
+    assert!(!unbuilt.is_warm());
+    hear_until(&mut unbuilt, 301_000, 301_200);
+    assert!(unbuilt.is_warm(), "nobody waits for ever");
 }
 
 #[test]
