@@ -13,7 +13,8 @@ nginx.ingress.kubernetes.io/proxy-next-upstream: error timeout http_503
 haproxy.org/timeout-server: 120s
 haproxy.org/load-balance: leastconn
 {{- else if eq .Values.ingress.preset "envoy" -}}
-projectcontour.io/websocket-routes: /live
+{{- /* Contour takes paths of the Ingress here, not of requests. */}}
+projectcontour.io/websocket-routes: /
 projectcontour.io/response-timeout: infinity
 projectcontour.io/retry-on: connect-failure
 projectcontour.io/num-retries: "2"
