@@ -38,13 +38,30 @@
 {{- end -}}
 
 {{/*
-The ports in a URL of Redis, those of its other nodes too, that network policies close because redis.ports lacks them.
-Takes a list: the root, the URL.
+What is wrong with a URL of Redis, a mistake a line. The URL is not repeated: it may hold passwords. Takes a list: the root, what
+to call the URL, the URL.
 */}}
-{{- define "akis.closedPorts" -}}
+{{- define "akis.wrongRedis" -}}
 {{- $root := index . 0 -}}
-{{- $url := index . 1 -}}
-{{- $hosts := prepend (regexFindAll "[?&]node=[^&]*" $url -1) (regexReplaceAll "^[a-z-]+://([^/?]*@)?" $url "" | regexFind "^[^/?]*") -}}
+{{- $name := index . 1 -}}
+{{- $url := index . 2 -}}
+{{- $wrong := list -}}
+{{- $hosts := list (regexReplaceAll "^[a-z-]+://([^/?]*@)?" $url "" | regexFind "^[^/?]*") -}}
+{{- with include "akis.wrongAddress" $url -}}{{- $wrong = append $wrong (printf "%s %s" $name .) -}}{{- end -}}
+{{- range regexFindAll "[?&]node=[^&#]*" $url -1 -}}
+{{- /* A colon may be encoded here, and is in what akis check-config prints. */ -}}
+{{- $node := regexReplaceAll "%3[Aa]" (regexReplaceAll "^.node=" . "") ":" -}}
+{{- $hosts = append $hosts $node -}}
+{{- if not (regexMatch ":[0-9]+$" $node) -}}
+{{- $wrong = append $wrong (printf "%s has a node without a port" $name) -}}
+{{- else if regexMatch ":.*:" $node -}}
+{{- $wrong = append $wrong (printf "%s: a node has an address of version 6, which only the first one may have" $name) -}}
+{{- end -}}
+{{- with include "akis.wrongAddress" $node -}}{{- $wrong = append $wrong (printf "%s: a node %s" $name .) -}}{{- end -}}
+{{- end -}}
+{{- if and (regexMatch "^rediss?-sentinel:" $url) (not (regexMatch "[?&]sentinelServiceName=[^&#]" $url)) -}}
+{{- $wrong = append $wrong (printf "%s lacks ?sentinelServiceName=, the name that the Sentinels watch the log under" $name) -}}
+{{- end -}}
 {{- $otherwise := contains "-sentinel:" $url | ternary "26379" "6379" -}}
 {{- $closed := list -}}
 {{- if $root.Values.networkPolicy.enabled -}}
@@ -53,7 +70,10 @@ Takes a list: the root, the URL.
 {{- if not (has $port (toStrings $root.Values.redis.ports)) -}}{{ $closed = append $closed $port }}{{ end -}}
 {{- end -}}
 {{- end -}}
-{{- $closed | uniq | join ", " -}}
+{{- with $closed | uniq | join ", " -}}
+{{- $wrong = append $wrong (printf "%s leads to port %s, which network policies close: name it in redis.ports" $name .) -}}
+{{- end -}}
+{{- join "\n" $wrong -}}
 {{- end -}}
 
 {{/*
