@@ -9,6 +9,10 @@ nginx.ingress.kubernetes.io/proxy-read-timeout: "120"
 nginx.ingress.kubernetes.io/proxy-send-timeout: "120"
 nginx.ingress.kubernetes.io/proxy-buffering: "off"
 nginx.ingress.kubernetes.io/proxy-next-upstream: error timeout http_503
+{{- with .Values.gateway.limits.publish_bytes }}
+{{- /* nginx's own limit is 1 MiB, as the gateway's is unless set. */}}
+nginx.ingress.kubernetes.io/proxy-body-size: {{ include "akis.bytes" . | float64 | int64 | quote }}
+{{- end }}
 {{- else if eq .Values.ingress.preset "haproxy" -}}
 haproxy.org/timeout-server: 120s
 haproxy.org/load-balance: leastconn
