@@ -22,6 +22,10 @@ projectcontour.io/websocket-routes: /
 projectcontour.io/response-timeout: infinity
 projectcontour.io/retry-on: connect-failure
 projectcontour.io/num-retries: "2"
+{{- if .Values.ingress.tlsSecretName }}
+{{- /* Contour goes on to serve the host in plain text otherwise, and tokens with it. */}}
+ingress.kubernetes.io/force-ssl-redirect: "true"
+{{- end }}
 {{- else if eq .Values.ingress.preset "alb" -}}
 alb.ingress.kubernetes.io/target-type: ip
 alb.ingress.kubernetes.io/load-balancer-attributes: idle_timeout.timeout_seconds=120
