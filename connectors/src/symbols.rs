@@ -24,6 +24,10 @@ pub(crate) use lookup::Lookup;
 /// How often it is looked up what symbols there are.
 pub(crate) const REFRESH_EVERY: Duration = Duration::from_secs(24 * 3600);
 
+/// How often until something is found: a venue that is being repaired lists nothing that is traded, and is back at any
+/// moment.
+pub(crate) const SEARCH_EVERY: Duration = Duration::from_secs(60);
+
 /// The most that may be asked for as the busiest.
 const MOST_TOP: usize = 5_000;
 
@@ -102,6 +106,12 @@ impl Symbols {
     /// Whether some have to be looked up.
     pub(crate) fn looks_up(&self) -> bool {
         self.wanted.iter().any(|wanted| !matches!(wanted, Wanted::Name(_)))
+    }
+
+    /// Whether a listing has something of what has to be looked up, for whichever part.
+    pub(crate) fn are_found_in(&self, listing: &[Listed]) -> bool {
+        let whole = Self { part: None, ..self.clone() };
+        whole.select(&[], listing).len() > whole.names().len()
     }
 
     /// The symbols that are meant now, each once: those named first, then those of `asked` that are still listed, then
@@ -216,6 +226,19 @@ mod tests {
         let (first, second) = (of(1), of(2));
         assert_eq!(first.len() + second.len(), 5);
         assert!(first.iter().all(|symbol| !second.contains(symbol)), "{first:?} {second:?}");
+    }
+
+    #[test]
+    fn only_what_has_to_be_looked_up_is_found() {
+        let listing = listing(&[("BTCTRY", true, 0), ("OLDTRY", false, 0), ("BTCUSDT", true, 1)]);
+        for (entries, expected) in
+            [(&["*TRY"] as &[_], true), (&["OLD*"], false), (&["BTCUSDT", "OLD*"], false), (&["NAMED", "top:1"], true)]
+        {
+            for number in [1, 2] {
+                let symbols = Symbols::new(entries.iter().copied(), Some(Part { number, of: 2 }));
+                assert_eq!(symbols.are_found_in(&listing), expected, "{entries:?}, part {number}");
+            }
+        }
     }
 
     #[test]

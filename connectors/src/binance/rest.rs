@@ -22,7 +22,7 @@ use crate::frame::Content;
 use crate::http;
 use crate::outlet::{Outlet, Stopped, now_ms};
 use crate::ports::Request;
-use crate::symbols::{Listed, Lookup};
+use crate::symbols::{Listed, Lookup, SEARCH_EVERY};
 use weight::Weight;
 
 /// The most that one request may name, so that the address stays short.
@@ -115,7 +115,7 @@ impl Calls {
             refresh_at: now,
             measure_at: now,
             clock: Clock::default(),
-            lookup: looks_up.then(|| Lookup::new(listing::ROUTES, listing::read, found)),
+            lookup: looks_up.then(|| Lookup::new(listing::ROUTES, listing::read, config.symbols.clone(), found)),
             weight: Weight::new(market.weight_limit),
             backoff: config.backoff.clone(),
         }
@@ -149,7 +149,15 @@ impl Calls {
     fn enqueue_due(&mut self) {
         let now = Instant::now();
         if self.refresh_at <= now {
-            self.refresh_at = now + self.refresh_every;
+            let every = match &mut self.lookup {
+                Some(lookup) => {
+                    lookup.begin();
+                    // Until it finds something.
+                    self.refresh_every.min(SEARCH_EVERY)
+                }
+                None => self.refresh_every,
+            };
+            self.refresh_at = now + every;
             self.infos.clone().into_iter().for_each(|info| self.enqueue_soon(info));
         }
         if self.measure_at <= now {
@@ -211,9 +219,7 @@ impl Calls {
                 self.pop_first();
                 self.backoff.reset();
                 self.enqueue_whole_list(&call, &reply);
-                if let Some(lookup) = &mut self.lookup {
-                    lookup.take(&reply);
-                }
+                self.look_up(&reply);
                 if let Some(offset) = self.clock.offset() {
                     outlet.stats().clock_offset_ms.set(offset);
                 }
@@ -249,6 +255,13 @@ impl Calls {
         let whole = Call::info(self.market);
         if matches!(reply, Content::Reply { status: 400, .. }) && self.infos.contains(call) && *call != whole {
             self.enqueue_soon(whole);
+        }
+    }
+
+    /// Takes note of a reply, in case it says what symbols there are.
+    fn look_up(&mut self, reply: &Content) {
+        if self.lookup.as_mut().is_some_and(|lookup| lookup.take(reply)) {
+            self.refresh_at = Instant::now() + self.refresh_every;
         }
     }
 

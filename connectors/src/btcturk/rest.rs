@@ -19,7 +19,7 @@ use crate::clock::{Clock, MEASURE_EVERY};
 use crate::frame::Content;
 use crate::http;
 use crate::outlet::{Outlet, Stopped, now_ms};
-use crate::symbols::{Listed, Lookup};
+use crate::symbols::{Listed, Lookup, SEARCH_EVERY};
 
 /// Time between two requests: 500 in 10 minutes.
 const PACE: Duration = Duration::from_millis(1_200);
@@ -129,7 +129,7 @@ impl Calls {
             refresh_at: now,
             measure_at: now,
             clock: Clock::default(),
-            lookup: looks_up.then(|| Lookup::new(listing::ROUTES, listing::read, found)),
+            lookup: looks_up.then(|| Lookup::new(listing::ROUTES, listing::read, config.symbols.clone(), found)),
             backoff: config.backoff.clone(),
         }
     }
@@ -166,7 +166,15 @@ impl Calls {
             self.enqueue(Call::api(TIME));
         }
         if self.refresh_at <= now {
-            self.refresh_at = now + self.refresh_every;
+            let every = match &mut self.lookup {
+                Some(lookup) => {
+                    lookup.begin();
+                    // Until it finds something.
+                    self.refresh_every.min(SEARCH_EVERY)
+                }
+                None => self.refresh_every,
+            };
+            self.refresh_at = now + every;
             self.infos.clone().into_iter().for_each(|call| self.enqueue(call));
         }
         if self.queue.is_empty()
@@ -196,9 +204,7 @@ impl Calls {
             Outcome::Done(reply) => {
                 self.queue.pop_front();
                 self.backoff.reset();
-                if let Some(lookup) = &mut self.lookup {
-                    lookup.take(&reply);
-                }
+                self.look_up(&reply);
                 if let Some(offset) = self.clock.offset() {
                     outlet.stats().clock_offset_ms.set(offset);
                 }
@@ -219,6 +225,13 @@ impl Calls {
             }
         };
         self.next_at = Instant::now() + wait;
+    }
+
+    /// Takes note of a reply, in case it says what pairs there are.
+    fn look_up(&mut self, reply: &Content) {
+        if self.lookup.as_mut().is_some_and(|lookup| lookup.take(reply)) {
+            self.refresh_at = Instant::now() + self.refresh_every;
+        }
     }
 
     async fn make(&mut self, call: &Call) -> Outcome {
@@ -277,10 +290,15 @@ mod tests {
     use crate::registry::Settings;
     use crate::symbols::REFRESH_EVERY;
 
-    fn calls(symbols: &[&str]) -> Calls {
+    fn calls(symbols: &[&str]) -> (Calls, mpsc::Receiver<Vec<Listed>>) {
         let symbols = symbols.iter().copied().map(str::to_owned).collect();
         let config = Config::from(&Settings { symbols, ..Settings::default() });
-        Calls::new(http::client().unwrap(), &config, mpsc::channel(1).0)
+        let (found, listings) = mpsc::channel(1);
+        (Calls::new(http::client().unwrap(), &config, found), listings)
+    }
+
+    fn reply(target: &str, body: &str) -> Content {
+        Content::Reply { target: target.into(), status: 200, body: body.into() }
     }
 
     fn targets(calls: &Calls) -> Vec<&str> {
@@ -289,7 +307,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn calls_about_the_same_wait_once_and_the_newest_counts() {
-        let mut calls = calls(&["BTCTRY"]);
+        let (mut calls, _listings) = calls(&["BTCTRY"]);
         for (symbol, count) in [("BTCTRY", 50), ("ETHTRY", 100), ("BTCTRY", 100)] {
             calls.enqueue(Call::candles(symbol, "1", count));
         }
@@ -305,7 +323,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn trades_are_compared_slowly_and_while_nothing_else_waits() {
-        let mut calls = calls(&["BTCTRY"]);
+        let (mut calls, _listings) = calls(&["BTCTRY"]);
         for symbol in ["BTCTRY", "ETHTRY", "BTCTRY"] {
             calls.enqueue(Call::trades(symbol));
         }
@@ -328,16 +346,36 @@ mod tests {
             (&["BTCTRY"] as &[_], &["/api/v2/server/exchangeinfo"] as &[_]),
             (&["*TRY"], &["/api/v2/server/exchangeinfo", "/api/v2/ticker"]),
         ] {
-            let mut calls = calls(symbols);
+            let (mut calls, _listings) = calls(symbols);
             calls.enqueue_due();
             assert_eq!(targets(&calls), [&[TIME], looked_up].concat());
             calls.queue.clear();
+            for (target, body) in looked_up.iter().zip([
+                r#"{"data":{"symbols":[{"name":"BTCTRY","status":"TRADING","denominator":"TRY"}]}}"#,
+                r#"{"data":[]}"#,
+            ]) {
+                calls.look_up(&reply(target, body));
+            }
             tokio::time::advance(MEASURE_EVERY).await;
             calls.enqueue_due();
             assert_eq!(targets(&calls), [TIME]);
             tokio::time::advance(REFRESH_EVERY).await;
             calls.enqueue_due();
             assert_eq!(targets(&calls), [&[TIME], looked_up].concat());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn until_pairs_are_found_they_are_looked_up_every_minute() {
+        let (mut calls, _listings) = calls(&["*TRY"]);
+        for body in ["nonsense", r#"{"data":{"symbols":[]}}"#] {
+            calls.enqueue_due();
+            calls.queue.retain(|call| call.target != TIME);
+            assert_eq!(targets(&calls), listing::ROUTES);
+            calls.queue.clear();
+            calls.look_up(&reply(listing::ROUTES[1], r#"{"data":[]}"#));
+            calls.look_up(&reply(listing::ROUTES[0], body));
+            tokio::time::advance(SEARCH_EVERY).await;
         }
     }
 

@@ -14,6 +14,7 @@ use crate::binance::{SPOT, USDM};
 use crate::frame::RawFrame;
 use crate::ports::Stats;
 use crate::registry::Settings;
+use crate::symbols::REFRESH_EVERY;
 
 const WITHIN: Duration = Duration::from_secs(10);
 
@@ -196,6 +197,37 @@ async fn a_request_that_always_fails_stops_no_other() {
     assert!(venue.reply().await.0.contains("/klines?symbol=BTCUSDT"));
     venue.ask("BTCUSDT").await;
     assert!(venue.reply().await.0.contains("/depth?symbol=BTCUSDT"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn until_symbols_are_found_they_are_looked_up_every_minute() {
+    let settings = Settings { symbols: vec!["*TRY".into()], ..Settings::default() };
+    let (found, mut listings) = mpsc::channel(1);
+    let mut calls = Calls::new(http::client().unwrap(), &Config::new(&SPOT, &settings), found);
+    let [info, days] = ["/api/v3/exchangeInfo", "/api/v3/ticker/24hr"];
+    let reply = |target: &str, body: &str| Content::Reply { target: target.into(), status: 200, body: body.into() };
+    let listed = |status| {
+        reply(info, &format!(r#"{{"symbols":[{{"symbol":"BTCTRY","status":"{status}","quoteAsset":"TRY"}}]}}"#))
+    };
+    for (replies, is_found) in [
+        (&[reply(days, "[]")] as &[_], false),
+        (&[listed("TRADING")], false),
+        (&[reply(info, r#"{"symbols":[]}"#), reply(days, "[]")], false),
+        (&[listed("BREAK"), reply(days, "[]")], false),
+        (&[reply(days, "[]"), listed("TRADING")], true),
+        (&[listed("TRADING"), reply(days, "[]")], true),
+    ] {
+        calls.enqueue_due();
+        calls.queue.retain(|call| *call != Call::time(&SPOT));
+        let asked: Vec<String> = calls.queue.drain(..).map(|call| call.target).collect();
+        assert_eq!(asked, [info, days]);
+        replies.iter().for_each(|reply| calls.look_up(reply));
+        tokio::time::advance(SEARCH_EVERY).await;
+        let due = if is_found { REFRESH_EVERY - SEARCH_EVERY } else { Duration::ZERO };
+        assert_eq!(calls.refresh_at, Instant::now() + due, "{replies:?}");
+        let _ = listings.try_recv();
+        tokio::time::advance(due).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
