@@ -12,7 +12,7 @@ use akis_service::backoff::Backoff;
 use reqwest::{Response, StatusCode};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::config::Config;
 use super::listing;
@@ -37,6 +37,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// Whoever misses trades has told a hole by then.
 const TRADES_AWAITED: Duration = Duration::from_secs(5);
 
+/// How long no trades are asked for when a call for some has failed. Whoever misses them asks again after twice that.
+const TRADES_PAUSE: Duration = Duration::from_secs(1);
+
 /// How long to wait when the venue says 429 or 418 and not how long.
 const HOLD: Duration = Duration::from_secs(60);
 const HOLD_WHEN_BANNED: Duration = Duration::from_secs(120);
@@ -48,6 +51,8 @@ pub(super) struct Calls {
     base: String,
     /// Before all others trades, for those that came since wait behind them; the newest hole first, each with when it was asked for.
     trades: VecDeque<(Instant, Call)>,
+    /// No trades before this moment.
+    trades_at: Instant,
     queue: VecDeque<Call>,
     /// What is only asked for while nothing else waits: candles of the past, of which there are many at the start, when books are
     /// wanted too; then what has failed.
@@ -78,15 +83,22 @@ struct Call {
     candles: u32,
 }
 
+/// Where a call waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    Trades,
+    Queue,
+    Later,
+}
+
 /// What the answer to a call means for the queue.
 enum Outcome {
     /// It has been answered for good.
     Done(Content),
     /// The venue wants nothing for so long, then the same again.
     Held(Duration),
-    /// It goes behind all others: what fails once may fail for ever. Nothing else is asked for so long where it had not failed before
-    /// and was not about trades, which are asked for by many at once.
-    Failed(Duration),
+    /// There was none, or one that may be another next time: why.
+    Failed(String),
 }
 
 impl Calls {
@@ -106,6 +118,7 @@ impl Calls {
             market,
             base: config.rest_url.clone(),
             trades: VecDeque::new(),
+            trades_at: now,
             queue: VecDeque::new(),
             later: VecDeque::new(),
             later_at: now,
@@ -180,7 +193,6 @@ impl Calls {
             Request::Trades { symbol, from_id } => {
                 let call = Call::trades(self.market, symbol, *from_id);
                 self.trades.retain(|(_, waiting)| waiting.subject != call.subject);
-                self.later.retain(|waiting| waiting.subject != call.subject);
                 self.trades.push_front((Instant::now(), call));
             }
         }
@@ -200,15 +212,8 @@ impl Calls {
     }
 
     async fn make_first(&mut self, outlet: &Outlet) {
-        let Some(call) = self.first().cloned() else { return };
-        let is_of_trades = !self.trades.is_empty();
-        let is_later = !is_of_trades && self.queue.is_empty();
-        let (reserve, not_before) = match is_later {
-            true => (RESERVED_BOOKS * self.market.book_weight, self.held_until.max(self.later_at)),
-            false => (0, self.held_until),
-        };
-        let wait = self.weight.wait(now_ms(), call.weight + reserve);
-        let wait = wait.max(not_before.saturating_duration_since(Instant::now()));
+        let Some((lane, call)) = self.first().map(|(lane, call)| (lane, call.clone())) else { return };
+        let wait = self.wait(lane, &call);
         if !wait.is_zero() {
             sleep(wait.min(LOOK_AGAIN)).await;
             return;
@@ -216,7 +221,7 @@ impl Calls {
         outlet.stats().requests.add(1);
         match self.make(&call).await {
             Outcome::Done(reply) => {
-                self.pop_first();
+                self.pop(lane);
                 self.backoff.reset();
                 self.enqueue_whole_list(&call, &reply);
                 self.look_up(&reply);
@@ -230,23 +235,61 @@ impl Calls {
                 outlet.stats().refused.add(1);
                 self.held_until = Instant::now() + hold;
             }
-            Outcome::Failed(wait) => {
+            Outcome::Failed(reason) => {
                 outlet.stats().refused.add(1);
-                let failed = self.pop_first();
-                self.later.extend(failed);
-                let not_before = if is_of_trades || is_later { &mut self.later_at } else { &mut self.held_until };
-                *not_before = Instant::now() + wait;
+                self.on_failure(lane, &reason);
             }
         }
     }
 
-    fn first(&self) -> Option<&Call> {
-        self.trades.front().map(|(_, call)| call).or(self.queue.front()).or(self.later.front())
+    /// The call that is to be made next, and where it waits. Nothing else waits for trades that have to wait themselves.
+    fn first(&self) -> Option<(Lane, &Call)> {
+        let trades = self.trades.front().map(|(_, call)| (Lane::Trades, call));
+        let queued = self.queue.front().map(|call| (Lane::Queue, call));
+        let later = self.later.front().map(|call| (Lane::Later, call));
+        let free = trades.filter(|&(lane, call)| self.wait(lane, call).is_zero());
+        free.or(queued).or(later).or(trades)
     }
 
-    fn pop_first(&mut self) -> Option<Call> {
-        let trades = self.trades.pop_front().map(|(_, call)| call);
-        trades.or_else(|| self.queue.pop_front()).or_else(|| self.later.pop_front())
+    /// How long a call has to wait.
+    fn wait(&self, lane: Lane, call: &Call) -> Duration {
+        let (reserve, not_before) = match lane {
+            Lane::Trades => (0, self.trades_at),
+            Lane::Queue => (0, self.held_until),
+            Lane::Later => (RESERVED_BOOKS * self.market.book_weight, self.later_at),
+        };
+        let held = not_before.max(self.held_until).saturating_duration_since(Instant::now());
+        self.weight.wait(now_ms(), call.weight + reserve).max(held)
+    }
+
+    fn pop(&mut self, lane: Lane) -> Option<Call> {
+        match lane {
+            Lane::Trades => self.trades.pop_front().map(|(_, call)| call),
+            Lane::Queue => self.queue.pop_front(),
+            Lane::Later => self.later.pop_front(),
+        }
+    }
+
+    /// The first call of a lane has failed. It goes behind all others, for what fails once may fail for ever, and nothing else is
+    /// asked for a while unless it had failed before. Trades are asked for by many at once, and again while somebody waits for
+    /// them: they are dropped, and hold up nothing but each other.
+    fn on_failure(&mut self, lane: Lane, reason: &str) {
+        let (venue, now) = (self.market.name, Instant::now());
+        let Some(failed) = self.pop(lane) else { return };
+        let not_before = match lane {
+            Lane::Trades => {
+                debug!(venue, target = failed.target, reason, "request for trades failed");
+                self.trades_at = now + TRADES_PAUSE;
+                return;
+            }
+            Lane::Queue => &mut self.held_until,
+            Lane::Later => &mut self.later_at,
+        };
+        if self.backoff.is_fresh() {
+            info!(venue, target = failed.target, reason, "request failed, trying again behind all others");
+        }
+        *not_before = now + self.backoff.next_wait();
+        self.later.push_back(failed);
     }
 
     /// A symbol that is listed no more makes the venue refuse the list of all that were named with it; what it has says
@@ -270,7 +313,7 @@ impl Calls {
         let asked_at = now_ms();
         let response = match self.client.get(format!("{}{}", self.base, call.target)).send().await {
             Ok(response) => response,
-            Err(error) => return self.failed(&call.target, &error),
+            Err(error) => return Outcome::Failed(error.to_string()),
         };
         if let Some(used) = http::number(&response, "x-mbx-used-weight-1m") {
             self.weight.told(now_ms(), u32::try_from(used).unwrap_or(u32::MAX));
@@ -287,7 +330,7 @@ impl Calls {
         }
         // 400 and 404 are about what was asked for and stay so; everything else may pass.
         if !(status.is_success() || status == StatusCode::BAD_REQUEST || status == StatusCode::NOT_FOUND) {
-            return self.failed(&call.target, &status);
+            return Outcome::Failed(status.to_string());
         }
         match http::body(response).await {
             Ok(body) => {
@@ -296,15 +339,8 @@ impl Calls {
                 }
                 Outcome::Done(Content::Reply { target: call.target.clone(), status: status.as_u16(), body })
             }
-            Err(error) => self.failed(&call.target, &error),
+            Err(error) => Outcome::Failed(error.to_string()),
         }
-    }
-
-    fn failed(&mut self, target: &str, reason: &dyn std::fmt::Display) -> Outcome {
-        if self.backoff.is_fresh() {
-            info!(venue = self.market.name, target, %reason, "request failed, trying again behind all others");
-        }
-        Outcome::Failed(self.backoff.next_wait())
     }
 }
 

@@ -31,6 +31,15 @@ fn targets_are_what_the_venue_expects() {
     );
 }
 
+/// What the calls that wait ask for, in the order in which they would be made now.
+fn order(calls: &mut Calls) -> Vec<String> {
+    let next = || {
+        let (lane, _) = calls.first()?;
+        calls.pop(lane)
+    };
+    std::iter::from_fn(next).map(|call| call.target).collect()
+}
+
 /// Statuses to answer with, one after the other, then 200; and what was asked.
 struct Script {
     /// What has this in its address is always answered with 503.
@@ -241,11 +250,37 @@ async fn trades_go_before_books_while_somebody_waits_for_them() {
     calls.enqueue(&trades("ETHUSDT"));
     tokio::time::advance(Duration::from_millis(1)).await;
     calls.drop_given_up();
-    let order: Vec<String> = std::iter::from_fn(|| calls.pop_first()).map(|call| call.target).collect();
     assert_eq!(
-        order,
+        order(&mut calls),
         ["/api/v3/aggTrades?symbol=ETHUSDT&fromId=7&limit=1000", "/api/v3/depth?symbol=BTCUSDT&limit=1000"]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn trades_that_fail_hold_up_nothing_but_trades() {
+    let mut calls = Calls::new(http::client().unwrap(), &Config::new(&SPOT, &Settings::default()), mpsc::channel(1).0);
+    let trades = |from_id| Request::Trades { symbol: "BTCUSDT".into(), from_id };
+    for from_id in 1..=20 {
+        calls.enqueue(&trades(from_id));
+        assert_eq!(calls.first().map(|(lane, _)| lane), Some(Lane::Trades), "the pause is over");
+        calls.on_failure(Lane::Trades, "503 Service Unavailable");
+        assert!(calls.first().is_none(), "whoever misses them asks again");
+        tokio::time::advance(TRADES_PAUSE).await;
+    }
+    assert!(calls.backoff.is_fresh());
+    calls.enqueue(&trades(21));
+    calls.on_failure(Lane::Trades, "503 Service Unavailable");
+    calls.enqueue(&trades(22));
+    calls.enqueue(&Request::Book { symbol: "BTCUSDT".into() });
+    let (lane, call) = calls.first().unwrap();
+    assert_eq!(
+        (lane, calls.wait(lane, call)),
+        (Lane::Queue, Duration::ZERO),
+        "a book does not wait for trades that wait"
+    );
+    calls.pop(lane);
+    let (lane, call) = calls.first().unwrap();
+    assert_eq!((lane, calls.wait(lane, call)), (Lane::Trades, TRADES_PAUSE));
 }
 
 #[tokio::test]
@@ -260,9 +295,8 @@ async fn of_each_subject_one_request_waits_and_it_covers_the_others() {
         calls.enqueue(&Request::Candles { symbol: "BTCUSDT".into(), interval: "1m", count });
     }
     calls.enqueue(&Request::Book { symbol: "BTCUSDT".into() });
-    let order: Vec<String> = std::iter::from_fn(|| calls.pop_first()).map(|call| call.target).collect();
     assert_eq!(
-        order,
+        order(&mut calls),
         [
             "/api/v3/aggTrades?symbol=BTCUSDT&fromId=1000&limit=1000",
             "/api/v3/aggTrades?symbol=ETHUSDT&fromId=1000&limit=1000",
