@@ -28,7 +28,7 @@ use weight::Weight;
 /// The most that one request may name, so that the address stays short.
 const SYMBOLS_PER_INFO: usize = 100;
 
-/// So many books can still be asked for when candles have used what they may.
+/// So many books can still be asked for when trades have used what they may; candles leave as much again to trades.
 const RESERVED_BOOKS: u32 = 20;
 
 /// How long any wait lasts before it is looked what has been asked for: it has to be taken in, and may be more urgent.
@@ -142,7 +142,7 @@ impl Calls {
             }
             self.enqueue_due();
             self.drop_given_up();
-            if self.first().is_none() {
+            if self.first(now_ms()).is_none() {
                 let due = sleep_until(self.refresh_at.min(self.measure_at));
                 let next = async {
                     tokio::select! { request = requests.recv() => Some(request), () = due => None }
@@ -212,8 +212,9 @@ impl Calls {
     }
 
     async fn make_first(&mut self, outlet: &Outlet) {
-        let Some((lane, call)) = self.first().map(|(lane, call)| (lane, call.clone())) else { return };
-        let wait = self.wait(lane, &call);
+        let now_ms = now_ms();
+        let Some((lane, call)) = self.first(now_ms).map(|(lane, call)| (lane, call.clone())) else { return };
+        let wait = self.wait(lane, &call, now_ms);
         if !wait.is_zero() {
             sleep(wait.min(LOOK_AGAIN)).await;
             return;
@@ -243,23 +244,24 @@ impl Calls {
     }
 
     /// The call that is to be made next, and where it waits. Nothing else waits for trades that have to wait themselves.
-    fn first(&self) -> Option<(Lane, &Call)> {
+    fn first(&self, now_ms: i64) -> Option<(Lane, &Call)> {
         let trades = self.trades.front().map(|(_, call)| (Lane::Trades, call));
         let queued = self.queue.front().map(|call| (Lane::Queue, call));
         let later = self.later.front().map(|call| (Lane::Later, call));
-        let free = trades.filter(|&(lane, call)| self.wait(lane, call).is_zero());
+        let free = trades.filter(|&(lane, call)| self.wait(lane, call, now_ms).is_zero());
         free.or(queued).or(later).or(trades)
     }
 
     /// How long a call has to wait.
-    fn wait(&self, lane: Lane, call: &Call) -> Duration {
+    fn wait(&self, lane: Lane, call: &Call, now_ms: i64) -> Duration {
+        let reserve = RESERVED_BOOKS * self.market.book_weight;
         let (reserve, not_before) = match lane {
-            Lane::Trades => (0, self.trades_at),
+            Lane::Trades => (reserve, self.trades_at),
             Lane::Queue => (0, self.held_until),
-            Lane::Later => (RESERVED_BOOKS * self.market.book_weight, self.later_at),
+            Lane::Later => (2 * reserve, self.later_at),
         };
         let held = not_before.max(self.held_until).saturating_duration_since(Instant::now());
-        self.weight.wait(now_ms(), call.weight + reserve).max(held)
+        self.weight.wait(now_ms, call.weight + reserve).max(held)
     }
 
     fn pop(&mut self, lane: Lane) -> Option<Call> {

@@ -34,7 +34,7 @@ fn targets_are_what_the_venue_expects() {
 /// What the calls that wait ask for, in the order in which they would be made now.
 fn order(calls: &mut Calls) -> Vec<String> {
     let next = || {
-        let (lane, _) = calls.first()?;
+        let (lane, _) = calls.first(now_ms())?;
         calls.pop(lane)
     };
     std::iter::from_fn(next).map(|call| call.target).collect()
@@ -262,9 +262,9 @@ async fn trades_that_fail_hold_up_nothing_but_trades() {
     let trades = |from_id| Request::Trades { symbol: "BTCUSDT".into(), from_id };
     for from_id in 1..=20 {
         calls.enqueue(&trades(from_id));
-        assert_eq!(calls.first().map(|(lane, _)| lane), Some(Lane::Trades), "the pause is over");
+        assert_eq!(calls.first(now_ms()).map(|(lane, _)| lane), Some(Lane::Trades), "the pause is over");
         calls.on_failure(Lane::Trades, "503 Service Unavailable");
-        assert!(calls.first().is_none(), "whoever misses them asks again");
+        assert!(calls.first(now_ms()).is_none(), "whoever misses them asks again");
         tokio::time::advance(TRADES_PAUSE).await;
     }
     assert!(calls.backoff.is_fresh());
@@ -272,15 +272,37 @@ async fn trades_that_fail_hold_up_nothing_but_trades() {
     calls.on_failure(Lane::Trades, "503 Service Unavailable");
     calls.enqueue(&trades(22));
     calls.enqueue(&Request::Book { symbol: "BTCUSDT".into() });
-    let (lane, call) = calls.first().unwrap();
+    let (lane, call) = calls.first(now_ms()).unwrap();
     assert_eq!(
-        (lane, calls.wait(lane, call)),
+        (lane, calls.wait(lane, call, now_ms())),
         (Lane::Queue, Duration::ZERO),
         "a book does not wait for trades that wait"
     );
     calls.pop(lane);
-    let (lane, call) = calls.first().unwrap();
-    assert_eq!((lane, calls.wait(lane, call)), (Lane::Trades, TRADES_PAUSE));
+    let (lane, call) = calls.first(now_ms()).unwrap();
+    assert_eq!((lane, calls.wait(lane, call, now_ms())), (Lane::Trades, TRADES_PAUSE));
+}
+
+#[tokio::test]
+async fn candles_leave_weight_for_trades_and_these_for_books() {
+    let mut calls = Calls::new(http::client().unwrap(), &Config::new(&USDM, &Settings::default()), mpsc::channel(1).0);
+    let now_ms = now_ms();
+    let next = |calls: &Calls| calls.first(now_ms).map(|(lane, call)| (lane, calls.wait(lane, call, now_ms).is_zero()));
+    let reserve = RESERVED_BOOKS * USDM.book_weight;
+    calls.enqueue(&Request::Candles { symbol: "BTCUSDT".into(), interval: "1m", count: 500 });
+    calls.weight.told(now_ms, USDM.weight_limit - 2 * reserve - USDM.candles_weight);
+    assert_eq!(next(&calls), Some((Lane::Later, true)));
+    calls.weight.spend(now_ms, USDM.candles_weight);
+    assert_eq!(next(&calls), Some((Lane::Later, false)), "candles leave what is left to trades and books");
+    calls.enqueue(&Request::Trades { symbol: "BTCUSDT".into(), from_id: 7 });
+    calls.enqueue(&Request::Book { symbol: "BTCUSDT".into() });
+    calls.weight.told(now_ms, USDM.weight_limit - reserve - USDM.trades_weight);
+    assert_eq!(next(&calls), Some((Lane::Trades, true)));
+    calls.weight.spend(now_ms, USDM.trades_weight);
+    assert_eq!(next(&calls), Some((Lane::Queue, true)), "trades leave what is left to books");
+    calls.pop(Lane::Queue);
+    calls.pop(Lane::Later);
+    assert_eq!(next(&calls), Some((Lane::Trades, false)));
 }
 
 #[tokio::test]
