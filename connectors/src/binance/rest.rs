@@ -318,7 +318,7 @@ impl Calls {
             Err(error) => return Outcome::Failed(error.to_string()),
         };
         if let Some(used) = http::number(&response, "x-mbx-used-weight-1m") {
-            self.weight.told(now_ms(), u32::try_from(used).unwrap_or(u32::MAX));
+            self.weight.told(asked_at, now_ms(), u32::try_from(used).unwrap_or(u32::MAX));
         }
         let status = response.status();
         if let Some(hold) = hold(&response) {

@@ -290,13 +290,13 @@ async fn candles_leave_weight_for_trades_and_these_for_books() {
     let next = |calls: &Calls| calls.first(now_ms).map(|(lane, call)| (lane, calls.wait(lane, call, now_ms).is_zero()));
     let reserve = RESERVED_BOOKS * USDM.book_weight;
     calls.enqueue(&Request::Candles { symbol: "BTCUSDT".into(), interval: "1m", count: 500 });
-    calls.weight.told(now_ms, USDM.weight_limit - 2 * reserve - USDM.candles_weight);
+    calls.weight.told(now_ms, now_ms, USDM.weight_limit - 2 * reserve - USDM.candles_weight);
     assert_eq!(next(&calls), Some((Lane::Later, true)));
     calls.weight.spend(now_ms, USDM.candles_weight);
     assert_eq!(next(&calls), Some((Lane::Later, false)), "candles leave what is left to trades and books");
     calls.enqueue(&Request::Trades { symbol: "BTCUSDT".into(), from_id: 7 });
     calls.enqueue(&Request::Book { symbol: "BTCUSDT".into() });
-    calls.weight.told(now_ms, USDM.weight_limit - reserve - USDM.trades_weight);
+    calls.weight.told(now_ms, now_ms, USDM.weight_limit - reserve - USDM.trades_weight);
     assert_eq!(next(&calls), Some((Lane::Trades, true)));
     calls.weight.spend(now_ms, USDM.trades_weight);
     assert_eq!(next(&calls), Some((Lane::Queue, true)), "trades leave what is left to books");
