@@ -54,8 +54,8 @@ pub(super) struct Calls {
     /// No trades before this moment.
     trades_at: Instant,
     queue: VecDeque<Call>,
-    /// What is only asked for while nothing else waits: candles of the past, of which there are many at the start, when books are
-    /// wanted too; then what has failed.
+    /// What is only asked for while nothing else waits: what has failed once, then candles of the past, of which there are many at
+    /// the start, when books are wanted too; then what has failed again.
     later: VecDeque<Call>,
     /// Nothing of those before this moment.
     later_at: Instant,
@@ -272,26 +272,38 @@ impl Calls {
         }
     }
 
-    /// The first call of a lane has failed. It goes behind all others, for what fails once may fail for ever, and nothing else is
-    /// asked for a while unless it had failed before. Trades are asked for by many at once, and again while somebody waits for
+    /// The first call of a lane has failed. It goes behind what waits, for what fails once may fail for ever, but behind candles
+    /// only when it fails again: there may be thousands. Nothing else is asked for a while unless it had failed before. Trades are asked for by many at once, and again while somebody waits for
     /// them: they are dropped, and hold up nothing but each other.
     fn on_failure(&mut self, lane: Lane, reason: &str) {
-        let (venue, now) = (self.market.name, Instant::now());
         let Some(failed) = self.pop(lane) else { return };
-        let not_before = match lane {
+        match lane {
             Lane::Trades => {
-                debug!(venue, target = failed.target, reason, "request for trades failed");
-                self.trades_at = now + TRADES_PAUSE;
-                return;
+                debug!(venue = self.market.name, target = failed.target, reason, "request for trades failed");
+                self.trades_at = Instant::now() + TRADES_PAUSE;
             }
-            Lane::Queue => &mut self.held_until,
-            Lane::Later => &mut self.later_at,
-        };
-        if self.backoff.is_fresh() {
-            info!(venue, target = failed.target, reason, "request failed, trying again behind all others");
+            Lane::Queue => {
+                self.held_until = self.back_off(&failed, reason);
+                self.later.push_front(failed);
+            }
+            Lane::Later => {
+                self.later_at = self.back_off(&failed, reason);
+                self.later.push_back(failed);
+            }
         }
-        *not_before = now + self.backoff.next_wait();
-        self.later.push_back(failed);
+    }
+
+    /// When to go on after a failure.
+    fn back_off(&mut self, failed: &Call, reason: &str) -> Instant {
+        if self.backoff.is_fresh() {
+            info!(
+                venue = self.market.name,
+                target = failed.target,
+                reason,
+                "request failed, trying again behind others"
+            );
+        }
+        Instant::now() + self.backoff.next_wait()
     }
 
     /// A symbol that is listed no more makes the venue refuse the list of all that were named with it; what it has says

@@ -283,6 +283,20 @@ async fn trades_that_fail_hold_up_nothing_but_trades() {
     assert_eq!((lane, calls.wait(lane, call, now_ms())), (Lane::Trades, TRADES_PAUSE));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_book_that_failed_once_does_not_wait_for_candles() {
+    let mut calls = Calls::new(http::client().unwrap(), &Config::new(&SPOT, &Settings::default()), mpsc::channel(1).0);
+    for interval in ["1m", "5m"] {
+        calls.enqueue(&Request::Candles { symbol: "BTCUSDT".into(), interval, count: 500 });
+    }
+    let book = Call::book(&SPOT, "BTCUSDT");
+    calls.enqueue(&Request::Book { symbol: "BTCUSDT".into() });
+    calls.on_failure(Lane::Queue, "503 Service Unavailable");
+    assert_eq!(calls.later.front(), Some(&book));
+    calls.on_failure(Lane::Later, "503 Service Unavailable");
+    assert_eq!(calls.later.back(), Some(&book), "it may fail for ever");
+}
+
 #[tokio::test]
 async fn candles_leave_weight_for_trades_and_these_for_books() {
     let mut calls = Calls::new(http::client().unwrap(), &Config::new(&USDM, &Settings::default()), mpsc::channel(1).0);
