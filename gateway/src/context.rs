@@ -34,4 +34,16 @@ impl Context {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         (id, format!("{}-{id}", self.surroundings.config.replica))
     }
+
+    /// As much of what may wait for all clients together as streams are left when it is too much: a part as if they were one shard more.
+    pub(crate) fn streams_part(&self) -> usize {
+        self.surroundings.config.limits.queue_bytes_total / (self.hub.shards() + 1)
+    }
+
+    /// As much as each shard is left then. What streams have of their part is not there for shards.
+    pub(crate) fn shards_part(&self) -> usize {
+        let Surroundings { config, metrics, .. } = &*self.surroundings;
+        let of_streams = metrics.stream_bytes().min(self.streams_part());
+        (config.limits.queue_bytes_total - of_streams) / self.hub.shards()
+    }
 }

@@ -1,6 +1,6 @@
 //! What a gateway counts. Labels come from small closed sets, never from clients.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use akis_eventlog::{Partition, ReplicaCounts};
@@ -95,6 +95,8 @@ pub(crate) struct Metrics {
     pub(crate) published: IntCounter,
     /// Bytes that wait for clients, whether or not they have been framed.
     pub(crate) queued_bytes: IntGauge,
+    /// As many of them as wait for event streams.
+    stream_bytes: AtomicI64,
     /// Revocations in force.
     pub(crate) revocations: IntGauge,
     /// Events of the revocations' channel that cannot be understood.
@@ -155,6 +157,7 @@ impl Metrics {
             connections: gauge("connections", "Open WebSockets and event streams")?,
             subscriptions: gauge("subscriptions", "Channels subscribed to, each connection counted")?,
             queued_bytes: gauge("queued_bytes", "Bytes that wait for clients")?,
+            stream_bytes: AtomicI64::new(0),
             events: counter("events_total", "Events that came from the log")?,
             deliveries: counter("deliveries_total", "Envelopes handed to connections")?,
             writes: counter("writes_total", "Writes to WebSockets")?,
@@ -281,6 +284,17 @@ impl Metrics {
             self.states.with_label_values(&[shard.as_str(), state]).set(*count);
         }
         self.interval_groups.with_label_values(&[shard.as_str()]).set(interval_groups as i64);
+    }
+
+    /// How many bytes wait for event streams.
+    pub(crate) fn stream_bytes(&self) -> usize {
+        usize::try_from(self.stream_bytes.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// Takes over by how many bytes more wait for an event stream.
+    pub(crate) fn add_stream_bytes(&self, change: i64) {
+        self.queued_bytes.add(change);
+        self.stream_bytes.fetch_add(change, Ordering::Relaxed);
     }
 
     /// Whether more than `most` bytes wait for all clients together.

@@ -428,7 +428,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.give_up();
-        self.report();
+        self.report(0);
     }
 }
 

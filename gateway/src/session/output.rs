@@ -167,19 +167,22 @@ impl Session {
         self.control_bytes + self.queued_bytes + self.replay_bytes
     }
 
-    /// What has happened since this was last asked. Whoever asks adds it to the metrics.
-    pub(crate) fn tally(&mut self) -> Tally {
-        let waiting = self.waiting_bytes();
+    /// What has happened since this was last asked. Whoever asks adds it to the metrics, and says how many bytes `unsent` that were
+    /// handed out the socket has not taken.
+    pub(crate) fn tally(&mut self, unsent: usize) -> Tally {
+        let waiting = self.waiting_bytes() + unsent;
         let queued_change = waiting as i64 - self.reported_bytes as i64;
         self.reported_bytes = waiting;
         Tally { delivered: std::mem::take(&mut self.delivered), queued_change }
     }
 
-    /// Adds to the metrics what has happened since the last time.
-    pub(crate) fn report(&mut self) {
-        let Tally { delivered, queued_change } = self.tally();
-        self.surroundings.metrics.deliveries.inc_by(delivered);
-        self.surroundings.metrics.queued_bytes.add(queued_change);
+    /// Adds to the metrics what has happened since the last time: for a session that no shard adds up for. `unsent` as in
+    /// [`Session::tally`].
+    pub(crate) fn report(&mut self, unsent: usize) {
+        let Tally { delivered, queued_change } = self.tally(unsent);
+        let metrics = &self.surroundings.metrics;
+        metrics.deliveries.inc_by(delivered);
+        metrics.add_stream_bytes(queued_change);
     }
 }
 

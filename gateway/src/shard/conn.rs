@@ -91,8 +91,6 @@ pub(super) struct Conn {
     /// Whole frames that the socket has not taken, and how much of them it has.
     unsent: Vec<u8>,
     sent: usize,
-    /// As much of it as has been told by [`Conn::tally`].
-    reported: usize,
     stuck_since: Option<Instant>,
     written_at: Option<Instant>,
     pong: Option<Box<[u8]>>,
@@ -131,7 +129,6 @@ impl Conn {
             reads: Vec::new(),
             unsent: Vec::new(),
             sent: 0,
-            reported: 0,
             stuck_since: None,
             written_at: None,
             pong: None,
@@ -187,11 +184,7 @@ impl Conn {
 
     /// What has happened since this was last asked.
     pub(super) fn tally(&mut self) -> Tally {
-        let Tally { delivered, queued_change } = self.session.tally();
-        let unsent = self.unsent_bytes();
-        let unsent_change = unsent as i64 - self.reported as i64;
-        self.reported = unsent;
-        Tally { delivered, queued_change: queued_change + unsent_change }
+        self.session.tally(self.unsent_bytes())
     }
 
     /// Drops everything that waits: nothing more can be said.

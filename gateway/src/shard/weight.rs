@@ -9,7 +9,7 @@ use tracing::warn;
 use super::Shard;
 use super::conn::{Conn, End};
 use crate::clock::Now;
-use crate::context::Context;
+use crate::session::Surroundings;
 
 /// How often the memory of connections is measured for the metrics.
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
@@ -17,18 +17,18 @@ const MEASURE_EVERY: Duration = Duration::from_secs(5);
 impl Shard {
     /// When more waits for all clients of this replica than may, those of this shard give way for which the most waits, until it keeps
     /// to its part: first those that read nothing, because a long replay waits also for who reads well. At least one shard is above its
-    /// part then.
+    /// part then, or the event streams are above theirs, which give way by themselves.
     pub(super) fn relieve(&mut self, now: Now) {
-        let Context { surroundings, hub, .. } = &*self.desk.context;
-        let most = surroundings.config.limits.queue_bytes_total;
-        let part = most / hub.shards();
+        let Surroundings { config, metrics, .. } = &*self.desk.context.surroundings;
+        let limits = &config.limits;
+        let part = self.desk.context.shards_part();
         let mut waiting = usize::try_from(self.desk.waiting).unwrap_or(0);
-        if waiting <= part || !surroundings.metrics.is_overfull(most) {
+        if waiting <= part || !metrics.is_overfull(limits.queue_bytes_total) {
             return;
         }
         let waits = self.conns.iter().filter(|(_, conn)| !conn.is_leaving());
         // Whoever has stopped for a moment with little that waits would make no room.
-        let much = surroundings.config.limits.queue_bytes / 2;
+        let much = limits.queue_bytes / 2;
         let weight = |conn: &Conn| {
             let waits = conn.waiting_bytes();
             Reverse((waits > much && conn.is_idle(now), waits))

@@ -26,7 +26,7 @@ const COMMENT_EVERY: Duration = Duration::from_secs(15);
 /// A piece that waits for so long says that the socket takes nothing. The web server may just not have looked for less.
 const BLOCKED_AFTER: Duration = Duration::from_millis(100);
 
-/// A socket that takes nothing for so long is closed when too much waits for all clients together.
+/// A socket that takes nothing for so long gives way before those that do when too much waits for all clients together.
 const IDLE_AFTER: Duration = Duration::from_secs(1);
 
 /// A socket that takes nothing for so long is closed.
@@ -159,6 +159,7 @@ impl Writer {
                 break;
             }
         }
+        self.guest.session().report(self.piece.len());
         if self.outlet.pieces.is_closed() {
             return Some(End::Gone);
         }
@@ -225,9 +226,7 @@ impl Writer {
         if self.waits_since.is_some_and(|since| now.instant >= since + STUCK_AFTER) {
             return Some(End::Close(CloseCode::Slow));
         }
-        let Surroundings { config, metrics, .. } = &*self.context.surroundings;
-        let is_idle = self.waits_since.is_some_and(|since| now.instant >= since + IDLE_AFTER);
-        if is_idle && metrics.is_overfull(config.limits.queue_bytes_total) {
+        if self.gives_way(now) {
             return Some(End::Close(CloseCode::Slow));
         }
         // A fresh token comes with a new request.
@@ -237,12 +236,27 @@ impl Writer {
         self.drain_ends_at.is_some_and(|at| now.instant >= at).then_some(End::Close(CloseCode::GoingAway))
     }
 
+    /// Whether too much waits for all clients together and this one is among those that make room: it reads nothing and much waits for
+    /// it, or one of the two where it is streams that have more than their part. Whoever has stopped for a moment with little that waits
+    /// would make no room for sockets.
+    fn gives_way(&self, now: Now) -> bool {
+        let Surroundings { config, metrics, .. } = &*self.context.surroundings;
+        if !metrics.is_overfull(config.limits.queue_bytes_total) {
+            return false;
+        }
+        let is_idle = self.waits_since.is_some_and(|since| now.instant >= since + IDLE_AFTER);
+        let has_much = self.guest.session().waiting_bytes() > config.limits.queue_bytes / 2;
+        if metrics.stream_bytes() > self.context.streams_part() { is_idle || has_much } else { is_idle && has_much }
+    }
+
     /// The next moment at which something is due.
     fn wake_at(&self, now: Now) -> Instant {
         let (deadline, has_output) = (self.guest.deadline(now), self.guest.session().has_output());
         let coalesced = self.coalesces_until().filter(|_| has_output && self.piece.is_empty());
-        let patience = if self.is_blocked { STUCK_AFTER } else { BLOCKED_AFTER };
-        let waits_until = self.waits_since.map(|since| since + patience);
+        // Whoever is blocked looks from time to time whether it has to give way.
+        let waits_until = self.waits_since.map(|since| {
+            if self.is_blocked { (now.instant + IDLE_AFTER).min(since + STUCK_AFTER) } else { since + BLOCKED_AFTER }
+        });
         // A comment cannot be made before the piece that waits has left.
         let comment = self.piece.is_empty().then_some(self.comment_at);
         [coalesced, waits_until, self.drain_ends_at, comment].into_iter().flatten().fold(deadline, Instant::min)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use akis_eventlog::Store;
-use akis_testkit::Envelope;
+use akis_testkit::{Envelope, wait_until};
 use reqwest::Response;
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -248,6 +248,37 @@ async fn a_reader_that_reads_nothing_is_cut_off_and_others_are_not() {
     }
     assert!(seen < 15_000_000, "{seen} bytes");
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn what_waits_for_streams_is_counted_and_bounded() {
+    const TOTAL: usize = 4 << 20;
+    let bench = Bench::with(|config| config.limits.queue_bytes_total = TOTAL).await;
+    let all = token(json!({}));
+    let mut stuck = Vec::new();
+    for _ in 0..12 {
+        stuck.push(Stream::open(&bench, &all, "channels=a:b:trades", None).await);
+    }
+    let mut healthy = Stream::open(&bench, &all, "channels=a:b:trades", None).await;
+    healthy.next_event("subscribed").await;
+    let big: Vec<Value> = (0..5).map(|n| json!({ "n": n, "big": "x".repeat(50_000) })).collect();
+    let mut most = 0.0;
+    let started = Instant::now();
+    while bench.closes(4413) < 6.0 {
+        assert!(started.elapsed() < 2 * SOON, "nobody gives way: {most} bytes waited");
+        bench.append_all("a:b:trades", &big).await;
+        healthy.events(big.len()).await;
+        most = bench.metric("queued_bytes", |_| true).max(most);
+    }
+    assert!((2 << 20..2 * TOTAL).contains(&(most as usize)), "{most} bytes waited");
+    assert!(bench.metric("deliveries_total", |_| true) > 100.0, "they count while the streams are open");
+    bench.append_all("a:b:trades", &big).await;
+    healthy.events(big.len()).await;
+    drop((stuck, healthy));
+    let all_left = async || bench.metric("connections", |_| true) == 0.0;
+    wait_until(SOON, "the streams end", all_left).await.unwrap();
+    let is_given_back = async || bench.metric("queued_bytes", |_| true) == 0.0;
+    wait_until(SOON, "nothing is left of them", is_given_back).await.unwrap();
 }
 
 #[tokio::test]
