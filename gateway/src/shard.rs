@@ -316,6 +316,8 @@ impl Shard {
             let said = conn.say_goodbye(code, &mut self.desk, now);
             conn.session.leave_all();
             carry_out(conn, &mut self.desk);
+            // Its queues are gone: nobody has to give way for them while it leaves.
+            add_tally(conn, &mut self.desk);
             if said.is_ok() {
                 // What was read before its end is no longer looked at, but it has to be taken from the socket.
                 self.again.push(conn.key);
@@ -347,6 +349,7 @@ fn advance(conn: &mut Conn, desk: &mut Desk, now: Now) -> Result<Option<Instant>
     carry_out(conn, desk);
     if conn.is_leaving() {
         conn.flush(desk, now)?;
+        add_tally(conn, desk);
         return Ok(None);
     }
     let rest_at = conn.write(desk, now)?;

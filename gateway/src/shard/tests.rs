@@ -393,3 +393,35 @@ async fn long_replays_count_as_waiting_and_who_reads_none_of_it_gives_way_first(
     assert!(find(&mut scene.shard.conns, idle).is_none());
     assert!((6 << 20..total as i64).contains(&scene.shard.desk.waiting), "{}", scene.shard.desk.waiting);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waited_for_a_connection_that_leaves_is_counted_no_longer() {
+    let mut scene = Scene::begin(3600, |_| {}).await;
+    scene.replay_unread("job:1", 300).await;
+    assert!(scene.shard.desk.waiting > 3 << 20, "{}", scene.shard.desk.waiting);
+    scene.shard.end(0, End::Close(CloseCode::Slow), scene.now);
+    scene.turn();
+    assert!(scene.shard.conns.contains(0), "what was half written still leaves");
+    assert!(scene.shard.desk.waiting <= 128 << 10, "its queues are gone: {}", scene.shard.desk.waiting);
+    let mut last = None;
+    let read = async || {
+        scene.turn();
+        last = scene.told().pop().or(last.take());
+        last == Some(Told::Close(4413))
+    };
+    wait_until(SOON, "the code arrives", read).await.unwrap();
+    scene.turn();
+    assert!(scene.shard.conns.contains(0), "the client's end is waited for");
+    assert_eq!(scene.shard.desk.waiting, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_gives_way_who_would_make_no_room() {
+    let total = 1 << 20;
+    let mut scene = Scene::begin(3600, |config| config.limits.queue_bytes_total = total).await;
+    // As if so much still waited for connections that leave.
+    scene.shard.desk.tally.queued_change += 2 * total as i64;
+    scene.turn();
+    assert!(scene.shard.desk.waiting > total as i64);
+    assert_eq!(scene.closes("4413"), 0, "nothing waits for the only client that stays");
+}

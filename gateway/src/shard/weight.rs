@@ -37,8 +37,8 @@ impl Shard {
         slowest.sort_unstable();
         let mut closed = 0;
         for (Reverse((_, bytes)), place) in slowest {
-            // Somewhat below, so that this is not done again at once.
-            if waiting <= part / 8 * 7 {
+            // Somewhat below, so that this is not done again at once. Whoever has nothing that waits makes no room for those that leave.
+            if waiting <= part / 8 * 7 || bytes == 0 {
                 break;
             }
             waiting -= bytes.min(waiting);
@@ -46,7 +46,9 @@ impl Shard {
             self.end(place, End::Cut(CloseCode::Slow), now);
         }
         self.desk.report();
-        warn!(shard = self.desk.number, closed, "too much waits for clients: the slowest are closed");
+        if closed > 0 {
+            warn!(shard = self.desk.number, closed, "too much waits for clients: the slowest are closed");
+        }
     }
 
     pub(super) fn measure(&mut self, now: Now) {
