@@ -171,6 +171,11 @@ impl Conn {
         self.unsent_bytes() + self.session.waiting_bytes()
     }
 
+    /// Whether the socket did not take all that was last written to it.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.stuck_since.is_some()
+    }
+
     /// Whether the socket has taken nothing for so long that its client is not just on a slow line.
     pub(super) fn is_idle(&self, now: Now) -> bool {
         self.stuck_since.is_some_and(|since| now.instant >= since + IDLE_AFTER)
@@ -197,7 +202,7 @@ impl Conn {
 
     /// How it stands, for the metrics.
     pub(super) fn state(&self) -> &'static str {
-        match (self.is_leaving(), self.stuck_since.is_some()) {
+        match (self.is_leaving(), self.is_stuck()) {
             (true, _) => "leaving",
             (false, true) => "blocked",
             (false, false) => "open",

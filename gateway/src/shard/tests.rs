@@ -107,11 +107,7 @@ impl Scene {
 
     /// Has a client ask for all that a channel of an application has, `count` events of 16 KiB, and read none of it.
     async fn replay_unread(&mut self, name: &str, count: usize) {
-        let channel = Channel::parse(name).unwrap();
-        let data = json!({ "pad": "x".repeat(16 << 10) });
-        let body = Body::render(1, "e", &channel, Outcome::Ok, &data).unwrap();
-        let event = Append { channel, id: None, body: body.text().clone(), trace: None };
-        self.store.append(Partition(0), &vec![event; count], Seq::ZERO).await.unwrap();
+        self.write(name, count, 16 << 10).await;
         // So that the kernel takes what it takes at once.
         SockRef::from(&self.client).set_recv_buffer_size(16 << 10).unwrap();
         if let Some((_, conn)) = self.shard.conns.iter_mut().next_back() {
@@ -149,13 +145,18 @@ impl Scene {
         self.expect(&["subscribed"]).await;
     }
 
-    /// Appends events of so many bytes, and waits until the shard has taken them.
-    async fn append(&mut self, name: &str, count: usize, bytes: usize) {
+    /// Appends events of so many bytes.
+    async fn write(&self, name: &str, count: usize, bytes: usize) {
         let channel = Channel::parse(name).unwrap();
         let body = Body::render(1, "e", &channel, Outcome::Ok, &json!({ "pad": "x".repeat(bytes) })).unwrap();
         let event = Append { channel, id: None, body: body.text().clone(), trace: None };
-        let before = self.seen();
         self.store.append(Partition(0), &vec![event; count], Seq::ZERO).await.unwrap();
+    }
+
+    /// Appends events of so many bytes, and waits until the shard has taken them.
+    async fn append(&mut self, name: &str, count: usize, bytes: usize) {
+        let before = self.seen();
+        self.write(name, count, bytes).await;
         let came = async || {
             self.turn();
             self.seen() >= before + count as u64
@@ -424,4 +425,20 @@ async fn nobody_gives_way_who_would_make_no_room() {
     scene.turn();
     assert!(scene.shard.desk.waiting > total as i64);
     assert_eq!(scene.closes("4413"), 0, "nothing waits for the only client that stays");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_and_has_to_give_way_is_told_so() {
+    let mut scene = Scene::begin(3600, |config| config.limits.queue_bytes_total = 1 << 20).await;
+    scene.write("job:1", 150, 16 << 10).await;
+    scene.send(&json!({ "type": "subscribe", "channels": [{ "channel": "job:1", "after": 0 }] }).to_string());
+    let mut told = Vec::new();
+    let is_closed = async || {
+        scene.turn();
+        told.extend(scene.words());
+        told.last().is_some_and(|last| last == "4413")
+    };
+    wait_until(SOON, "the code arrives", is_closed).await.unwrap();
+    assert_eq!((told[0].as_str(), scene.closes("4413")), ("subscribed", 1));
+    assert_eq!(scene.shard.desk.waiting, 0);
 }

@@ -43,7 +43,9 @@ impl Shard {
             }
             waiting -= bytes.min(waiting);
             closed += 1;
-            self.end(place, End::Cut(CloseCode::Slow), now);
+            // The code can be said to whoever takes what is written; what waits is dropped all the same.
+            let is_stuck = self.conns.get(place as usize).is_some_and(|conn| conn.is_stuck());
+            self.end(place, if is_stuck { End::Cut(CloseCode::Slow) } else { End::Close(CloseCode::Slow) }, now);
         }
         self.desk.report();
         if closed > 0 {
