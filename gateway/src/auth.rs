@@ -176,11 +176,7 @@ impl Authenticator {
             return Err(invalid("the token is longer than 8 KiB"));
         }
         let head = Head::parse(token)?;
-        let key = self.keys.find(&head).map_err(|error| match error {
-            // Whoever waited for a set's first fetch waited in vain.
-            AuthError::KeyPending if self.keys.lacks_keys(&head) => AuthError::NoKeys,
-            error => error,
-        })?;
+        let key = self.keys.find(&head)?;
         let claims = key.verify(token).map_err(|error| AuthError::Invalid(error.to_string()))?;
         let subject =
             claims.sub.as_deref().filter(|sub| !sub.is_empty()).ok_or_else(|| invalid("the token has no sub"))?;
@@ -198,6 +194,21 @@ impl Authenticator {
         }
         let grant = self.grant(subject, expires_at_ms, &claims);
         if self.revocations.include(&grant, now_ms) { Err(AuthError::Revoked) } else { Ok(grant) }
+    }
+
+    /// As [`Authenticator::check`], for a token that [`Authenticator::settle`] was asked for: whoever waited for a set's first fetch waited
+    /// in vain.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthError`] says what is wrong with it.
+    pub(crate) fn check_settled(&self, token: &str, now_ms: i64) -> Result<Grant, AuthError> {
+        self.check(token, now_ms).map_err(|error| match error {
+            AuthError::KeyPending if Head::parse(token).is_ok_and(|head| self.keys.lacks_keys(&head)) => {
+                AuthError::NoKeys
+            }
+            error => error,
+        })
     }
 
     fn check_origin(&self, claims: &Claims) -> Result<(), AuthError> {

@@ -169,7 +169,7 @@ fn offered_protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 pub(crate) fn authorize_request(app: &App, headers: &HeaderMap, uri: &Uri, now: Now) -> Result<Grant, Problem> {
     let missing = || Problem::from(&AuthError::Invalid("there is no token".to_owned()));
     let token = token_of(headers, uri)?.ok_or_else(missing)?;
-    app.context.surroundings.auth.check(&token, now.unix_ms).map_err(|error| Problem::from(&error))
+    app.context.surroundings.auth.check_settled(&token, now.unix_ms).map_err(|error| Problem::from(&error))
 }
 
 /// Waits while the key of a request's token is being fetched. Comes before everything that checks tokens.

@@ -75,6 +75,23 @@ async fn an_auth_waits_for_the_key_that_it_names() {
 }
 
 #[tokio::test]
+async fn an_auth_waits_for_the_key_that_it_names_also_where_another_set_was_never_fetched() {
+    let broken = KeyServer::start(Answer::Status(503)).await;
+    let well = KeyServer::start(Answer::Keys(vec![("k1", "rsa")])).await;
+    let mut config = auth(&broken.url());
+    config.keys.push(KeyConfig { id: "partner".to_owned(), ..auth(&well.url()).keys.remove(0) });
+    let bench = Bench::with_auth(config).await;
+    let mut client = bench.client_with(&token("k1", "rsa")).await;
+    well.answer(Answer::Keys(vec![("k2", "rsa-other")]));
+    ask(&mut client, json!({ "type": "auth", "id": 1, "token": token("k2", "rsa-other") })).await;
+    let answer = next(&mut client).await;
+    assert_eq!((answer.event(), answer.data()["id"].as_u64()), ("authenticated", Some(1)), "{answer:?}");
+    ask(&mut client, json!({ "type": "auth", "id": 2, "token": token("k3", "rsa") })).await;
+    let answer = next(&mut client).await;
+    assert_eq!((answer.event(), answer.error_code()), ("error", "UPSTREAM_UNAVAILABLE"), "it may be in the other set");
+}
+
+#[tokio::test]
 async fn the_keys_known_before_stay_good_whatever_the_server_says() {
     let cases = [
         ("redirect", Answer::Redirect),
