@@ -115,7 +115,10 @@ impl Subscription {
     pub(super) fn go_on(&mut self, joined: Joined) {
         // What was live before notices were missed comes before what the log has after it.
         self.queue.take().into_iter().for_each(|item| self.replay.push(item));
-        if !joined.recovered && joined.position > self.position {
+        // A position of 0 proves nothing, unless the channel begins with what comes: its term is told then.
+        let begins =
+            self.position == Seq::ZERO && joined.events.first().and_then(|event| event.previous) == Some(Seq::ZERO);
+        if !joined.recovered && !begins && joined.position > self.position {
             let (from, to) = (self.position.next(), joined.position);
             self.push_replay(Item::Gap { from, to, reason: GapReason::Trimmed });
             self.position = to;

@@ -104,3 +104,17 @@ fn whoever_leaves_during_a_part_holds_up_no_other() {
     bench.publish(&other, EVENTS + 1);
     expect(&bench.take(), &[("price_tick", EVENTS + 1)]);
 }
+
+#[test]
+fn a_channel_that_begins_while_notices_are_missed_tells_its_term_and_no_gap() {
+    for (previous, told) in [(Some(0), "term"), (Some(7), "gap"), (None, "gap")] {
+        let mut bench = Bench::usual();
+        bench.subscribe("a:b", 0);
+        let slot = bench.solo.session.slot(&channel("a:b")).unwrap();
+        bench.solo.session.on_missed(slot);
+        bench.take();
+        let events = vec![event("a:b", TERM, previous), event("a:b", TERM + 1, None)];
+        assert_eq!(bench.answer(Ok(joined(TERM - 1, events))), From::After(seq(0)));
+        expect(&bench.take(), &[(told, TERM - 1), ("price_tick", TERM), ("price_tick", TERM + 1)]);
+    }
+}
