@@ -60,6 +60,8 @@ pub(crate) struct Binance {
     common: HashMap<String, String>,
     declared: Vec<Channel>,
     clock: Clock,
+    /// The newest connection that something came over; 0 before the first one.
+    newest: u32,
 }
 
 impl Mapper for Binance {
@@ -96,6 +98,7 @@ impl Mapper for Binance {
     fn on_frame(&mut self, frame: &RawFrame, out: &mut Output) {
         let taken = match &frame.content {
             Content::Text { connection, text } => {
+                self.newest = self.newest.max(*connection);
                 self.on_text(text, Origin { connection: *connection, received_at: frame.received_at }, out)
             }
             Content::Binary { .. } => Err(Reason::NotText),
@@ -118,7 +121,7 @@ impl Mapper for Binance {
     fn on_tick(&mut self, now_ms: i64, out: &mut Output) {
         let mut past_left = PAST_AT_ONCE;
         for instrument in &mut self.instruments {
-            if instrument.on_tick(now_ms, out) {
+            if instrument.on_tick(now_ms, self.newest, out) {
                 out.requests.push(Request::Book { symbol: instrument.symbol.clone() });
             }
             if self.publishes && instrument.wants_candles && !instrument.has_past && past_left > 0 {
@@ -169,6 +172,7 @@ impl Binance {
             common: HashMap::new(),
             declared: Vec::new(),
             clock: Clock::default(),
+            newest: 0,
         }
     }
 

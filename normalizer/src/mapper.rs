@@ -85,6 +85,11 @@ pub struct Output {
 }
 
 impl Output {
+    /// The updates from the one at `from` on were told before, and nobody may have heard them.
+    pub(crate) fn mark_again(&mut self, from: usize) {
+        self.updates.iter_mut().skip(from).for_each(|update| update.is_again = true);
+    }
+
     /// Takes note of a book that is being built anew; why something is of no use is the caller's to tell.
     pub(crate) fn note(&mut self, done: Result<(), Hitch>) -> Result<(), Reason> {
         match done {

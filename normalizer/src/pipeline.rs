@@ -183,8 +183,11 @@ impl Pipeline {
         self.render(step);
     }
 
-    /// See [`Mapper::backfill`].
+    /// See [`Mapper::backfill`]. While the venue is down nothing is told again: it is asked for this once more when it is back.
     pub(crate) fn backfill(&mut self, step: &mut Step) {
+        if self.feed.down().is_some() {
+            return;
+        }
         self.mapper.backfill(&mut self.output);
         self.take(step);
     }
@@ -212,6 +215,9 @@ impl Pipeline {
 
     /// Tells the channels that are silent for longer than is usual for them.
     fn tell_silent(&mut self) {
+        if self.feed.down().is_some() {
+            return;
+        }
         let now = self.now_ms;
         for silent in self.rhythms.silent(now, |channel| self.mapper.rests(channel)) {
             pass(&mut self.throttle, stale(silent, now), now, &mut self.passed);
@@ -229,11 +235,6 @@ impl Pipeline {
             if update.distrust_time(believed_ahead_ms) {
                 step.skipped.push(Reason::BadTime);
             }
-            let is_past = self.now_ms.saturating_sub(update.ts) > PAST_MS;
-            if !update.payload.is_status() && self.rhythms.note(&update.channel, self.now_ms, is_past) {
-                let state = self.state(update.channel.clone());
-                pass(&mut self.throttle, state, self.now_ms, &mut self.passed);
-            }
             if let Payload::Status(status) = &update.payload {
                 match status.state {
                     ChannelState::Up => self.troubles.remove(&update.channel),
@@ -245,7 +246,9 @@ impl Pipeline {
             if !self.channels.contains(&update.channel) {
                 self.channels.insert(update.channel.clone());
             }
-            pass(&mut self.throttle, update, self.now_ms, &mut self.passed);
+            if self.is_told(&update) {
+                pass(&mut self.throttle, update, self.now_ms, &mut self.passed);
+            }
         }
         self.output.updates = updates;
         for History { channel, candles } in self.output.history.drain(..) {
@@ -258,6 +261,24 @@ impl Pipeline {
         step.resyncs.append(&mut self.output.resyncs);
         step.lost_trades += std::mem::take(&mut self.output.lost_trades);
         self.render(step);
+    }
+
+    /// Whether an update is to be told; what it means for its channel is told before it.
+    fn is_told(&mut self, update: &Update) -> bool {
+        if update.payload.is_status() {
+            // All are told to be down then, and how each is when the venue is back.
+            return self.feed.down().is_none();
+        }
+        if update.is_again {
+            // Of one that is silent here others may have heard more.
+            return self.rhythms.told(&update.channel).is_none();
+        }
+        let is_past = self.now_ms.saturating_sub(update.ts) > PAST_MS;
+        if self.rhythms.note(&update.channel, self.now_ms, is_past) {
+            let state = self.state(update.channel.clone());
+            pass(&mut self.throttle, state, self.now_ms, &mut self.passed);
+        }
+        true
     }
 
     fn render(&mut self, step: &mut Step) {

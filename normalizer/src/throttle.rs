@@ -151,7 +151,7 @@ mod tests {
             provenance,
         });
         let channel = Channel::parse(&format!("binance:AB:{facet}")).unwrap();
-        Update { channel, ts: 0, missing_before: 0, payload }
+        Update::new(&channel, 0, payload)
     }
 
     fn trades(updates: &[Update]) -> Vec<u64> {

@@ -26,6 +26,8 @@ pub struct Update {
     pub ts: i64,
     /// Events of the channel that are known to be lost right before it.
     pub missing_before: u64,
+    /// It was told before, and nobody may have heard it: no sign that the channel speaks.
+    pub is_again: bool,
     /// What happened.
     pub payload: Payload,
 }
@@ -86,21 +88,21 @@ impl Payload {
 impl Update {
     /// What happened in a channel at `ts`, with nothing known to be lost before it.
     pub(crate) fn new(channel: &Channel, ts: i64, payload: Payload) -> Self {
-        Self { channel: channel.clone(), ts, missing_before: 0, payload }
+        Self { channel: channel.clone(), ts, missing_before: 0, is_again: false, payload }
     }
 
     /// A `channel_status` of now.
     pub(crate) fn status(channel: Channel, state: ChannelState, since: i64, reason: &str, now_ms: i64) -> Self {
         let provenance = Provenance { ts_source: TimeSource::Received, received_at: now_ms };
         let status = ChannelStatus { state, since, reason: reason.to_owned(), provenance };
-        Self { channel, ts: now_ms, missing_before: 0, payload: Payload::Status(status) }
+        Self { channel, ts: now_ms, missing_before: 0, is_again: false, payload: Payload::Status(status) }
     }
 
     /// A `channel_status` of now: silent since `since`, which is longer than usual.
     pub(crate) fn stale(channel: Channel, since: i64, reason: String, now_ms: i64) -> Self {
         let provenance = Provenance { ts_source: TimeSource::Received, received_at: now_ms };
         let status = ChannelStatus { state: ChannelState::Down, since, reason, provenance };
-        Self { channel, ts: now_ms, missing_before: 0, payload: Payload::Stale(status) }
+        Self { channel, ts: now_ms, missing_before: 0, is_again: false, payload: Payload::Stale(status) }
     }
 
     /// When it happened by the venue's clock, milliseconds since the epoch; `None` when the venue does not tell.
@@ -128,7 +130,7 @@ impl Update {
 
     /// A candle of the past, closed since its last millisecond.
     pub(crate) fn past(channel: Channel, candle: Candle) -> Self {
-        Self { channel, ts: candle.close_time, missing_before: 0, payload: Payload::Candle(candle) }
+        Self { channel, ts: candle.close_time, missing_before: 0, is_again: false, payload: Payload::Candle(candle) }
     }
 
     /// Renders it for the log.

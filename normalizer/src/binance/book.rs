@@ -122,9 +122,9 @@ impl BookEvents {
         self.depth.is_waiting() && self.depth.has_diffs()
     }
 
-    /// Whether a snapshot is to be asked for now.
-    pub(super) fn asks(&mut self, now_ms: i64) -> bool {
-        self.depth.asks(now_ms) || self.next.as_mut().is_some_and(|next| next.asks(now_ms))
+    /// Whether a snapshot is to be asked for now; `newest` is the newest connection.
+    pub(super) fn asks(&mut self, now_ms: i64, newest: u32) -> bool {
+        self.depth.asks(now_ms, newest) || self.next.as_mut().is_some_and(|next| next.asks(now_ms, newest))
     }
 
     /// Tells what waits, due or not.

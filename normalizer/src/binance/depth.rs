@@ -157,6 +157,8 @@ pub(super) struct DepthBook {
     shown: u64,
     /// The newest connection that a diff came from; 0 before the first one.
     connection: u32,
+    /// The one whose end came last, when it may have been the one of this book; 0 before the first one.
+    closed: u32,
     /// When to ask for a snapshot next, and whether one has been asked for.
     ask_at: Option<i64>,
     asked: bool,
@@ -174,6 +176,7 @@ impl DepthBook {
             sides: Sides::default(),
             shown: 0,
             connection: 0,
+            closed: 0,
             ask_at: None,
             asked: false,
             too_old: 0,
@@ -191,9 +194,13 @@ impl DepthBook {
         self.lost
     }
 
-    /// Whether a snapshot is to be asked for now.
-    pub(super) fn asks(&mut self, now_ms: i64) -> bool {
+    /// Whether a snapshot is to be asked for now. While no connection has come after its own, which `newest` tells, nothing would
+    /// bring the book up to date.
+    pub(super) fn asks(&mut self, now_ms: i64, newest: u32) -> bool {
         let Phase::Buffering(_) = self.phase else { return false };
+        if newest <= self.closed {
+            return false;
+        }
         let due = now_ms >= *self.ask_at.get_or_insert(now_ms.saturating_add(QUIET_MS));
         if due {
             self.ask_at = Some(now_ms.saturating_add(ASK_AGAIN_MS));
@@ -288,6 +295,7 @@ impl DepthBook {
         if self.connection != connection && self.connection != 0 {
             return Ok(());
         }
+        self.closed = connection;
         match self.phase {
             Phase::Buffering(ref mut diffs) => {
                 diffs.clear();

@@ -228,10 +228,12 @@ impl Instrument {
 
     /// What was told until now may have been heard by nobody: tells how things are.
     pub(super) fn tell_again(&mut self, out: &mut Output) {
+        let from = out.updates.len();
         let teller = Teller { common: &self.common, paced_ms: None, clock_offset_ms: self.clock_offset_ms };
         self.ticker.tell_again(teller, out);
         self.book.tell_again(teller, out);
         self.candles.tell_again(out);
+        out.mark_again(from);
     }
 
     /// Takes the reply to a call for candles.
@@ -270,14 +272,14 @@ impl Instrument {
         self.asks_for_books && self.book.is_to_come()
     }
 
-    /// Whether a snapshot of the book is to be asked for.
-    pub(super) fn on_tick(&mut self, now_ms: i64, out: &mut Output) -> bool {
+    /// Whether a snapshot of the book is to be asked for; `newest` is the newest connection.
+    pub(super) fn on_tick(&mut self, now_ms: i64, newest: u32, out: &mut Output) -> bool {
         self.trades.on_tick(now_ms, &mut self.told);
         self.tell_trades(out);
         let teller = teller(&self.common, self.is_paced, self.clock_offset_ms, now_ms);
         self.ticker.on_tick(teller, out);
         self.book.on_tick(now_ms, teller, out);
-        self.asks_for_books && !self.trading.is_delisted() && self.book.asks(now_ms)
+        self.asks_for_books && !self.trading.is_delisted() && self.book.asks(now_ms, newest)
     }
 
     fn tell_waiting(&mut self, out: &mut Output) {

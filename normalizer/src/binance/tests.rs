@@ -494,6 +494,8 @@ fn data() -> Output {
 #[test]
 fn a_quiet_symbol_gets_its_book_without_a_diff() {
     let mut harness = Harness::new();
+    assert_eq!((harness.tick(0).requests, harness.tick(4_000).requests), (vec![], vec![]), "nothing is connected");
+    harness.text(&json!({ "result": null, "id": 1 }).to_string());
     assert_eq!(harness.tick(0).requests, []);
     assert_eq!(harness.tick(3_000).requests.len(), 1);
     assert_eq!(seqs(&harness.snapshot(100, json!([]), json!([["11", "1"]]))), ["100"]);

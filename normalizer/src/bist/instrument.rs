@@ -322,8 +322,8 @@ impl Instrument {
             });
             let (symbol, id) = (self.symbol.clone(), match_id.to_string());
             let trade = Trade { symbol, id, price, qty, side, provenance: moment.provenance() };
-            let channel = self.channels.trades.clone();
-            out.updates.push(Update { channel, ts: moment.ts, missing_before, payload: Payload::Trade(trade) });
+            let payload = Payload::Trade(trade);
+            out.updates.push(Update { missing_before, ..Update::new(&self.channels.trades, moment.ts, payload) });
         }
         let trade = crate::candles::Trade { time: moment.ts, price, qty };
         let teller = Teller { channels: &self.channels, symbol: &self.symbol, moment, is_wanted: wanted.candles };

@@ -227,6 +227,7 @@ impl Market {
 
     /// See [`crate::mapper::Mapper::backfill`].
     pub(super) fn tell_again(&mut self, now_ms: i64, out: &mut Output) {
+        let from = out.updates.len();
         for at in 0..self.instruments.len() {
             self.instruments[at].tell_again(now_ms, &self.wanted, out);
             self.mark(at);
@@ -234,6 +235,7 @@ impl Market {
         self.has_distrusted = true;
         tell_all(self.unmet.values(), ChannelState::Resyncing, now_ms, out);
         self.tell_held(now_ms, out);
+        out.mark_again(from);
     }
 
     fn distrust(&mut self, at: usize, why: Resync, received_at: i64, out: &mut Output) {

@@ -206,11 +206,10 @@ impl Instrument {
             side: trade.side,
             provenance,
         });
-        let channel = self.channels.trades.clone();
         // The log may have others than those that were heard from the start on.
         let is_first = !std::mem::replace(&mut self.has_traded, true);
         let missing_before = missing.max(u64::from(is_first));
-        out.updates.push(Update { channel, ts: trade.time, missing_before, payload });
+        out.updates.push(Update { missing_before, ..Update::new(&self.channels.trades, trade.time, payload) });
         let mut shown = Vec::new();
         let taken = candles::Trade { time: trade.key.time, price: trade.price, qty: trade.qty };
         let done = self.candles.on_trade(&taken, missing, &mut shown);
@@ -282,6 +281,7 @@ impl Instrument {
     }
 
     fn tell_again(&mut self, now_ms: i64, out: &mut Output) {
+        let from = out.updates.len();
         if let Some(tick) = &self.ticker {
             self.tell_tick(tick, out);
         }
@@ -289,6 +289,7 @@ impl Instrument {
             self.show(change_set, received_at, out);
         }
         self.told.again().iter().for_each(|shown| self.tell_candle(shown, now_ms, out));
+        out.mark_again(from);
     }
 
     fn tell_candles(&mut self, shown: Vec<Shown>, received_at: i64, out: &mut Output) {

@@ -260,6 +260,8 @@ fn who_begins_to_publish_tells_the_price_and_the_book_that_it_heard_before() {
     let taken_over = |harness: &mut Harness| {
         harness.mapper.backfill(&mut Output::default());
         let out = harness.tick(1_000);
+        let mut values = out.updates.iter().filter(|update| !update.payload.is_status());
+        assert!(values.all(|update| update.is_again), "no sign that it speaks");
         let prices = out.updates.iter().filter(|update| matches!(update.payload, Payload::PriceTick(_))).count();
         (prices, seqs(&out).join(" "), out.updates.iter().all(|update| update.received_at() == heard_at))
     };

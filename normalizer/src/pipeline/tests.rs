@@ -5,8 +5,17 @@ use serde_json::{Value, json};
 use super::*;
 use crate::binance::{Binance, Market};
 
-/// Makes of each text a trade of one channel that happened so many milliseconds before, or a status of it.
+/// Makes of each text a trade of one channel that happened so many milliseconds before, or a status of it. Tells a trade again.
 struct Teller(Channel);
+
+impl Teller {
+    fn trade(&self, at: i64, ago_ms: i64) -> Update {
+        let provenance = Provenance { ts_source: TimeSource::Venue, received_at: at };
+        let (price, qty) = (akis_model::Decimal::ZERO, akis_model::Decimal::ZERO);
+        let trade = Trade { symbol: "S".into(), id: "1".into(), price, qty, side: None, provenance };
+        Update::new(&self.0, at - ago_ms, Payload::Trade(trade))
+    }
+}
 
 impl Mapper for Teller {
     fn admit(&mut self, _: Option<&[String]>, _: &[Kind]) {}
@@ -20,17 +29,17 @@ impl Mapper for Teller {
         let at = frame.received_at;
         out.data = true;
         out.updates.push(match text.parse::<i64>() {
-            Ok(ago_ms) => {
-                let provenance = Provenance { ts_source: TimeSource::Venue, received_at: at };
-                let (price, qty) = (akis_model::Decimal::ZERO, akis_model::Decimal::ZERO);
-                let trade = Trade { symbol: "S".into(), id: "1".into(), price, qty, side: None, provenance };
-                Update::new(&self.0, at - ago_ms, Payload::Trade(trade))
-            }
+            Ok(ago_ms) => self.trade(at, ago_ms),
             Err(_) => Update::status(self.0.clone(), ChannelState::Resyncing, at, text, at),
         });
     }
 
     fn on_tick(&mut self, _: i64, _: &mut Output) {}
+
+    fn backfill(&mut self, out: &mut Output) {
+        out.updates.push(self.trade(0, 0));
+        out.mark_again(0);
+    }
 }
 
 fn pipeline() -> Pipeline {
@@ -62,6 +71,19 @@ fn hear(pipeline: &mut Pipeline, received_at: i64, text: &str) -> Vec<String> {
 fn tick(pipeline: &mut Pipeline, now_ms: i64) -> Vec<String> {
     let mut step = Step::default();
     pipeline.on_tick(now_ms, &mut step);
+    told(&step.events)
+}
+
+fn backfill(pipeline: &mut Pipeline) -> Vec<String> {
+    let mut step = Step::default();
+    pipeline.backfill(&mut step);
+    told(&step.events)
+}
+
+fn reply(pipeline: &mut Pipeline, received_at: i64, target: &str, body: &Value) -> Vec<String> {
+    let mut step = Step::default();
+    let content = Content::Reply { target: target.to_owned(), status: 200, body: body.to_string() };
+    pipeline.on_frame(&RawFrame { received_at, content }, &mut step);
     told(&step.events)
 }
 
@@ -101,9 +123,8 @@ fn a_standby_is_warm_once_it_has_heard_the_venue_for_a_while_and_its_books_are_t
         !pipeline.is_warm(),
         "its book is still to come, and the one of the symbol that never speaks is not awaited"
     );
-    let body = json!({ "lastUpdateId": 19_900, "bids": [["10.0", "1.0"]], "asks": [["11.0", "1.0"]] }).to_string();
-    let content = Content::Reply { target: "/api/v3/depth?symbol=BTCUSDT&limit=1000".to_owned(), status: 200, body };
-    pipeline.on_frame(&RawFrame { received_at: 20_000, content }, &mut Step::default());
+    let body = json!({ "lastUpdateId": 19_900, "bids": [["10.0", "1.0"]], "asks": [["11.0", "1.0"]] });
+    reply(&mut pipeline, 20_000, "/api/v3/depth?symbol=BTCUSDT&limit=1000", &body);
     assert!(pipeline.is_warm());
 
     let mut unbuilt = binance();
@@ -127,6 +148,71 @@ fn a_channel_that_speaks_again_is_not_told_to_be_well_when_it_is_not() {
     let silent = "STALENESS_WARNING down no event for 31 s, where its longest pause was 1000 ms";
     assert_eq!(tick(&mut pipeline, 70_001), [silent]);
     assert_eq!(hear(&mut pipeline, 71_000, "0"), ["DATA_UNAVAILABLE resyncing halted", "trade"]);
+}
+
+#[test]
+fn what_is_told_again_is_no_word_of_a_channel_and_none_of_a_silent_one() {
+    let mut pipeline = pipeline();
+    for n in 0..40 {
+        hear(&mut pipeline, n * 1_000, "0");
+    }
+    for n in 40..71 {
+        // The venue is there.
+        hear(&mut pipeline, n * 1_000, "halted");
+        if n == 60 {
+            assert_eq!(backfill(&mut pipeline), ["trade"]);
+        }
+    }
+    let silent = "STALENESS_WARNING down no event for 31 s, where its longest pause was 1000 ms";
+    assert_eq!(tick(&mut pipeline, 70_001), [silent], "it has not spoken since");
+    assert_eq!(backfill(&mut pipeline), [""; 0], "another may have heard more of it");
+    assert!(pipeline.rhythms.told(&Channel::parse("v:S:trades").unwrap()).is_some(), "and is silent still");
+}
+
+#[test]
+fn behind_an_outage_nothing_is_told_until_it_is_over() {
+    let mut pipeline = pipeline();
+    hear(&mut pipeline, 1_000, "0");
+    assert_eq!(tick(&mut pipeline, 7_000), ["DATA_UNAVAILABLE down no data"]);
+    assert_eq!(backfill(&mut pipeline), [""; 0]);
+    assert_eq!(hear(&mut pipeline, 8_000, "0"), ["ok up data flows again", "trade"]);
+    assert_eq!(backfill(&mut pipeline), ["trade"]);
+}
+
+#[test]
+fn a_book_that_rest_has_is_not_told_to_be_up_while_its_venue_is_down() {
+    let mut pipeline = Pipeline::new(Box::new(Binance::new(Market::SPOT)), false);
+    pipeline.admit(Some(&["BTCUSDT".to_owned()]), None, &[Kind::Book]);
+    let depth = "/api/v3/depth?symbol=BTCUSDT&limit=1000";
+    let book = |id: i64| json!({ "lastUpdateId": id, "bids": [["10.0", "1.0"]], "asks": [["11.0", "1.0"]] });
+    let diff = |n: i64| {
+        json!({ "e": "depthUpdate", "E": n, "s": "BTCUSDT", "U": n, "u": n, "b": [["10.0", "1.0"]], "a": [] })
+            .to_string()
+    };
+    let info = |status: &str| json!({ "symbols": [{ "symbol": "BTCUSDT", "status": status, "baseAsset": "BTC", "quoteAsset": "USDT" }] });
+    reply(&mut pipeline, 1_000, "/api/v3/exchangeInfo", &info("HALT"));
+    hear(&mut pipeline, 1_000, &diff(1));
+    assert_eq!(reply(&mut pipeline, 1_100, depth, &book(1)), ["orderbook"]);
+
+    let closed = RawFrame { received_at: 2_000, content: Content::Closed { connection: 1, code: 1006 } };
+    pipeline.on_frame(&closed, &mut Step::default());
+    let (mut events, mut asked) = (Vec::new(), Vec::new());
+    for at in (2_000..10_000).step_by(50) {
+        let mut step = Step::default();
+        pipeline.on_tick(at, &mut step);
+        events.extend(told(&step.events));
+        asked.append(&mut step.requests);
+    }
+    assert_eq!(events.last().map(String::as_str), Some("DATA_UNAVAILABLE down no connection"));
+    assert_eq!(asked, [], "no connection would bring it up to date");
+    assert_eq!(reply(&mut pipeline, 10_000, "/api/v3/exchangeInfo", &info("TRADING")), [""; 0]);
+    assert_eq!(reply(&mut pipeline, 10_000, depth, &book(5)), ["orderbook"]);
+    assert_eq!(told(&pipeline.states()), ["DATA_UNAVAILABLE down no connection"]);
+
+    let mut step = Step::default();
+    let content = Content::Text { connection: 2, text: diff(6) };
+    pipeline.on_frame(&RawFrame { received_at: 11_000, content }, &mut step);
+    assert_eq!(told(&step.events), ["ok up data flows again", "orderbook"], "neither halted nor lost any more");
 }
 
 #[test]
