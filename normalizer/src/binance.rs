@@ -311,8 +311,8 @@ impl Binance {
     /// Lets in a symbol that is not known; `None` when no channel can hold it.
     fn add(&mut self, symbol: &str) -> Option<usize> {
         let mut instrument = Instrument::new(self.market, symbol, self.common_form(symbol), self.is_paced)?;
-        // Of a recording, what comes is wanted.
-        instrument.asks_for_books = self.kinds.is_empty() || self.kinds.contains(&Kind::Book);
+        // What a recording does not hold is not missing.
+        instrument.asks_for_books = self.kinds.contains(&Kind::Book);
         instrument.wants_candles = self.kinds.contains(&Kind::Candles);
         if !self.kinds.is_empty() {
             instrument.states_of.clone_from(&self.kinds);

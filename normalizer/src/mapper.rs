@@ -218,7 +218,7 @@ impl Reason {
 /// A book that is rebuilt within this time is not worth a message.
 pub(crate) const RESYNC_TOLD_MS: i64 = 1_000;
 
-/// Why a book is being built anew.
+/// Why a book is being built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Resync {
     /// Diffs are missing.
@@ -233,10 +233,12 @@ pub enum Resync {
     Misfit,
     /// The price went to where levels are that no snapshot has told.
     Range,
+    /// There has been none yet.
+    Start,
 }
 
 impl Resync {
-    /// Every cause, for metrics.
+    /// Every cause for which one is built anew, for metrics.
     pub const ALL: [Self; 6] = [Self::Gap, Self::Crossed, Self::Overflow, Self::Connection, Self::Misfit, Self::Range];
 
     /// The name in metrics and in `channel_status`.
@@ -248,6 +250,7 @@ impl Resync {
             Self::Connection => "connection",
             Self::Misfit => "misfit",
             Self::Range => "range",
+            Self::Start => "start",
         }
     }
 }

@@ -163,7 +163,7 @@ pub(super) struct DepthBook {
     ask_at: Option<i64>,
     asked: bool,
     too_old: u32,
-    /// Since when, and why, a book that was live has not been.
+    /// Since when, and why, a book that is wanted is not live.
     lost: Option<(i64, Resync)>,
 }
 
@@ -189,7 +189,7 @@ impl DepthBook {
         Self { shown: self.shown, ..Self::new(self.sequence) }
     }
 
-    /// Since when, and why, a book that was live has not been.
+    /// Since when, and why, a book that is wanted is not live.
     pub(super) fn lost(&self) -> Option<(i64, Resync)> {
         self.lost
     }
@@ -201,6 +201,7 @@ impl DepthBook {
         if newest <= self.closed {
             return false;
         }
+        self.lost.get_or_insert((now_ms, Resync::Start));
         let due = now_ms >= *self.ask_at.get_or_insert(now_ms.saturating_add(QUIET_MS));
         if due {
             self.ask_at = Some(now_ms.saturating_add(ASK_AGAIN_MS));

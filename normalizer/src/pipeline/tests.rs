@@ -216,6 +216,22 @@ fn a_book_that_rest_has_is_not_told_to_be_up_while_its_venue_is_down() {
 }
 
 #[test]
+fn a_book_that_is_built_for_the_first_time_is_not_up_before_it_is_there() {
+    let mut pipeline = Pipeline::new(Box::new(Binance::new(Market::SPOT)), false);
+    pipeline.admit(Some(&["BTCUSDT".to_owned()]), None, &[Kind::Book]);
+    assert_eq!((tick(&mut pipeline, 0), tick(&mut pipeline, 2_000)), (vec![], vec![]), "nothing is connected");
+    let diff = json!({ "e": "depthUpdate", "E": 2, "s": "BTCUSDT", "U": 2, "u": 2, "b": [["10.0", "1.0"]], "a": [] });
+    hear(&mut pipeline, 2_000, &diff.to_string());
+    assert_eq!((tick(&mut pipeline, 2_050), tick(&mut pipeline, 3_050)), (vec![], vec![]), "it may be there soon");
+    let lost = "DATA_UNAVAILABLE resyncing start";
+    assert_eq!(tick(&mut pipeline, 3_051), [lost]);
+    assert_eq!(told(&pipeline.states()), [lost], "whoever takes over says so");
+    let body = json!({ "lastUpdateId": 2, "bids": [["10.0", "1.0"]], "asks": [["11.0", "1.0"]] });
+    let came = reply(&mut pipeline, 4_000, "/api/v3/depth?symbol=BTCUSDT&limit=1000", &body);
+    assert_eq!(came, ["ok up start", "orderbook"]);
+}
+
+#[test]
 fn a_session_that_is_replayed_does_not_teach_how_often_its_channels_speak() {
     let mut pipeline = pipeline();
     for n in 0..40 {
