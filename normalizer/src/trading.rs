@@ -25,36 +25,40 @@ struct Halted {
 }
 
 impl Trading {
-    /// Takes the state that the list has; `None` when the symbol is not in it. A change is told on all of its channels.
+    /// Takes the state that the list has; `None` when the symbol is not in it. A change is told on all of its channels, in the place of
+    /// whatever was told of their states; whether there was one.
     pub(crate) fn on_listing(
         &mut self,
         state: Option<&str>,
         channels: impl IntoIterator<Item = Channel>,
         now_ms: i64,
         out: &mut Output,
-    ) {
+    ) -> bool {
         self.is_delisted = state.is_none();
         let state = state.unwrap_or("DELISTED");
         let halted = (state != TRADED).then_some(state);
         if self.halted.as_ref().map(|halted| halted.state.as_str()) == halted {
-            return;
+            return false;
         }
         self.halted = halted.map(|state| Halted { state: state.to_owned(), since: now_ms });
         self.tell(channels, now_ms, out);
+        true
     }
 
-    /// Takes note of a trade, which happened at `traded_at` by the clock that `now_ms` is of.
+    /// Takes note of a trade, which happened at `traded_at` by the clock that `now_ms` is of; whether a change was told, as above.
     pub(crate) fn on_trade(
         &mut self,
         traded_at: i64,
         channels: impl IntoIterator<Item = Channel>,
         now_ms: i64,
         out: &mut Output,
-    ) {
-        if self.halted.as_ref().is_some_and(|halted| halted.since < traded_at) {
+    ) -> bool {
+        let is_over = self.halted.as_ref().is_some_and(|halted| halted.since < traded_at);
+        if is_over {
             (self.halted, self.is_delisted) = (None, false);
             self.tell(channels, now_ms, out);
         }
+        is_over
     }
 
     fn tell(&self, channels: impl IntoIterator<Item = Channel>, now_ms: i64, out: &mut Output) {
@@ -65,6 +69,11 @@ impl Trading {
         for channel in channels {
             out.updates.push(Update::status(channel, state, now_ms, &reason, now_ms));
         }
+    }
+
+    /// Whether it is not traded: nothing else is told of the states of its channels then.
+    pub(crate) fn is_halted(&self) -> bool {
+        self.halted.is_some()
     }
 
     /// Whether the venue does not know it any more, so that there is nothing to ask for.

@@ -104,9 +104,18 @@ impl BookEvents {
         }
     }
 
-    /// Tells what is due, and that the book is not proven when that takes long.
-    pub(super) fn on_tick(&mut self, now_ms: i64, teller: Teller<'_>, out: &mut Output) {
+    /// Tells what is due.
+    pub(super) fn on_tick(&mut self, teller: Teller<'_>, out: &mut Output) {
         self.states.tell_due(self.depth.sides(), teller, out);
+    }
+
+    /// Something else was told of the channel's state: when that the book is not proven has to be told, it is told again.
+    pub(super) fn forget_told_lost(&mut self) {
+        self.states.told_lost = None;
+    }
+
+    /// Tells that the book is not proven when that takes long.
+    pub(super) fn tell_lost(&mut self, now_ms: i64, out: &mut Output) {
         if let Some((since, why)) = self.depth.lost()
             && self.states.told_lost.is_none()
             && now_ms.saturating_sub(since) > RESYNC_TOLD_MS

@@ -143,7 +143,9 @@ impl Instrument {
         // A state of the channel comes behind what was in it.
         self.tell_waiting(out);
         let channels = self.states_of.iter().flat_map(|&kind| of_kind(&self.channels, kind)).cloned();
-        self.trading.on_listing(state, channels, now_ms, out);
+        if self.trading.on_listing(state, channels, now_ms, out) {
+            self.book.forget_told_lost();
+        }
     }
 
     pub(super) fn on_trade(
@@ -172,7 +174,9 @@ impl Instrument {
         self.ticker.on_statistics_carrier(origin.connection);
         let channels = self.states_of.iter().flat_map(|&kind| of_kind(&self.channels, kind)).cloned();
         let traded_at = trade.time.saturating_sub(self.clock_offset_ms);
-        self.trading.on_trade(traded_at, channels, origin.received_at, out);
+        if self.trading.on_trade(traded_at, channels, origin.received_at, out) {
+            self.book.forget_told_lost();
+        }
         let taken = self.trades.take(id, update, origin.received_at, &mut self.told);
         self.tell_trades(out);
         taken?;
@@ -278,7 +282,10 @@ impl Instrument {
         self.tell_trades(out);
         let teller = teller(&self.common, self.is_paced, self.clock_offset_ms, now_ms);
         self.ticker.on_tick(teller, out);
-        self.book.on_tick(now_ms, teller, out);
+        self.book.on_tick(teller, out);
+        if !self.trading.is_halted() {
+            self.book.tell_lost(now_ms, out);
+        }
         self.asks_for_books && !self.trading.is_delisted() && self.book.asks(now_ms, newest)
     }
 

@@ -518,6 +518,35 @@ fn a_gap_builds_the_book_anew_and_says_so_when_it_lasts() {
 }
 
 #[test]
+fn a_book_that_is_lost_does_not_hide_that_its_symbol_is_halted() {
+    let info = |harness: &mut Harness, status: &str| {
+        let symbols = json!([{"symbol":"BTCUSDT","status":status,"baseAsset":"BTC","quoteAsset":"USDT"}]);
+        let (target, body) = ("/api/v3/exchangeInfo".to_owned(), json!({ "symbols": symbols }).to_string());
+        let out = harness.content(Content::Reply { target, status: 200, body });
+        states(&out).first().copied()
+    };
+    for lost_before in [true, false] {
+        let mut harness = Harness::live();
+        if lost_before {
+            harness.depth(102, 103, json!([["10", "5"]]), json!([]));
+            assert_eq!(states(&harness.tick(1_001)), [ChannelState::Resyncing]);
+        }
+        assert_eq!(info(&mut harness, "BREAK"), Some(ChannelState::Down));
+        if !lost_before {
+            harness.depth(102, 103, json!([["10", "5"]]), json!([]));
+            assert_eq!(states(&harness.tick(1_001)), [], "it is halted all the same");
+        }
+        let out = harness.snapshot(103, json!([["10", "5"]]), json!([["11", "1"]]));
+        assert_eq!((states(&out), seqs(&out)), (vec![], vec!["103"]), "and is so with a book");
+        harness.depth(105, 106, json!([["10", "5"]]), json!([]));
+        harness.tick(1_001);
+        assert_eq!(info(&mut harness, "TRADING"), Some(ChannelState::Up));
+        assert_eq!(states(&harness.tick(50)), [ChannelState::Resyncing], "what is lost still is told behind it");
+        assert_eq!(states(&harness.snapshot(106, json!([["10", "5"]]), json!([["11", "1"]]))), [ChannelState::Up]);
+    }
+}
+
+#[test]
 fn a_crossed_book_is_not_published() {
     let mut harness = Harness::live();
     let out = harness.depth(101, 101, json!([["11", "5"]]), json!([]));

@@ -55,6 +55,7 @@ pub(super) struct Instrument {
     book: PairBook,
     /// Number of the book that was told last, and when it came.
     told_book: Option<(i64, i64)>,
+    /// Whether it was told that the book is lost, and nothing else of its channel's state since.
     resync_told: bool,
 }
 
@@ -88,7 +89,9 @@ impl Instrument {
     /// Takes the state that the venue's list has of it, `None` when it is not there.
     pub(super) fn on_listing(&mut self, state: Option<&str>, now_ms: i64, out: &mut Output) {
         let channels = self.wanted.iter().flat_map(|&kind| of_kind(&self.channels, kind)).cloned();
-        self.trading.on_listing(state, channels, now_ms, out);
+        if self.trading.on_listing(state, channels, now_ms, out) {
+            self.resync_told = false;
+        }
     }
 
     /// Takes a ticker; a `carrier` has been asked for candles before.
@@ -196,7 +199,9 @@ impl Instrument {
         out.lost_trades += missing;
         let channels = self.wanted.iter().flat_map(|&kind| of_kind(&self.channels, kind)).cloned();
         let traded_at = trade.key.time.saturating_sub(self.clock_offset_ms.unwrap_or_default());
-        self.trading.on_trade(traded_at, channels, received_at, out);
+        if self.trading.on_trade(traded_at, channels, received_at, out) {
+            self.resync_told = false;
+        }
         let provenance = Provenance { ts_source: TimeSource::Venue, received_at };
         let payload = Payload::Trade(Trade {
             symbol: self.common.clone(),
@@ -409,6 +414,7 @@ impl Instrument {
         }
         if let Some((since, why)) = self.book.lost()
             && !self.resync_told
+            && !self.trading.is_halted()
             && now_ms.saturating_sub(since) > RESYNC_TOLD_MS
         {
             self.resync_told = true;

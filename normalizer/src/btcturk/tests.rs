@@ -363,6 +363,26 @@ fn what_is_listed_is_told_when_it_changes() {
 }
 
 #[test]
+fn a_book_that_is_lost_does_not_hide_that_its_pair_is_halted() {
+    let mut harness = Harness::live();
+    let list = |harness: &mut Harness, status: &str| {
+        let symbols = json!([{"name": "BTCTRY", "status": status, "numerator": "BTC", "denominator": "TRY"}]);
+        let (target, body) =
+            ("/api/v2/server/exchangeinfo".to_owned(), json!({"data": {"symbols": symbols}}).to_string());
+        states(&harness.content(Content::Reply { target, status: 200, body })).first().copied()
+    };
+    harness.book(432, 109, json!([]), json!([]));
+    assert_eq!(states(&harness.tick(1_001)), [ChannelState::Resyncing]);
+    assert_eq!(list(&mut harness, "HALT"), Some(ChannelState::Down));
+    assert_eq!(states(&harness.tick(1_001)), [], "it is halted all the same");
+    assert_eq!(states(&harness.book(431, 110, json!([["10", "5"]]), json!([["11", "5"]]))), [], "also with a book");
+    harness.book(432, 119, json!([]), json!([]));
+    harness.tick(1_001);
+    assert_eq!(list(&mut harness, "TRADING"), Some(ChannelState::Up));
+    assert_eq!(states(&harness.tick(50)), [ChannelState::Resyncing], "what is lost still is told behind it");
+}
+
+#[test]
 fn pairs_that_were_looked_up_are_let_in_as_they_come() {
     let mut harness = Harness::new();
     harness.mapper = BtcTurk::default();
