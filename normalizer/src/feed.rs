@@ -112,7 +112,7 @@ impl Feed {
 
     /// Our clock was set forward by this much, to `now_ms`: nobody was silent for so long.
     pub(crate) fn on_clock_set(&mut self, by_ms: i64, now_ms: i64) {
-        for at in [&mut self.last_data, &mut self.cut_at].into_iter().flatten() {
+        for at in [&mut self.last_data, &mut self.cut_at, &mut self.heard_since].into_iter().flatten() {
             *at = at.saturating_add(by_ms).min(now_ms);
         }
     }
@@ -244,6 +244,7 @@ mod tests {
         let mut feed = Feed::default();
         assert_eq!(feed.on_frame(&text(1_000, 1), true), None);
         feed.on_clock_set(3_600_000, 3_602_000);
+        assert_eq!(feed.heard_for(3_602_000), 1_000, "nor was it heard for so long");
         assert_eq!(feed.on_tick(3_602_000), None);
         assert_eq!(feed.on_tick(3_606_000), None);
         assert!(feed.on_tick(3_606_001).is_some(), "it is still watched over");
