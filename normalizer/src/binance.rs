@@ -62,6 +62,8 @@ pub(crate) struct Binance {
     clock: Clock,
     /// The newest connection that something came over; 0 before the first one.
     newest: u32,
+    /// Whether the list of symbols has come.
+    is_listed: bool,
 }
 
 impl Mapper for Binance {
@@ -145,7 +147,7 @@ impl Mapper for Binance {
     }
 
     fn is_whole(&self) -> bool {
-        !self.instruments.iter().any(Instrument::awaits_book)
+        self.is_listed && !self.instruments.iter().any(Instrument::awaits_book)
     }
 
     fn finish(&mut self, out: &mut Output) {
@@ -173,6 +175,7 @@ impl Binance {
             declared: Vec::new(),
             clock: Clock::default(),
             newest: 0,
+            is_listed: false,
         }
     }
 
@@ -294,6 +297,7 @@ impl Binance {
             }
             listed.insert(symbol.symbol);
         }
+        self.is_listed |= !listed.is_empty();
         // A venue that is being repaired may list nothing.
         if !partly && !listed.is_empty() {
             let delisted =

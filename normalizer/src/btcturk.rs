@@ -46,6 +46,8 @@ pub(crate) struct BtcTurk {
     declared: Vec<Channel>,
     clock: Clock,
     heard: Heard,
+    /// Whether the list of pairs has come.
+    is_listed: bool,
 }
 
 /// How frames have come lately, from whichever connection.
@@ -128,6 +130,10 @@ impl Mapper for BtcTurk {
     fn backfill(&mut self, _out: &mut Output) {
         // They are asked for, and what is known is told again, with the next tick.
         self.instruments.values_mut().for_each(Instrument::backfill);
+    }
+
+    fn is_whole(&self) -> bool {
+        self.is_listed
     }
 }
 
@@ -257,6 +263,7 @@ impl BtcTurk {
             }
             listed.insert(symbol.name);
         }
+        self.is_listed |= !listed.is_empty();
         // A venue that is being repaired may list nothing.
         if !listed.is_empty() {
             let delisted = self.instruments.iter_mut().filter(|(pair, _)| !listed.contains(pair.as_str()));

@@ -53,8 +53,8 @@ pub trait Mapper: Send {
         false
     }
 
-    /// Whether what it has begun to build is there, so that nothing would stand still if it published from now on. A mapper that has all
-    /// with its first frames leaves it as it is.
+    /// Whether what it has begun to build is there and it knows which symbols are traded, so that nothing would stand still, and nothing be
+    /// told wrong, if it published from now on. A mapper that has all with its first frames leaves it as it is.
     fn is_whole(&self) -> bool {
         true
     }

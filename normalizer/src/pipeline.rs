@@ -27,6 +27,8 @@ const PAST_MS: i64 = 60_000;
 /// What a frame or a tick led to.
 #[derive(Debug, Default)]
 pub(crate) struct Step {
+    /// How channels are where whoever published before may have told otherwise, to be told in front of `events`.
+    pub(crate) states: Vec<Event>,
     /// To be published, in this order.
     pub(crate) events: Vec<Event>,
     /// Of those whose time is the venue's.
@@ -62,6 +64,10 @@ pub(crate) struct Pipeline {
     channels: HashSet<Channel, RandomState>,
     /// What the mapper said last of channels that are not up, which a venue that comes back does not mend.
     troubles: HashMap<Channel, ChannelStatus, RandomState>,
+    /// Whether what comes is published.
+    is_active: bool,
+    /// Those of which whoever published before may have told otherwise than how they are.
+    owed: HashSet<Channel, RandomState>,
     output: Output,
     passed: Vec<Update>,
     now_ms: i64,
@@ -74,8 +80,9 @@ impl Pipeline {
         }
         let throttle = throttled.then(Throttle::default);
         let (feed, channels, output) = (Feed::default(), HashSet::default(), Output::default());
-        let (rhythms, troubles) = (Rhythms::default(), HashMap::default());
-        Self { mapper, feed, rhythms, throttle, channels, troubles, output, passed: Vec::new(), now_ms: i64::MIN }
+        let (rhythms, troubles, owed) = (Rhythms::default(), HashMap::default(), HashSet::default());
+        let (is_active, passed, now_ms) = (false, Vec::new(), i64::MIN);
+        Self { mapper, feed, rhythms, throttle, channels, troubles, is_active, owed, output, passed, now_ms }
     }
 
     /// See [`Mapper::admit`].
@@ -137,10 +144,25 @@ impl Pipeline {
         self.rhythms.on_clock_set(by_ms, now_ms);
     }
 
-    /// How each channel is now, in order.
-    pub(crate) fn states(&self) -> Vec<Event> {
-        let states = self.channels().into_iter().map(|channel| self.state(channel).into_event());
-        states.filter_map(Result::ok).collect()
+    /// What comes is published from now on, or is not. How channels are is told where whoever published before may have told otherwise:
+    /// of each with its first event, and of those that do not speak once this process is warm. Before that it may not know yet what
+    /// the one before knew of them.
+    pub(crate) fn set_active(&mut self, is_active: bool, step: &mut Step) {
+        self.is_active = is_active;
+        self.owed.clear();
+        if is_active {
+            self.owed.clone_from(&self.channels);
+            self.tell_owed(step);
+        }
+    }
+
+    fn tell_owed(&mut self, step: &mut Step) {
+        if self.owed.is_empty() || !self.is_warm() {
+            return;
+        }
+        let mut owed: Vec<Channel> = self.owed.drain().collect();
+        owed.sort_unstable();
+        step.states.extend(owed.into_iter().filter_map(|channel| self.state(channel).into_event().ok()));
     }
 
     /// How a channel is now.
@@ -177,6 +199,7 @@ impl Pipeline {
         self.mapper.on_tick(self.now_ms, &mut self.output);
         self.take(step);
         self.tell_silent();
+        self.tell_owed(step);
         if let Some(throttle) = &mut self.throttle {
             throttle.on_tick(self.now_ms, &mut self.passed);
         }
@@ -205,6 +228,7 @@ impl Pipeline {
     /// Tells every channel of a turn.
     fn tell(&mut self, turn: Turn, step: &mut Step) {
         self.rhythms.clear();
+        self.owed.clear();
         for channel in self.channels() {
             let status = self.state(channel);
             pass(&mut self.throttle, status, self.now_ms, &mut self.passed);
@@ -245,8 +269,11 @@ impl Pipeline {
             }
             if !self.channels.contains(&update.channel) {
                 self.channels.insert(update.channel.clone());
+                if self.is_active {
+                    self.owed.insert(update.channel.clone());
+                }
             }
-            if self.is_told(&update) {
+            if self.is_told(&update, step) {
                 pass(&mut self.throttle, update, self.now_ms, &mut self.passed);
             }
         }
@@ -264,18 +291,23 @@ impl Pipeline {
     }
 
     /// Whether an update is to be told; what it means for its channel is told before it.
-    fn is_told(&mut self, update: &Update) -> bool {
+    fn is_told(&mut self, update: &Update, step: &mut Step) -> bool {
+        let channel = &update.channel;
         if update.payload.is_status() {
+            self.owed.remove(channel);
             // All are told to be down then, and how each is when the venue is back.
             return self.feed.down().is_none();
         }
-        if update.is_again {
-            // Of one that is silent here others may have heard more.
-            return self.rhythms.told(&update.channel).is_none();
+        // Of one that is silent here others may have heard more.
+        if update.is_again && self.rhythms.told(channel).is_some() {
+            return false;
         }
         let is_past = self.now_ms.saturating_sub(update.ts) > PAST_MS;
-        if self.rhythms.note(&update.channel, self.now_ms, is_past) {
-            let state = self.state(update.channel.clone());
+        let was_silent = !update.is_again && self.rhythms.note(channel, self.now_ms, is_past);
+        if !self.owed.is_empty() && self.is_judged() && self.owed.remove(channel) {
+            step.states.extend(self.state(channel.clone()).into_event());
+        } else if was_silent {
+            let state = self.state(channel.clone());
             pass(&mut self.throttle, state, self.now_ms, &mut self.passed);
         }
         true

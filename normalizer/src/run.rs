@@ -100,7 +100,6 @@ pub async fn run(
         events: Vec::new(),
         spans,
         is_active: false,
-        owes_states: false,
         warm,
         wall: Wall::default(),
     };
@@ -135,8 +134,6 @@ struct Shell {
     spans: Spans,
     /// Whether this process publishes: nobody follows what a standby drops.
     is_active: bool,
-    /// Whoever published before may have told, or not told, that channels are down.
-    owes_states: bool,
     /// See [`run`].
     warm: CancellationToken,
     wall: Wall,
@@ -175,7 +172,9 @@ impl Shell {
     fn on_role(&mut self, role: Role) {
         self.is_active = role == Role::Active;
         self.metrics.set_active(self.is_active);
-        self.owes_states = self.is_active;
+        let mut step = Step::default();
+        self.pipeline.set_active(self.is_active, &mut step);
+        self.take(step, None);
         self.judge();
         if self.is_active {
             self.backfill();
@@ -189,16 +188,10 @@ impl Shell {
         self.take(step, None);
     }
 
-    /// Takes note of it once it is known whether data flows, and tells how channels are then.
-    fn judge(&mut self) {
-        if !self.pipeline.is_judged() {
-            return;
-        }
-        if self.is_active || self.pipeline.is_warm() {
+    /// Takes note of it once it is known whether data flows.
+    fn judge(&self) {
+        if self.pipeline.is_judged() && (self.is_active || self.pipeline.is_warm()) {
             self.warm.cancel();
-        }
-        if std::mem::take(&mut self.owes_states) {
-            self.publisher.offer_states(self.pipeline.states());
         }
     }
 
@@ -244,6 +237,9 @@ impl Shell {
                 let sample = frame.map_or_else(String::new, sample);
                 warn!(venue = self.venue, reason = reason.as_str(), sample, "skipped; further ones are only counted");
             }
+        }
+        if !step.states.is_empty() {
+            self.publisher.offer_states(step.states);
         }
         for event in step.events {
             self.metrics.on_event(&event);

@@ -74,6 +74,12 @@ fn tick(pipeline: &mut Pipeline, now_ms: i64) -> Vec<String> {
     told(&step.events)
 }
 
+/// How each channel is, whether or not that is to be told.
+fn states(pipeline: &Pipeline) -> Vec<String> {
+    let states = pipeline.channels().into_iter().map(|channel| pipeline.state(channel).into_event().unwrap());
+    told(&states.collect::<Vec<_>>())
+}
+
 fn backfill(pipeline: &mut Pipeline) -> Vec<String> {
     let mut step = Step::default();
     pipeline.backfill(&mut step);
@@ -94,12 +100,12 @@ fn how_a_channel_is_can_be_told_at_any_time() {
     assert!(!pipeline.is_judged(), "nothing is known yet");
     assert_eq!(tick(&mut pipeline, 6_000), ["DATA_UNAVAILABLE down no connection"]);
     assert!(pipeline.is_judged() && !pipeline.is_up());
-    assert_eq!(told(&pipeline.states()), ["DATA_UNAVAILABLE down no connection"]);
+    assert_eq!(states(&pipeline), ["DATA_UNAVAILABLE down no connection"]);
     assert_eq!(hear(&mut pipeline, 7_000, "0"), ["ok up data flows again", "trade"]);
     assert!(pipeline.is_up());
-    assert_eq!(told(&pipeline.states()), ["ok up data flows again"]);
+    assert_eq!(states(&pipeline), ["ok up data flows again"]);
     hear(&mut pipeline, 8_000, "halted");
-    assert_eq!(told(&pipeline.states()), ["DATA_UNAVAILABLE resyncing halted"]);
+    assert_eq!(states(&pipeline), ["DATA_UNAVAILABLE resyncing halted"]);
 }
 
 #[test]
@@ -116,6 +122,8 @@ fn a_standby_is_warm_once_it_has_heard_the_venue_for_a_while_and_its_books_are_t
             hear(pipeline, at, &diff(at).to_string());
         }
     };
+    let symbols = json!([{ "symbol": "BTCUSDT", "status": "TRADING", "baseAsset": "BTC", "quoteAsset": "USDT" }]);
+    reply(&mut pipeline, 1_000, "/api/v3/exchangeInfo", &json!({ "symbols": symbols }));
     hear_until(&mut pipeline, 1_000, 6_000);
     assert!(!pipeline.is_warm(), "it has only begun to listen");
     hear_until(&mut pipeline, 6_000, 20_000);
@@ -207,7 +215,7 @@ fn a_book_that_rest_has_is_not_told_to_be_up_while_its_venue_is_down() {
     assert_eq!(asked, [], "no connection would bring it up to date");
     assert_eq!(reply(&mut pipeline, 10_000, "/api/v3/exchangeInfo", &info("TRADING")), [""; 0]);
     assert_eq!(reply(&mut pipeline, 10_000, depth, &book(5)), ["orderbook"]);
-    assert_eq!(told(&pipeline.states()), ["DATA_UNAVAILABLE down no connection"]);
+    assert_eq!(states(&pipeline), ["DATA_UNAVAILABLE down no connection"]);
 
     let mut step = Step::default();
     let content = Content::Text { connection: 2, text: diff(6) };
@@ -225,10 +233,49 @@ fn a_book_that_is_built_for_the_first_time_is_not_up_before_it_is_there() {
     assert_eq!((tick(&mut pipeline, 2_050), tick(&mut pipeline, 3_050)), (vec![], vec![]), "it may be there soon");
     let lost = "DATA_UNAVAILABLE resyncing start";
     assert_eq!(tick(&mut pipeline, 3_051), [lost]);
-    assert_eq!(told(&pipeline.states()), [lost], "whoever takes over says so");
+    assert_eq!(states(&pipeline), [lost], "whoever takes over says so");
     let body = json!({ "lastUpdateId": 2, "bids": [["10.0", "1.0"]], "asks": [["11.0", "1.0"]] });
     let came = reply(&mut pipeline, 4_000, "/api/v3/depth?symbol=BTCUSDT&limit=1000", &body);
     assert_eq!(came, ["ok up start", "orderbook"]);
+}
+
+#[test]
+fn whoever_takes_over_tells_that_a_channel_is_up_once_it_speaks_or_all_is_known() {
+    let mut pipeline = Pipeline::new(Box::new(Binance::new(Market::SPOT)), false);
+    let symbols = ["AUSDT", "BUSDT", "CUSDT"];
+    pipeline.admit(Some(&symbols.map(str::to_owned)), None, &[Kind::Trades]);
+    let mut step = Step::default();
+    pipeline.set_active(true, &mut step);
+    assert_eq!(told(&step.states), [""; 0], "nothing is known yet");
+    let mut states = Vec::new();
+    let trade =
+        |n: i64| json!({ "e": "aggTrade", "E": n, "s": "AUSDT", "a": n, "p": "1", "q": "1", "T": n, "m": true });
+    let mut told_of = |pipeline: &mut Pipeline, at: i64| {
+        let mut step = Step::default();
+        let content = Content::Text { connection: 1, text: trade(at).to_string() };
+        pipeline.on_frame(&RawFrame { received_at: at, content }, &mut step);
+        pipeline.on_tick(at, &mut step);
+        states.extend(step.states.iter().map(|state| state.channel.to_string()).zip(told(&step.states)));
+        states.clone()
+    };
+    let up = |symbol: &str| (format!("binance:{symbol}:trades"), "ok up data flows again".to_owned());
+    for at in (1_000..10_000).step_by(500) {
+        assert_eq!(told_of(&mut pipeline, at), [up("AUSDT")], "it speaks; the others may be halted");
+    }
+    let symbol =
+        |name: &str, status: &str| json!({ "symbol": name, "status": status, "baseAsset": "A", "quoteAsset": "USDT" });
+    let info = json!({ "symbols": [symbol("AUSDT", "TRADING"), symbol("BUSDT", "HALT"), symbol("CUSDT", "TRADING")] });
+    let told = reply(&mut pipeline, 10_000, "/api/v3/exchangeInfo", &info);
+    assert_eq!(told, ["DATA_UNAVAILABLE down the venue says HALT"]);
+    assert_eq!(told_of(&mut pipeline, 10_050), [up("AUSDT"), up("CUSDT")]);
+
+    let mut looked_up = Pipeline::new(Box::new(Binance::new(Market::SPOT)), false);
+    looked_up.admit(Some(&["*usdt".to_owned()]), None, &[Kind::Trades]);
+    looked_up.set_active(true, &mut Step::default());
+    let mut step = Step::default();
+    let content = Content::Text { connection: 1, text: trade(1_000).to_string() };
+    looked_up.on_frame(&RawFrame { received_at: 1_000, content }, &mut step);
+    assert_eq!(step.states.len(), 1, "also where a channel is known by its first event only");
 }
 
 #[test]
