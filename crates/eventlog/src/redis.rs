@@ -118,8 +118,8 @@ impl RedisStore {
         let reply = self.scripts.lease.run(&self.link, &call).await?;
         match &reply {
             Resp3Frame::Array { .. } => {
-                let [lease, continues] = tuple(&reply)?;
-                Ok(Lease { number: number(lease)?, continues: number(continues)? == 1 })
+                let [lease, continues, before] = tuple(&reply)?;
+                Ok(Lease { number: number(lease)?, continues: number(continues)? == 1, before: number(before)? })
             }
             _ => Err(refusal(&reply)),
         }

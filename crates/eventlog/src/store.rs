@@ -304,10 +304,12 @@ pub trait Feed: Send {
 pub struct Lease {
     /// Above the number of every lease of this publisher before it, as far as the store remembers.
     pub number: u64,
-    /// Whether it goes on where the last one ended: the same owner had it, gave it back no more than
-    /// [`HANDOVER`] ago, or nobody ever had it. Otherwise its last holder vanished, and with it what it had not
-    /// written.
+    /// Whether it goes on where the last one ended: it was given back no more than [`HANDOVER`] ago, or nobody ever had it.
+    /// Otherwise its last holder vanished, and with it what it had not written, unless that was this owner.
     pub continues: bool,
+    /// Number of the last one that another owner had, 0 when there is none. Whoever remembers to have been given one above it had
+    /// no successor. That this owner took the last one proves nothing: the answer may never have reached it.
+    pub before: u64,
 }
 
 /// A log store. See the module's documentation.

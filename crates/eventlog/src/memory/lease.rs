@@ -19,6 +19,8 @@ struct State {
     /// Number of the last lease given, and to whom.
     number: u64,
     owner: String,
+    /// Number of the last lease that another owner had.
+    before: u64,
     /// When it was given back.
     released_us: Option<u64>,
     /// When somebody who found it held heard last.
@@ -42,6 +44,20 @@ impl State {
         }
         if is_held { Err(StoreError::Held { by_another: true }) } else { Ok(()) }
     }
+
+    /// A new lease of `owner`.
+    fn begin(&mut self, moment: &Moment, owner: &str) {
+        if self.owner != owner {
+            self.before = self.number;
+        }
+        self.number = moment.now_us.max(self.number + 1);
+        owner.clone_into(&mut self.owner);
+        self.released_us = None;
+    }
+
+    fn hold(&mut self, moment: &Moment, owner: &str, ttl: Duration) {
+        self.holder = Some((owner.to_owned(), moment.now_us + ttl.as_micros() as u64));
+    }
 }
 
 impl Leases {
@@ -52,6 +68,7 @@ impl Leases {
             since_us: moment.now_us,
             number: 0,
             owner: String::new(),
+            before: 0,
             released_us: None,
             heard_us: None,
             holder: None,
@@ -85,13 +102,10 @@ impl Leases {
             None => {}
         }
         let is_handed_over = |released_us| moment.now_us.saturating_sub(released_us) <= HANDOVER.as_micros() as u64;
-        let continues =
-            state.number == 0 || state.owner == owner || state.released_us.take().is_some_and(is_handed_over);
-        state.number = moment.now_us.max(state.number + 1);
-        owner.clone_into(&mut state.owner);
-        state.released_us = None;
-        state.holder = Some((owner.to_owned(), moment.now_us + ttl.as_micros() as u64));
-        Ok(Lease { number: state.number, continues })
+        let continues = state.number == 0 || state.released_us.is_some_and(is_handed_over);
+        state.begin(moment, owner);
+        state.hold(moment, owner, ttl);
+        Ok(Lease { number: state.number, continues, before: state.before })
     }
 
     pub(super) fn renew(
@@ -109,8 +123,11 @@ impl Leases {
             None if moment.now_us < state.since_us.saturating_add(ttl.as_micros() as u64) => {}
             None => return Err(StoreError::Held { by_another: false }),
         }
-        state.holder = Some((owner.to_owned(), moment.now_us + ttl.as_micros() as u64));
-        Ok(Lease { number: state.number, continues: true })
+        if state.owner != owner {
+            state.begin(moment, owner);
+        }
+        state.hold(moment, owner, ttl);
+        Ok(Lease { number: state.number, continues: true, before: state.before })
     }
 
     pub(super) fn release(&mut self, moment: &Moment, publisher: &str, owner: &str) {

@@ -31,12 +31,17 @@ pub(super) struct Channels {
     continues: bool,
     /// Channels of which nothing is missing although their holder vanished: this publisher has seen the same events.
     whole: HashSet<Channel>,
+    /// Where earlier reigns of this publisher began, when nobody had the lease between them and this one: of what was lost before
+    /// that, an event that is there tells.
+    own: ByChannel<Seq>,
     /// The highest position that the log is known to have had.
     seen: Seq,
 }
 
 #[derive(Debug)]
 struct Owned {
+    /// The first position that this reign may have given to an event.
+    first: Seq,
     /// The position that the next event follows.
     last: Seq,
     /// The last position that this reign gave to an event.
@@ -55,6 +60,15 @@ impl Channels {
     /// Starts a reign. `seen` is the highest position known from before; `continues` as in [`crate::Lease`].
     pub(super) fn new(seen: Seq, continues: bool) -> Self {
         Self { seen, continues, ..Self::default() }
+    }
+
+    /// The next reign of the same publisher, when nobody had the lease in between: it knows of what came before as much as this one did.
+    pub(super) fn again(self) -> Self {
+        let mut own = self.own;
+        for (channel, owned) in self.owned {
+            own.entry(channel).or_insert(owned.first);
+        }
+        Self { own, whole: self.whole, ..Self::new(self.seen, self.continues) }
     }
 
     /// The highest position that the log is known to have had. Not what is in flight: a position above everything that the log
@@ -97,22 +111,27 @@ impl Channels {
                 Some(_) => None,
                 None => match end.last {
                     None => Some(Seq::ZERO),
-                    Some(last) if end.proven && self.vouches_for(channel) => Some(last),
+                    Some(last) if end.proven && self.vouches_for(channel, last) => Some(last),
                     Some(_) => None,
                 },
             };
             let behind_own = before.map_or(Seq::ZERO, |owned| owned.last.plus(TERM_JUMP));
             let first = end.term.max(behind_own);
             let mine = before.and_then(|owned| owned.mine);
-            self.owned.insert(channel.clone(), Owned { last: first.before(), mine, term: Some(previous) });
+            let last = first.before();
+            let first = before.map_or(first, |owned| owned.first);
+            self.owned.insert(channel.clone(), Owned { first, last, mine, term: Some(previous) });
             self.seen = self.seen.max(end.last.unwrap_or_default());
         }
     }
 
-    /// Whether nothing was lost in front of the first event of this reign. Where the newest event replaces the one before,
-    /// what the last holder left unwritten has been replaced.
-    fn vouches_for(&self, channel: &Channel) -> bool {
-        self.continues || channel.kind().is_newest_wins() || self.whole.contains(channel)
+    /// Whether nothing was lost between `last`, the log's last event, and the first one of this reign. Where the newest event
+    /// replaces the one before, what the last holder left unwritten has been replaced.
+    fn vouches_for(&self, channel: &Channel, last: Seq) -> bool {
+        self.continues
+            || channel.kind().is_newest_wins()
+            || self.whole.contains(channel)
+            || self.own.get(channel).is_some_and(|&first| last >= first)
     }
 
     /// The markers that announce the terms of `channels`.
@@ -226,6 +245,21 @@ mod tests {
             let mut channels = Channels::new(Seq::ZERO, false);
             channels.begin_terms(std::slice::from_ref(&channel), &[end(Some(7), true, 100)], false);
             assert_eq!(channels.markers(&[channel])[0].previous, previous, "{name}");
+        }
+    }
+
+    #[test]
+    fn who_reigns_again_vouches_for_what_it_has_written_itself() {
+        for (written, previous) in [(false, None), (true, Some(seq(100)))] {
+            let mut channels = Channels::new(Seq::ZERO, false);
+            channels.begin_terms(&[channel()], &[end(Some(7), true, 100)], false);
+            let last = if written { 100 } else { 7 };
+            for term in [200, 300] {
+                channels = channels.again();
+                channels.begin_terms(&[channel()], &[end(Some(last), true, term)], false);
+                let told = channels.markers(&[channel()])[0].previous;
+                assert_eq!(told, previous, "only an event tells who comes back later that some are missing before it");
+            }
         }
     }
 

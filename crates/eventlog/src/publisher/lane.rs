@@ -46,6 +46,8 @@ pub(super) struct Lane {
     keeper: Arc<LeaseKeeper>,
     counts: Arc<PublisherCounts>,
     channels: Channels,
+    /// The number of the last lease under which it began to reign.
+    reign: Option<u64>,
     floors: Floors,
     in_flight: InFlight,
     acknowledged_at: Instant,
@@ -99,6 +101,7 @@ impl Lane {
             keeper,
             counts,
             channels: Channels::new(Seq::ZERO, true),
+            reign: None,
             floors: Floors::default(),
             in_flight: InFlight::default(),
             acknowledged_at: Instant::now(),
@@ -133,7 +136,12 @@ impl Lane {
 
     /// One reign. Ends well only on a stop.
     async fn reign(&mut self, held: Held, stop: &CancellationToken) -> Result<(), Broken> {
-        self.channels = Channels::new(self.channels.seen(), held.continues);
+        let had_no_successor = self.reign.replace(held.number).is_some_and(|last| last > held.before);
+        self.channels = if had_no_successor {
+            std::mem::take(&mut self.channels).again()
+        } else {
+            Channels::new(self.channels.seen(), held.continues)
+        };
         self.floors = Floors::default();
         self.forget_if_succeeded(held).await?;
         let mut right = self.set_fence(held).await?;

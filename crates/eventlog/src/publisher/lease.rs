@@ -19,6 +19,8 @@ pub(super) struct Held {
     pub(super) number: u64,
     /// See [`crate::Lease::continues`].
     pub(super) continues: bool,
+    /// See [`crate::Lease::before`].
+    pub(super) before: u64,
     /// By this moment it has run out, whatever the store says: measured from before the call that gave it.
     pub(super) until: Instant,
 }
@@ -169,7 +171,8 @@ impl LeaseKeeper {
                 for inbox in inboxes {
                     inbox.pending.lock().open();
                 }
-                let held = Held { number: lease.number, continues: lease.continues, until: sent + self.ttl };
+                let crate::Lease { number, continues, before } = lease;
+                let held = Held { number, continues, before, until: sent + self.ttl };
                 self.held.send_replace(Some(held));
                 return;
             }

@@ -1,8 +1,9 @@
 -- Takes, renews or gives back a publisher's lease. The companion hash remembers the number of the last lease, and the
 -- identity of the log and since when: one seen for the first time makes everybody but the holder wait for one lifetime,
 -- because the holder's key may have been lost with the log before. Within it the holder may renew a key that is gone.
--- It also tells whether a lease that is taken goes on where the last one ended: its owner had that too, or it was given
--- back a moment ago. Who finds it held and hears what is published leaves a note of when it heard last; whoever is deaf
+-- It also tells whether a lease that is taken goes on where the last one ended, which was given back a moment ago, and the
+-- number of the last one that another owner had: only the owner knows which answers it got, and so whether that was before its own
+-- last one. Who finds it held and hears what is published leaves a note of when it heard last; whoever is deaf
 -- leaves the lease to the author of a later one, for as long as a lifetime.
 -- KEYS: lease, companion. ARGV: action (take, renew or release), owner, lifetime in ms, how long that moment is, hearing
 -- (unknown, hears or deaf), and how many ms ago the last was heard, or a note counts for later.
@@ -18,7 +19,7 @@ end
 
 local now = clock()
 local now_ms = math.floor(now / 1000)
-local stored = redis.call('HMGET', KEYS[2], 'identity', 'since_ms', 'number', 'owner', 'released_ms', 'heard_ms')
+local stored = redis.call('HMGET', KEYS[2], 'identity', 'since_ms', 'number', 'owner', 'released_ms', 'heard_ms', 'before')
 local since_ms, number = tonumber(stored[2]) or 0, tonumber(stored[3]) or 0
 local identity = replid()
 -- A clock that was set back would make everybody wait for as long.
@@ -50,14 +51,13 @@ end
 if not holder and is_new == (action == 'take') then
   return 'FREE'
 end
-if action == 'take' then
-  local released_ms = tonumber(stored[5])
-  local continues = number == 0 or stored[4] == owner or (released_ms and now_ms - released_ms <= tonumber(ARGV[4]))
+local released_ms, before = tonumber(stored[5]), stored[4] == owner and tonumber(stored[7]) or number
+local continues = number == 0 or (released_ms and now_ms - released_ms <= tonumber(ARGV[4]))
+-- A log that was replaced may not know of the lease that is renewed.
+if action == 'take' or stored[4] ~= owner then
   number = math.max(now, number + 1)
-  redis.call('HSET', KEYS[2], 'number', text(number), 'owner', owner)
+  redis.call('HSET', KEYS[2], 'number', text(number), 'owner', owner, 'before', text(before))
   redis.call('HDEL', KEYS[2], 'released_ms')
-  redis.call('SET', KEYS[1], owner, 'PX', ARGV[3])
-  return { number, continues and 1 or 0 }
 end
 redis.call('SET', KEYS[1], owner, 'PX', ARGV[3])
-return { number, 1 }
+return { number, (action == 'renew' or continues) and 1 or 0, before }

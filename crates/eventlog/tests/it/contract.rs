@@ -52,6 +52,7 @@ on_both_stores! {
     candles_of_the_past_are_put_where_they_belong
     channels_that_exist_are_listed
     a_lease_has_one_holder
+    a_lease_that_is_taken_twice_says_who_had_it_before_its_owner
     who_is_deaf_leaves_the_lease_to_who_hears
     a_feed_begins_where_it_is_told
     an_idle_feed_says_where_it_ends
@@ -491,19 +492,32 @@ async fn a_lease_has_one_holder(log: Log) {
     .await
     .unwrap();
     assert!(!continues, "its holder vanished");
-    let (mut again, ttl) = (false, Duration::from_millis(50));
-    wait_until(SECONDS, "it is taken again", async || {
-        match store.take_lease("venue", "a", ttl, Hearing::Unknown).await {
-            Ok(lease) => {
-                again = lease.continues;
-                true
-            }
-            Err(_) => false,
-        }
-    })
-    .await
-    .unwrap();
-    assert!(again, "the same owner had it");
+}
+
+async fn a_lease_that_is_taken_twice_says_who_had_it_before_its_owner(log: Log) {
+    let store = &*log.store;
+    let ttl = Duration::from_millis(50);
+    let take = async |owner: &str| {
+        let mut taken = None;
+        wait_until(SECONDS, "the lease is taken", async || {
+            taken = store.take_lease("venue", owner, ttl, Hearing::Unknown).await.ok();
+            taken.is_some()
+        })
+        .await
+        .unwrap();
+        taken.unwrap()
+    };
+    let first = take("a").await;
+    assert!(first.continues && first.before == 0, "nobody had it");
+    let [unheard, heard] = [take("b").await, take("b").await];
+    assert!(heard.number > unheard.number);
+    for lease in [unheard, heard] {
+        assert!(!lease.continues, "its holder vanished, whoever heard that it could be had");
+        assert_eq!(lease.before, first.number);
+    }
+    let again = take("a").await;
+    assert!(!again.continues && again.before > first.number, "another one had it in between");
+    assert_eq!(take("a").await.before, again.before, "nobody had it in between");
 }
 
 async fn who_is_deaf_leaves_the_lease_to_who_hears(log: Log) {

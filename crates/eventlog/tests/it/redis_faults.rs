@@ -51,7 +51,18 @@ async fn a_server_that_came_back_empty_is_another_log() {
     assert!(ends.channels[0].term > claim_with_memory.seen, "what the publisher has seen is not given out again");
     let held = store.take_lease("venue", "b", Duration::from_secs(60), Hearing::Unknown).await;
     assert_eq!(held, Err(StoreError::Held { by_another: false }), "its holder may have lost its key with the log");
-    store.renew_lease("venue", "a", Duration::from_secs(60), Hearing::Unknown).await.unwrap();
+    let ttl = Duration::from_millis(1);
+    let renewed = store.renew_lease("venue", "a", ttl, Hearing::Unknown).await.unwrap();
+    let mut taken = None;
+    wait_until(SECONDS, "its holder vanishes", async || {
+        taken = store.take_lease("venue", "b", ttl, Hearing::Unknown).await.ok();
+        taken.is_some()
+    })
+    .await
+    .unwrap();
+    let taken = taken.unwrap();
+    assert!(!taken.continues, "somebody had it, although this log never gave it");
+    assert_eq!(taken.before, renewed.number);
 }
 
 #[tokio::test]

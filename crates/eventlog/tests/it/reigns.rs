@@ -102,6 +102,36 @@ async fn what_was_in_flight_before_somebody_else_published_is_not_told_as_news()
     first.stop().await;
 }
 
+#[tokio::test]
+async fn who_took_a_lease_and_never_knew_does_not_vouch_for_its_holder() {
+    let (server, direct, proxy, through) = two_ways().await;
+    let first = Process::start(&direct);
+    first.is(Role::Active).await;
+    first.offer(TRADES, 1, 0);
+    until_told(&*direct, TRADES, 1).await;
+    let second = Process::start(&through);
+    let owner = async || server.command(&["HGET", "{akis:lease:v}:term", "owner"]).await.unwrap();
+    let before = owner().await;
+    proxy.blackhole(Direction::ToClient, true);
+    first.running.abort();
+    wait_until(SOON, "the lease is taken", async || owner().await != before).await.unwrap();
+    let clients = async || server.command(&["CLIENT", "LIST"]).await.unwrap();
+    let connected = clients().await.matches("cmd=evalsha").count();
+    proxy.cut();
+    let is_cut = async || clients().await.matches("cmd=evalsha").count() < connected;
+    wait_until(SOON, "the answer is lost", is_cut).await.unwrap();
+    proxy.blackhole(Direction::ToClient, false);
+    second.is(Role::Active).await;
+    second.offer(TRADES, 9, 0);
+    until_told(&*direct, TRADES, 9).await;
+    assert_eq!(
+        history(&*direct, TRADES).await.entries[1].previous,
+        None,
+        "nobody knows what the first had not written"
+    );
+    second.stop().await;
+}
+
 /// Lets everybody touch keys like these only.
 async fn may_touch(log: &Log, keys: &[&str]) {
     let command: Vec<&str> = ["ACL", "SETUSER", "default", "resetkeys"].iter().chain(keys).copied().collect();
