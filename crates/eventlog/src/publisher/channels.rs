@@ -10,6 +10,7 @@ use akis_model::{Channel, Seq};
 use bytes::Bytes;
 
 use super::Event;
+use super::state::{State, is_status};
 use crate::ByChannel;
 use crate::store::{ChannelEnd, Marker, TERM_JUMP, Write};
 
@@ -48,6 +49,8 @@ struct Owned {
     mine: Option<Seq>,
     /// A term that was announced and has no event yet, with its proof.
     term: Option<Option<Seq>>,
+    /// What its last event says, where that tells how the channel is.
+    told: Option<State>,
 }
 
 #[derive(Debug)]
@@ -120,7 +123,7 @@ impl Channels {
             let mine = before.and_then(|owned| owned.mine);
             let last = first.before();
             let first = before.map_or(first, |owned| owned.first);
-            self.owned.insert(channel.clone(), Owned { first, last, mine, term: Some(previous) });
+            self.owned.insert(channel.clone(), Owned { first, last, mine, term: Some(previous), told: None });
             self.seen = self.seen.max(end.last.unwrap_or_default());
         }
     }
@@ -143,18 +146,28 @@ impl Channels {
         channels.iter().filter_map(marker).collect()
     }
 
-    /// Gives each event its position and remembers it. All channels are open.
-    pub(super) fn assign(&mut self, events: Vec<Event>) -> Vec<Write> {
-        let writes: Vec<Write> = events.into_iter().filter_map(|event| self.assign_one(event)).collect();
+    /// Gives each event its position and remembers it, but for what the last one of its channel told already of how that is. All channels
+    /// are open. With each comes [`Event::missing_before`].
+    pub(super) fn assign(&mut self, events: Vec<Event>) -> (Vec<Write>, Vec<u64>) {
+        let assigned = events.into_iter().filter_map(|event| {
+            let missing_before = event.missing_before;
+            Some((self.assign_one(event)?, missing_before))
+        });
+        let (writes, missing_before): (Vec<Write>, Vec<u64>) = assigned.unzip();
         for write in &writes {
             self.memory_bytes += write.body.len();
             self.memory.push_back(Remembered { at: self.clock, write: write.clone() });
         }
-        writes
+        (writes, missing_before)
     }
 
     fn assign_one(&mut self, event: Event) -> Option<Write> {
         let owned = self.owned.get_mut(&event.channel)?;
+        let told = is_status(event.body.text()).then(|| State::of(event.body.text())).flatten();
+        if told.is_some() && told == owned.told && event.missing_before == 0 {
+            return None;
+        }
+        owned.told = told;
         let seq = owned.last.plus(1 + event.missing_before);
         // A hole is proof of nothing: what is left out is told as a gap.
         let previous = owned.term.take().flatten().filter(|_| event.missing_before == 0);
@@ -230,7 +243,7 @@ mod tests {
             let mut channels = begun(last, proven);
             let previous = previous.map(seq);
             assert_eq!(channels.markers(&[channel()]).first().map(|m| (m.seq, m.previous)), Some((seq(99), previous)));
-            let writes = channels.assign(vec![event(0), event(0)]);
+            let (writes, _) = channels.assign(vec![event(0), event(0)]);
             assert_eq!(
                 writes.iter().map(|w| (w.seq, w.previous)).collect::<Vec<_>>(),
                 [(seq(100), previous), (seq(101), None)]
@@ -265,7 +278,8 @@ mod tests {
 
     #[test]
     fn a_hole_leaves_positions_out_and_proves_nothing() {
-        let writes = begun(Some(7), true).assign(vec![event(3), event(0), event(2)]);
+        let (writes, missing) = begun(Some(7), true).assign(vec![event(3), event(0), event(2)]);
+        assert_eq!(missing, [3, 0, 2]);
         assert_eq!(
             writes.iter().map(|w| (w.seq, w.previous)).collect::<Vec<_>>(),
             [(seq(103), None), (seq(104), None), (seq(107), None)]
@@ -273,9 +287,24 @@ mod tests {
     }
 
     #[test]
+    fn how_a_channel_is_is_not_told_twice_in_a_row() {
+        let status = |state: &str, missing_before| {
+            let data = json!({ "state": state, "since": missing_before });
+            let body = Body::render(0, "channel_status", &channel(), Outcome::Ok, &data).unwrap();
+            Event { body, ..event(missing_before) }
+        };
+        let mut channels = begun(None, false);
+        let (writes, missing) = channels.assign(vec![status("down", 0), status("down", 0), status("up", 0)]);
+        assert_eq!((writes.len(), missing.len()), (2, 2));
+        assert_eq!(channels.assign(vec![status("up", 0)]).0, []);
+        let (writes, _) = channels.assign(vec![status("up", 1), event(0), status("up", 0)]);
+        assert_eq!(writes.len(), 3, "a hole is told, and what came in between may have said otherwise");
+    }
+
+    #[test]
     fn a_new_identity_is_healed_and_linked_by_the_publishers_own_last_position() {
         let mut channels = begun(None, false);
-        let written = channels.assign(vec![event(0), event(0), event(0)]);
+        let (written, _) = channels.assign(vec![event(0), event(0), event(0)]);
         let ends = [end(Some(100), false, 50)];
         assert_eq!(channels.missing(&[channel()], &ends), written[1..]);
         assert_eq!(channels.missing(&[channel()], &[end(None, false, 50)]), written);
@@ -296,7 +325,7 @@ mod tests {
     #[test]
     fn memory_is_forgotten_by_a_clock_that_stands_while_nothing_is_acknowledged() {
         let mut channels = begun(None, false);
-        let written = channels.assign(vec![event(0)]);
+        let (written, _) = channels.assign(vec![event(0)]);
         let gone = [end(None, false, 1)];
         channels.acknowledged(Duration::from_secs(3600), Duration::from_secs(10));
         assert_eq!(channels.missing(&[channel()], &gone), written, "an hour without the log counts as a second");

@@ -319,12 +319,7 @@ impl Lane {
         loop {
             self.send_in_flight(right, identity).await?;
             self.keep_candles(right, identity).await?;
-            let states = self.take_states(right).await?;
-            let (declared, mut events) = {
-                let mut pending = self.inbox.pending.lock();
-                (pending.take_declared(), pending.take(BATCH))
-            };
-            events.splice(..0, states);
+            let (declared, mut events) = self.take(right).await?;
             if declared.is_empty() && events.is_empty() {
                 if stop.is_cancelled() {
                     return Ok(());
@@ -347,20 +342,27 @@ impl Lane {
             let offered = events.len();
             self.floors.drop_known(&mut events);
             self.counts.repeated.fetch_add((offered - events.len()) as u64, Ordering::Relaxed);
-            let missing_before = events.iter().map(|event| event.missing_before).collect();
-            self.in_flight = InFlight { writes: self.channels.assign(events), missing_before };
+            let (writes, missing_before) = self.channels.assign(events);
+            self.in_flight = InFlight { writes, missing_before };
         }
     }
 
-    /// Takes out how channels are, as far as the log says otherwise.
-    async fn take_states(&self, right: &Right) -> Result<Vec<Event>, Broken> {
-        let states = self.inbox.pending.lock().take_states(BATCH);
-        let mut news = Vec::new();
-        for states in states.chunks(READS) {
-            let is_news = self.call(right.held, || state::are_news(&self.store, states)).await?;
-            news.extend(states.iter().zip(is_news).filter(|(_, is_news)| *is_news).map(|(state, _)| state.clone()));
+    /// Takes out channels that were declared, and events: first how channels are, as far as the log says otherwise. What was
+    /// offered after that comes behind it.
+    async fn take(&self, right: &Right) -> Result<(Vec<Channel>, Vec<Event>), Broken> {
+        loop {
+            let states = {
+                let mut pending = self.inbox.pending.lock();
+                let states = pending.take_states(READS);
+                if states.is_empty() {
+                    return Ok((pending.take_declared(), pending.take(BATCH)));
+                }
+                states
+            };
+            let is_news = self.call(right.held, || state::are_news(&self.store, &states)).await?;
+            let news = states.into_iter().zip(is_news).filter(|(_, is_news)| *is_news).map(|(state, _)| state);
+            self.inbox.pending.lock().put_back(news.collect());
         }
-        Ok(news)
     }
 
     /// Keeps candles of the past that wait for it.

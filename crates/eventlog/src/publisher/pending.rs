@@ -7,6 +7,7 @@ use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
 use super::Event;
+use super::state::is_status;
 use super::trade::Trade;
 use super::warm::Warm;
 use crate::ByChannel;
@@ -22,7 +23,8 @@ const NEWEST: usize = 4;
 /// Channels whose past waits to be kept at most.
 const MAX_FILLS: usize = 1024;
 
-/// A bounded queue for each channel, which loses its oldest: newest-wins kinds without a word, the others leave a hole.
+/// A bounded queue for each channel, which loses its oldest: newest-wins kinds without a word, the others leave a hole. How the channel is
+/// does not get lost.
 pub(super) struct Pending {
     queue_per_channel: usize,
     queues: ByChannel<Queue>,
@@ -73,17 +75,14 @@ impl Pending {
             self.order.push_back(event.channel);
         }
         queue.push_back((event.missing_before, event.body));
+        if queue.len() <= if newest_wins { NEWEST } else { self.queue_per_channel } {
+            return 0;
+        }
+        let (at, lost) = drop_oldest(queue);
         if newest_wins {
-            if queue.len() > NEWEST {
-                queue.pop_front();
-            }
             return 0;
         }
-        if queue.len() <= self.queue_per_channel {
-            return 0;
-        }
-        let lost = queue.pop_front().map_or(0, |(missing, _)| missing + 1);
-        if let Some((missing, _)) = queue.front_mut() {
+        if let Some((missing, _)) = queue.get_mut(at) {
             *missing += lost;
         }
         1
@@ -134,16 +133,21 @@ impl Pending {
         taken
     }
 
-    /// Puts events back in front of everything that waits: they were taken, and are known not to be in the log.
+    /// Puts events in front of everything that waits: they were taken, and are known not to be in the log. Not where another publisher
+    /// has the channels by now.
     pub(super) fn put_back(&mut self, events: Vec<Event>) {
+        if !self.open {
+            return;
+        }
         for event in events.into_iter().rev() {
             let queue = self.queues.entry(event.channel.clone()).or_default();
             if queue.is_empty() {
                 self.order.push_front(event.channel.clone());
-            } else if event.channel.kind().is_newest_wins() && queue.len() >= NEWEST {
-                continue;
             }
             queue.push_front((event.missing_before, event.body));
+            if event.channel.kind().is_newest_wins() && queue.len() > NEWEST {
+                drop_oldest(queue);
+            }
         }
     }
 
@@ -212,6 +216,14 @@ impl Pending {
     }
 }
 
+/// Drops the oldest event, but for a status that none follows: whoever knows of it only from here would never be told. Gives where that was, and how
+/// many are lost there.
+fn drop_oldest(queue: &mut Queue) -> (usize, u64) {
+    let is_status = |at| queue.get(at).is_some_and(|(_, body): &(u64, Body)| is_status(body.text()));
+    let at = usize::from(is_status(0) && !is_status(1));
+    (at, queue.remove(at).map_or(0, |(missing, _)| missing + 1))
+}
+
 #[cfg(test)]
 mod tests {
     use akis_model::Outcome;
@@ -242,6 +254,35 @@ mod tests {
         let trades = [("v:S:trades".to_owned(), 5, 4), ("v:S:trades".to_owned(), 6, 0)];
         assert_eq!(drained(&mut pending), ticker.chain(trades).collect::<Vec<_>>());
         assert_eq!(pending.take_declared().len(), 2);
+    }
+
+    #[test]
+    fn how_a_channel_is_does_not_get_lost_among_what_comes_after() {
+        let status = |channel: &str, n| {
+            let event = event(channel, n);
+            let body = Body::render(n, "channel_status", &event.channel, Outcome::Ok, &json!({})).unwrap();
+            Event { body, ..event }
+        };
+        let mut pending = Pending::new(3);
+        pending.open();
+        for name in ["v:S:ticker", "v:S:trades"] {
+            for n in 1..=9 {
+                pending.offer(if [2, 5].contains(&n) { status(name, n) } else { event(name, n) });
+            }
+        }
+        let told = drained(&mut pending);
+        let of = |name| told.iter().filter(|e| e.0 == name).map(|e| (e.1, e.2)).collect::<Vec<_>>();
+        assert_eq!(of("v:S:ticker"), [(5, 0), (7, 0), (8, 0), (9, 0)]);
+        assert_eq!(of("v:S:trades"), [(5, 4), (8, 2), (9, 0)]);
+
+        for n in 1..=4 {
+            pending.offer(event("v:S:ticker", n));
+        }
+        pending.put_back(vec![status("v:S:ticker", 0), event("v:S:ticker", 0)]);
+        assert_eq!(drained(&mut pending).iter().map(|e| e.1).collect::<Vec<_>>(), [0, 2, 3, 4]);
+        pending.close();
+        pending.put_back(vec![event("v:S:trades", 1)]);
+        assert_eq!(drained(&mut pending), [], "another publisher has them");
     }
 
     #[test]

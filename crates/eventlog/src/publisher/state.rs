@@ -17,6 +17,13 @@ pub(super) struct State {
     /// Of one that is not well.
     error: Option<String>,
     name: String,
+    reason: Option<String>,
+}
+
+/// Whether a body, as [`akis_model::Body::render`] writes it, is a `channel_status`.
+pub(super) fn is_status(body: &[u8]) -> bool {
+    let behind_time = body.iter().position(|&byte| byte == b',').and_then(|at| body.get(at..));
+    behind_time.is_some_and(|rest| rest.starts_with(br#","event":"channel_status""#))
 }
 
 impl State {
@@ -27,13 +34,19 @@ impl State {
         if envelope.get("event")? != "channel_status" {
             return None;
         }
-        Some(Self { error: envelope.get("errorCode").and_then(text), name: text(envelope.get("data")?.get("state")?)? })
+        let data = envelope.get("data")?;
+        Some(Self {
+            error: envelope.get("errorCode").and_then(text),
+            name: text(data.get("state")?)?,
+            reason: data.get("reason").and_then(text),
+        })
     }
 
-    /// Whether it is news behind `latest`, the channel's newest events in order. Where none of them is a status, all is well.
+    /// Whether it is news behind `latest`, the channel's newest events in order. Where none of them is a status, all is well. Another
+    /// reason is none: two processes may see one thing differently.
     pub(super) fn is_news(&self, latest: &[Entry]) -> bool {
         match latest.iter().rev().find_map(|entry| Self::of(&entry.body)) {
-            Some(told) => told != *self,
+            Some(told) => (&told.error, &told.name) != (&self.error, &self.name),
             None => self.error.is_some(),
         }
     }
@@ -68,6 +81,7 @@ mod tests {
             r#""ts":1,"event":"channel_status","ok":false,"errorCode":"DATA_UNAVAILABLE","data":{"state":"down"}}"#;
         let stale =
             r#""ts":1,"event":"channel_status","ok":false,"errorCode":"STALENESS_WARNING","data":{"state":"down"}}"#;
+        let gone = r#""ts":1,"event":"channel_status","ok":false,"errorCode":"DATA_UNAVAILABLE","data":{"state":"down","reason":"x"}}"#;
         let trade = r#""ts":1,"event":"trade","ok":true,"data":{"id":"7"}}"#;
         for (state, latest, is_news) in [
             (up, &[][..], false),
@@ -79,6 +93,7 @@ mod tests {
             (down, &[trade], true),
             (down, &[up, down], false),
             (down, &[stale], true),
+            (down, &[gone], false),
         ] {
             let entry = |body: &&'static str| Entry {
                 seq: Seq::ZERO,
@@ -89,5 +104,6 @@ mod tests {
             assert_eq!(State::of(state.as_bytes()).unwrap().is_news(&latest), is_news, "{state} behind {latest:?}");
         }
         assert_eq!(State::of(trade.as_bytes()), None);
+        assert!(is_status(up.as_bytes()) && !is_status(trade.as_bytes()) && !is_status(b""));
     }
 }

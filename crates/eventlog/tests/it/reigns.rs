@@ -7,7 +7,7 @@ use akis_eventlog::{
     Event, From, Hearing, Publisher, PublisherConfig, PublisherHandle, RedisStore, Replica, ReplicaConfig, Role, Sink,
     Store,
 };
-use akis_model::{Body, Outcome, Seq};
+use akis_model::{Body, ErrorCode, Outcome, Seq};
 use akis_testkit::{Direction, Proxy, RedisServer, wait_until};
 use serde_json::json;
 use tokio::task::JoinHandle;
@@ -22,6 +22,7 @@ const TICKER: &str = "v:S:ticker";
 
 on_both_stores! {
     a_process_that_heard_nothing_before_tells_what_may_be_missing
+    what_is_told_of_channels_later_comes_behind_how_they_were
     a_deaf_process_leaves_its_channels_to_one_that_hears
 }
 
@@ -54,6 +55,13 @@ impl Process {
         self.stop.cancel();
         self.running.await.unwrap();
     }
+}
+
+fn status(name: &str, at: i64, state: &str) -> Event {
+    let channel = channel(name);
+    let outcome = if state == "up" { Outcome::Ok } else { Outcome::Failed(ErrorCode::DataUnavailable) };
+    let body = Body::render(at, "channel_status", &channel, outcome, &json!({ "state": state })).unwrap();
+    Event { channel, body, missing_before: 0 }
 }
 
 /// The times of the log's events.
@@ -209,6 +217,21 @@ async fn a_deaf_process_leaves_its_channels_to_one_that_hears(log: Log) {
     other.stop().await;
     one.is(Role::Active).await;
     one.stop().await;
+}
+
+async fn what_is_told_of_channels_later_comes_behind_how_they_were(log: Log) {
+    let process = Process::start(&log.store);
+    process.is(Role::Active).await;
+    // More than are written by one call.
+    let names: Vec<String> = (0..600).map(|n| format!("v:S{n}:ticker")).collect();
+    process.publisher.offer_states(names.iter().map(|name| status(name, 1, "down")));
+    for (at, state) in [(2, "down"), (3, "up")] {
+        process.publisher.offer_all(names.iter().map(|name| status(name, at, state)));
+    }
+    process.stop().await;
+    for name in names {
+        assert_eq!(told(&*log.store, &name).await, [1, 3], "{name}: in order, and nothing twice");
+    }
 }
 
 async fn a_process_that_heard_nothing_before_tells_what_may_be_missing(log: Log) {
