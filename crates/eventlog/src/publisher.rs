@@ -199,7 +199,8 @@ impl PublisherHandle {
         self.heard.set(hearing);
     }
 
-    /// The publisher's role, as it changes.
+    /// The publisher's role, as it changes. [`Role::Active`] is told once more when the log was replaced by one that may have lost candles,
+    /// and how channels are.
     pub fn role(&self) -> watch::Receiver<Role> {
         self.role.clone()
     }
@@ -238,9 +239,9 @@ impl Publisher {
             .collect();
         let (role, role_seen) = watch::channel(Role::Standby);
         let heard = Arc::new(Heard::default());
-        let keeper = Arc::new(LeaseKeeper::new(Arc::clone(&store), &config, Arc::clone(&heard)));
+        let keeper = Arc::new(LeaseKeeper::new(Arc::clone(&store), &config, Arc::clone(&heard), role));
         let handle = PublisherHandle { lanes: Arc::clone(&lanes), role: role_seen, heard, counts: Arc::clone(&counts) };
-        let running = tokio::spawn(run(store, config, lanes, keeper, role, counts, stop));
+        let running = tokio::spawn(run(store, config, lanes, keeper, counts, stop));
         (handle, running)
     }
 }
@@ -250,7 +251,6 @@ async fn run(
     config: PublisherConfig,
     inboxes: Arc<[Inbox]>,
     keeper: Arc<LeaseKeeper>,
-    role: watch::Sender<Role>,
     counts: Arc<PublisherCounts>,
     stop: CancellationToken,
 ) {
@@ -261,7 +261,7 @@ async fn run(
         lanes.spawn(lane.run(stop.clone()));
     }
     let lanes_done = CancellationToken::new();
-    let keeping = keeper.keep(&inboxes, &role, &counts, lanes_done.clone());
+    let keeping = keeper.keep(&inboxes, &counts, lanes_done.clone());
     let finishing = async {
         stop.cancelled().await;
         let mut wrote_all = true;

@@ -161,7 +161,11 @@ impl Lane {
                 }
             }
             let open = self.channels.open();
-            identity = self.enter(&right, &open, Some(&identity)).await?;
+            let entered = self.enter(&right, &open, Some(&identity)).await?;
+            if entered != identity {
+                self.keeper.tell_replaced(&entered);
+            }
+            identity = entered;
         }
     }
 
@@ -373,7 +377,11 @@ impl Lane {
             let Some((channel, candles)) = waiting else { return Ok(()) };
             let claim = self.claim(right, identity);
             let held = self.current(right.held)?;
-            self.call(held, || self.store.keep_candles(self.partition, &claim, &channel, &candles)).await?;
+            let kept = self.call(held, || self.store.keep_candles(self.partition, &claim, &channel, &candles)).await;
+            if let Err(broken) = kept {
+                self.inbox.pending.lock().put_candles_back(channel, candles);
+                return Err(broken);
+            }
         }
     }
 

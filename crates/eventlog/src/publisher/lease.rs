@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{Heard, Inbox, PublisherConfig, PublisherCounts, Role};
-use crate::store::{Store, StoreError};
+use crate::store::{Identity, Store, StoreError};
 
 /// The lease, as its holder sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +40,9 @@ pub(super) struct LeaseKeeper {
     ttl: Duration,
     heard: Arc<Heard>,
     held: watch::Sender<Option<Held>>,
+    role: watch::Sender<Role>,
+    /// The log that replaced another one last while the lease ran on.
+    replacement: parking_lot::Mutex<Option<Identity>>,
     /// One call at a time, so that an older answer never overwrites a newer one.
     calling: tokio::sync::Mutex<()>,
 }
@@ -49,7 +52,12 @@ pub(super) struct LeaseKeeper {
 pub(super) struct Lost;
 
 impl LeaseKeeper {
-    pub(super) fn new(store: Arc<dyn Store>, config: &PublisherConfig, heard: Arc<Heard>) -> Self {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        config: &PublisherConfig,
+        heard: Arc<Heard>,
+        role: watch::Sender<Role>,
+    ) -> Self {
         Self {
             store,
             publisher: Arc::clone(&config.name),
@@ -57,6 +65,8 @@ impl LeaseKeeper {
             ttl: config.ttl,
             heard,
             held: watch::Sender::new(None),
+            role,
+            replacement: parking_lot::Mutex::default(),
             calling: tokio::sync::Mutex::new(()),
         }
     }
@@ -105,27 +115,30 @@ impl LeaseKeeper {
         self.held.send_if_modified(|held| held.take_if(|held| held.number == number).is_some());
     }
 
+    /// Tells once for each log that replaces another one under a running lease that the publisher is active, as if the lease had just been
+    /// taken: such a log may have lost what only those who offer can say again.
+    pub(super) fn tell_replaced(&self, identity: &Identity) {
+        let before = self.replacement.lock().replace(identity.clone());
+        if before.as_ref() != Some(identity) {
+            self.role.send_modify(|_| {});
+        }
+    }
+
     /// Takes the lease whenever it can be had and renews it, until `done`.
-    pub(super) async fn keep(
-        &self,
-        inboxes: &[Inbox],
-        role: &watch::Sender<Role>,
-        counts: &PublisherCounts,
-        done: CancellationToken,
-    ) {
+    pub(super) async fn keep(&self, inboxes: &[Inbox], counts: &PublisherCounts, done: CancellationToken) {
         loop {
             let step = async {
                 let held = *self.held.borrow();
                 match held {
                     Some(held) => self.hold(held).await,
-                    None => self.seek(inboxes, role, counts).await,
+                    None => self.seek(inboxes, counts).await,
                 }
             };
             tokio::select! {
                 () = step => {}
                 () = done.cancelled() => break,
             }
-            self.tell(role);
+            self.tell();
         }
     }
 
@@ -163,7 +176,7 @@ impl LeaseKeeper {
     }
 
     /// Tries once to take the lease, and waits a little when it cannot be had.
-    async fn seek(&self, inboxes: &[Inbox], role: &watch::Sender<Role>, counts: &PublisherCounts) {
+    async fn seek(&self, inboxes: &[Inbox], counts: &PublisherCounts) {
         let sent = Instant::now();
         let taken = self.store.take_lease(&self.publisher, &self.owner, self.ttl, self.heard.now()).await;
         match taken {
@@ -179,7 +192,7 @@ impl LeaseKeeper {
             Err(StoreError::Held { by_another: true }) => {
                 let dropped: u64 = inboxes.iter().map(|inbox| inbox.pending.lock().close()).sum();
                 counts.dropped.fetch_add(dropped, Ordering::Relaxed);
-                if role.send_if_modified(|role| std::mem::replace(role, Role::Standby) != Role::Standby) {
+                if self.role.send_if_modified(|role| std::mem::replace(role, Role::Standby) != Role::Standby) {
                     warn!(publisher = %self.publisher, dropped, "another publisher has the lease: standing by");
                 }
             }
@@ -188,9 +201,9 @@ impl LeaseKeeper {
         tokio::time::sleep(self.ttl / 20).await;
     }
 
-    fn tell(&self, role: &watch::Sender<Role>) {
+    fn tell(&self) {
         let held = self.held.borrow().is_some();
-        let changed = role.send_if_modified(|role| {
+        let changed = self.role.send_if_modified(|role| {
             let next = match (held, *role) {
                 (true, _) => Role::Active,
                 (false, Role::Active) => Role::Away,

@@ -177,6 +177,13 @@ impl Pending {
         self.candles.pop_front()
     }
 
+    /// Puts candles that were taken and not kept back in front, unless another publisher has the channels by now.
+    pub(super) fn put_candles_back(&mut self, channel: Channel, candles: Vec<StoredCandle>) {
+        if self.open {
+            self.candles.push_front((channel, candles));
+        }
+    }
+
     /// Puts in front of a channel's events what was seen of it on standby and is not in the log, whose last trade is `last`.
     /// Returns whether nothing lies between the two, and how many of the channel's events the log had.
     pub(super) fn join_warm(&mut self, channel: &Channel, last: Option<&Trade>) -> (bool, usize) {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use akis_eventlog::{
-    Event, From, Hearing, Publisher, PublisherConfig, PublisherHandle, RedisStore, Replica, ReplicaConfig, Role, Sink,
-    Store,
+    Event, From, Hearing, MemoryStore, Publisher, PublisherConfig, PublisherHandle, RedisStore, Replica, ReplicaConfig,
+    Role, Sink, Store,
 };
 use akis_model::{Body, ErrorCode, Outcome, Seq};
 use akis_testkit::{Direction, Proxy, RedisServer, wait_until};
@@ -138,6 +138,29 @@ async fn who_took_a_lease_and_never_knew_does_not_vouch_for_its_holder() {
         "nobody knows what the first had not written"
     );
     second.stop().await;
+}
+
+#[tokio::test]
+async fn who_offers_is_told_of_a_log_that_may_have_lost_what_was_offered() {
+    let memory = MemoryStore::new(1);
+    let store: Arc<dyn Store> = Arc::<MemoryStore>::clone(&memory);
+    let process = Process::start(&store);
+    process.is(Role::Active).await;
+    process.offer(TRADES, 1, 0);
+    until_told(&*store, TRADES, 1).await;
+    let mut role = process.publisher.role();
+    role.mark_unchanged();
+    memory.fail_over(None, 0);
+    let name = channel("v:S:1m");
+    let candle = json!({ "openTime": 60_000, "closed": true });
+    let candle = Body::render(1, "candle_update", &name, Outcome::Ok, &candle).unwrap();
+    process.publisher.keep_candles(&name, vec![candle]);
+    tokio::time::timeout(SOON, role.changed()).await.unwrap().unwrap();
+    assert_eq!(*role.borrow(), Role::Active, "the lease runs on");
+    until_told(&*store, TRADES, 1).await;
+    let is_kept = async || store.candles(&name, None, 9).await.unwrap().len() == 1;
+    wait_until(SOON, "what found the log replaced is not lost itself", is_kept).await.unwrap();
+    process.stop().await;
 }
 
 /// Lets everybody touch keys like these only.
