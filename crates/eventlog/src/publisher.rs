@@ -39,7 +39,8 @@ pub struct Event {
     /// What happened.
     pub body: Body,
     /// Events of the channel that were lost right before this one, at the venue or on the way from it: their
-    /// positions are left out, so that subscribers are told `gap`.
+    /// positions are left out, so that subscribers are told `gap`. Of the first trade of a process one more where others may have been before
+    /// it: in a log that has none that one is not told.
     pub missing_before: u64,
 }
 

@@ -54,6 +54,8 @@ pub(super) struct Instrument {
     trust: Trust,
     /// Trades that are known to be lost and that have not been told yet.
     missing: u64,
+    /// Whether this process has seen one.
+    has_traded: bool,
     /// Whether its reference data has come in this session, and of which day that was last.
     has_come: bool,
     day: Option<i64>,
@@ -113,6 +115,7 @@ impl Instrument {
             told_book: false,
             trust: Trust::Proven,
             missing: 0,
+            has_traded: false,
             has_come: false,
             day: None,
             news: News { book: false, quote: false, candles: false, sequence: 0, moment },
@@ -313,8 +316,11 @@ impl Instrument {
         let (qty, moment) = (whole(quantity), self.news.moment);
         self.last = Some(price);
         (self.news.quote, self.news.candles) = (true, true);
-        let missing_before = std::mem::take(&mut self.missing);
-        out.lost_trades += missing_before;
+        let missing = std::mem::take(&mut self.missing);
+        out.lost_trades += missing;
+        let is_first = !std::mem::replace(&mut self.has_traded, true);
+        // With a hole before the first one the log may have others than those that were seen; without, the session was seen from its start.
+        let missing_before = missing + u64::from(is_first && missing > 0);
         if wanted.trades {
             let side = taker.map(|side| match side {
                 Side::Buy => akis_model::Side::Buy,

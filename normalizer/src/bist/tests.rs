@@ -550,6 +550,11 @@ fn a_trade_whose_message_has_no_price_is_lost() {
         assert_eq!((trades(&out).len(), out.lost_trades), (1, 1));
         assert_eq!(out.updates[0].missing_before, 1);
     }
+    let mut feed = Feed::open();
+    feed.packet(&[add(1, Side::Sell, 110, 5, 0)]);
+    feed.packet(&[without_price[0]]);
+    let out = feed.packet(&[executed(1, Side::Sell, 1, 72)]);
+    assert_eq!((out.updates[0].missing_before, out.lost_trades), (2, 1), "and what the log may have of before");
 }
 
 fn states_of(out: &Output, channel: &str) -> Vec<ChannelState> {

@@ -213,7 +213,7 @@ impl Instrument {
         });
         // The log may have others than those that were heard from the start on.
         let is_first = !std::mem::replace(&mut self.has_traded, true);
-        let missing_before = missing.max(u64::from(is_first));
+        let missing_before = missing + u64::from(is_first);
         out.updates.push(Update { missing_before, ..Update::new(&self.channels.trades, trade.time, payload) });
         let mut shown = Vec::new();
         let taken = candles::Trade { time: trade.key.time, price: trade.price, qty: trade.qty };

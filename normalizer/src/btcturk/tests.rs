@@ -418,6 +418,10 @@ fn the_first_trade_that_is_heard_proves_nothing() {
     let out = harness.trade(30, 3);
     assert_eq!((ids(&out), out.lost_trades), (vec![("3", 1)], 0), "the log may have trades of before");
     assert_eq!(ids(&harness.trade(40, 4)), [("4", 0)]);
+    let mut cut = Harness::new();
+    cut.list(&[]);
+    cut.close();
+    assert_eq!(ids(&cut.trade(30, 3)), [("3", 2)], "and one that was missed since");
     let mut recorded = Harness::new();
     recorded.mapper = BtcTurk::default();
     recorded.mapper.admit(None, &[]);

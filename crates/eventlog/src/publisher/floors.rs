@@ -3,8 +3,8 @@
 //! A venue's connection may go back: what was missed on standby is fetched once it is there again, and a session of Borsa
 //! Istanbul that is joined late is replayed from its first message. The log's holder has written that meanwhile.
 //!
-//! Of what came before the first trade that it hears a process knows nothing, so its mapper tells one as missing. Where the log ends
-//! right before that trade, or never had any, there is none.
+//! Of what came before the first trade that it hears a process knows nothing, so its mapper counts one more as missing, unless it has heard a
+//! session from its start. Where the log ends right before that trade, or never had any, there is none.
 
 use akis_model::Channel;
 

@@ -51,7 +51,7 @@ async fn a_server_that_came_back_empty_is_another_log() {
     assert!(ends.channels[0].term > claim_with_memory.seen, "what the publisher has seen is not given out again");
     let held = store.take_lease("venue", "b", Duration::from_secs(60), Hearing::Unknown).await;
     assert_eq!(held, Err(StoreError::Held { by_another: false }), "its holder may have lost its key with the log");
-    let ttl = Duration::from_millis(1);
+    let ttl = Duration::from_secs(1);
     let renewed = store.renew_lease("venue", "a", ttl, Hearing::Unknown).await.unwrap();
     let mut taken = None;
     wait_until(SECONDS, "its holder vanishes", async || {
