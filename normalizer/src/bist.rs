@@ -114,6 +114,10 @@ impl Mapper for Bist {
         });
     }
 
+    fn on_clock_set(&mut self, by_ms: i64) {
+        self.market.on_clock_set(by_ms);
+    }
+
     fn backfill(&mut self, out: &mut Output) {
         self.unless_behind(out, |this, out| this.market.tell_again(this.now_ms, out));
     }

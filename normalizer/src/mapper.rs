@@ -34,6 +34,10 @@ pub trait Mapper: Send {
     /// Takes note of the time, milliseconds since the epoch; never before the last frame's.
     fn on_tick(&mut self, now_ms: i64, out: &mut Output);
 
+    /// The clock of frames and ticks was set forward by this much: no venue's went along. A mapper that does not reckon with how the two
+    /// differ leaves it as it is.
+    fn on_clock_set(&mut self, _by_ms: i64) {}
+
     /// A throttle stands behind it: what that would not let through need not be told. A mapper whose events take less
     /// time than asking whether they are wanted leaves it as it is.
     fn pace(&mut self) {}

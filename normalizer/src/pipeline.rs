@@ -140,6 +140,7 @@ impl Pipeline {
 
     /// Our clock was set forward by this much, to `now_ms`.
     pub(crate) fn on_clock_set(&mut self, by_ms: i64, now_ms: i64) {
+        self.mapper.on_clock_set(by_ms);
         self.feed.on_clock_set(by_ms, now_ms);
         self.rhythms.on_clock_set(by_ms, now_ms);
     }

@@ -19,7 +19,7 @@ const LOOK_MS: i64 = 2_000;
 /// What takes longer is told as it goes.
 const LONGEST_MS: i64 = 120_000;
 
-/// Where the first session is. A later one is followed from its beginning.
+/// Where a session is.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CatchUp {
     /// No second has come yet.

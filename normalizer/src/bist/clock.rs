@@ -49,6 +49,11 @@ impl Clock {
         })
     }
 
+    /// The clock of receive times was set forward by this much.
+    pub(super) fn on_set(&mut self, by_ms: i64) {
+        self.offset_ms = self.offset_ms.saturating_add(by_ms);
+    }
+
     /// Messages were lost, and a `T` may have been among them.
     pub(super) fn forget_second(&mut self) {
         self.second = None;

@@ -259,6 +259,13 @@ impl Instrument {
         }
     }
 
+    /// That it cannot has been told already.
+    pub(super) fn distrust_is_told(&mut self) {
+        if let Trust::Lost { told, .. } = &mut self.trust {
+            *told = true;
+        }
+    }
+
     /// The book is what the venue's is again.
     pub(super) fn prove(&mut self, now_ms: i64, wanted: &Wanted, out: &mut Output) {
         if let Trust::Lost { why, told: true, .. } = self.trust

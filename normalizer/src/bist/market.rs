@@ -62,6 +62,8 @@ pub(super) struct Market {
     is_recorded: bool,
     /// Nothing has been missed since the day began.
     is_whole: bool,
+    /// Messages are missing that no snapshot has made up for: of an instrument that comes now orders may be among them.
+    lacks_orders: bool,
     /// The day's last message has come.
     is_over: bool,
     /// Some candles wait for the next second.
@@ -263,7 +265,7 @@ impl Market {
             self.instruments[at].lose_messages();
             self.instruments[at].give_up_candles(received_at, &self.wanted, out);
         }
-        (self.needs_snapshot, self.is_whole) = (false, false);
+        (self.needs_snapshot, self.is_whole, self.lacks_orders) = (false, false, true);
         self.unmet_since.get_or_insert(received_at);
     }
 
@@ -288,6 +290,11 @@ impl Market {
     fn meet(&mut self, at: usize, now_ms: i64, out: &mut Output) {
         let Some(mut channels) = self.unmet.remove(&self.instruments[at].symbol) else { return };
         channels.retain(|channel| channel.kind() != Kind::Candles);
+        if !self.instruments[at].is_proven() {
+            // That it is not was told with the others.
+            channels.retain(|channel| channel.kind() != Kind::Book);
+            self.instruments[at].distrust_is_told();
+        }
         tell_all([&channels], ChannelState::Up, now_ms, out);
     }
 
@@ -305,7 +312,7 @@ impl Market {
         received_at: i64,
         out: &mut Output,
     ) {
-        self.orders = 0;
+        (self.orders, self.lacks_orders) = (0, false);
         for at in 0..self.instruments.len() {
             let instrument = &mut self.instruments[at];
             instrument.orders.clear();
@@ -334,6 +341,11 @@ impl Market {
     /// Another session's clock is another one.
     pub(super) fn forget_clock(&mut self) {
         self.clock = Clock::default();
+    }
+
+    /// See [`crate::mapper::Mapper::on_clock_set`].
+    pub(super) fn on_clock_set(&mut self, by_ms: i64) {
+        self.clock.on_set(by_ms);
     }
 
     /// Asks for a snapshot: of all books, whichever is named.
@@ -396,6 +408,10 @@ impl Market {
         if !self.is_over {
             self.lose_messages(received_at, out);
         }
+        if !self.is_recorded {
+            // Whoever was away when it began is told it from its first message.
+            self.catch_up = CatchUp::default();
+        }
         self.begin_day(received_at, out);
     }
 
@@ -403,7 +419,7 @@ impl Market {
     fn begin_day(&mut self, received_at: i64, out: &mut Output) {
         self.meet_all(received_at, out);
         self.books = Table::default();
-        self.orders = 0;
+        (self.orders, self.lacks_orders) = (0, false);
         (self.needs_snapshot, self.is_whole, self.is_over) = (false, true, false);
         for at in 0..self.instruments.len() {
             self.instruments[at].begin_day(received_at);

@@ -308,6 +308,9 @@ impl Market {
             // Nobody has seen what it did before.
             instrument.lose_trade();
         }
+        if is_new && self.lacks_orders && entry.telling == Telling::News {
+            self.distrust(at.into(), Resync::Gap, entry.received_at, out);
+        }
         self.meet(at.into(), entry.received_at, out);
         Ok(())
     }

@@ -6,7 +6,7 @@ use akis_model::{Candle, ChannelState, MarketState};
 use super::feed::{Feed, MORNING, THYAO, add, books, directory, executed, state, statuses, trades};
 use super::states_of;
 use crate::bist::Bist;
-use crate::mapper::{Mapper as _, Output};
+use crate::mapper::{Mapper as _, Output, Resync};
 use crate::update::Payload;
 
 const DAY: u32 = 24 * 3_600;
@@ -246,6 +246,49 @@ fn a_symbol_of_yesterday_whose_reference_data_is_lost_is_told() {
         assert_eq!(states_of(&out, &all[3]), [], "its orders are not known");
         assert_eq!(states_of(&out, "bist:THYAO:1d"), []);
     }
+}
+
+#[test]
+fn a_later_session_that_is_joined_late_is_a_replay_too() {
+    let mut feed = traded();
+    feed.end();
+    feed.now += (i64::from(DAY) + 3 * 3_600) * 1_000;
+    feed.new_session("DAY2");
+    let out = feed.packet(&[second(MORNING + DAY), directory("THYAO.E", THYAO), add(1, Side::Sell, 120, 5, 0)]);
+    assert_eq!(books(&out).len(), 0, "that was this morning");
+    let out = feed.packet(&[executed(1, Side::Sell, 2, 71)]);
+    assert_eq!((books(&out).len(), trades(&out).len()), (0, 1));
+    assert_eq!(books(&feed.heartbeat()).len(), 1, "nothing more waits");
+}
+
+#[test]
+fn a_clock_that_is_set_forward_closes_no_candle() {
+    let mut feed = traded();
+    feed.now += 600_000;
+    feed.mapper.on_clock_set(600_000);
+    assert_eq!(candles(&feed.heartbeat(), "1m", true), [], "the venue's clock has not gone on");
+    feed.now += 62_000;
+    assert_eq!(candles(&feed.heartbeat(), "1m", true).len(), 1);
+}
+
+#[test]
+fn a_symbol_that_is_first_met_behind_a_hole_has_no_book() {
+    let mut feed = Feed::new();
+    feed.packet(&[second(MORNING)]);
+    feed.next += 3; // Its reference data, and orders.
+    feed.packet(&[second(MORNING + 1)]);
+    feed.tick(11_000);
+    let out = feed.packet(&[directory("THYAO.E", THYAO), add(9, Side::Sell, 110, 5, 0)]);
+    assert_eq!((books(&out).len(), out.resyncs), (0, vec![Resync::Gap]));
+    let out = feed.tick(1_501);
+    assert_eq!(states_of(&out, "bist:THYAO:book"), [ChannelState::Resyncing]);
+    assert_eq!(books(&feed.packet(&[add(10, Side::Buy, 100, 5, 0)])).len(), 0, "others may be in front of it");
+
+    feed.end();
+    feed.new_session("DAY2");
+    let out = feed.packet(&[second(MORNING + DAY), directory("THYAO.E", THYAO), add(1, Side::Sell, 110, 5, 0)]);
+    assert_eq!(states_of(&out, "bist:THYAO:book"), [ChannelState::Up]);
+    assert_eq!(books(&out).len(), 1);
 }
 
 #[test]
