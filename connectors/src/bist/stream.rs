@@ -38,26 +38,44 @@ pub(super) struct Stream {
 }
 
 /// What has been handed on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Position {
     /// Blank before the first login.
     session: SessionId,
     /// The next number.
     next: u64,
+    /// The first message that was handed on of the session, and its number. A session that begins anew under its name has
+    /// another one: the exchange begins with the second of the day.
+    first: Option<(u64, Vec<u8>)>,
     ask: Ask,
     /// The session has begun anew under the name that it had.
     is_again: bool,
 }
 
-/// What the next login asks for.
+/// What a login asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ask {
     /// This session, from where it was.
     Same,
+    /// The same, of a server that does not have as many messages yet, as it has said: it was looked at, and is of this session.
+    Behind,
     /// Whichever runs, from the same number: it may still be this one, and then nothing comes twice.
     Running,
     /// Whichever runs, from its first message: it may not have as many yet. What is known already is passed over.
     First,
+    /// This session, from the first message that was handed on: whether it still is that one.
+    Look,
+}
+
+/// What follows from a login that was accepted, or from what came first behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// It goes on here; what is known already is passed over.
+    GoOn,
+    /// The first message tells whether it is the session of before.
+    Look,
+    /// Something else has to be asked for.
+    AskAgain,
 }
 
 /// Why a connection is no longer read.
@@ -77,19 +95,58 @@ impl<E: Into<LinkError>> From<E> for End {
 }
 
 impl Position {
-    const START: Self = Self { session: RUNNING, next: 1, ask: Ask::Same, is_again: false };
+    const START: Self = Self { session: RUNNING, next: 1, first: None, ask: Ask::Same, is_again: false };
 
-    /// Whether the login that was accepted goes on here. Otherwise the position is the beginning of the other session.
-    fn accept(&mut self, session: SessionId, next: u64) -> bool {
-        let is_other = self.session != session;
-        // A session that has fewer messages than were read of it is none of before, whatever its name.
-        let is_anew = !is_other && next < self.wish().1;
-        let goes_on = !(is_other || is_anew) || self.session == RUNNING || next == 1;
-        if is_other || is_anew {
-            *self = Self { session, next: 1, ask: Ask::Same, is_again: is_anew && !self.is_again };
+    /// Takes a login that was accepted.
+    fn accept(&mut self, session: SessionId, next: u64) -> Then {
+        let ask = std::mem::replace(&mut self.ask, Ask::Same);
+        if self.session != session {
+            let goes_on = self.session == RUNNING || next == 1;
+            *self = Self { session, ..Self::START };
+            return if goes_on { Then::GoOn } else { Then::AskAgain };
         }
-        self.ask = Ask::Same;
-        goes_on
+        if next >= self.next || ask == Ask::Behind {
+            return Then::GoOn;
+        }
+        // Either the server is behind, as one that takes over may be, or the session has begun anew under its name.
+        if matches!(ask, Ask::First | Ask::Look) {
+            self.ask = ask;
+            return Then::Look;
+        }
+        self.ask = Ask::Look;
+        Then::AskAgain
+    }
+
+    /// Takes the first message behind a login by which the session is looked at.
+    fn look(&mut self, number: u64, message: &[u8]) -> Then {
+        let is_same = self.first.as_ref().is_some_and(|(first, bytes)| (*first, &bytes[..]) == (number, message));
+        if !is_same {
+            *self = Self { session: self.session, is_again: !self.is_again, ..Self::START };
+            return Then::AskAgain;
+        }
+        if std::mem::replace(&mut self.ask, Ask::Same) == Ask::First {
+            return Then::GoOn;
+        }
+        self.ask = Ask::Behind;
+        Then::AskAgain
+    }
+
+    /// What was seen of the session by a look is too old.
+    fn forget_look(&mut self) {
+        if self.ask == Ask::Behind {
+            self.ask = Ask::Same;
+        }
+    }
+
+    /// Whether the next message is looked at.
+    fn looks(&self) -> bool {
+        matches!(self.ask, Ask::First | Ask::Look)
+    }
+
+    /// Takes note of a message that is handed on.
+    fn pass(&mut self, number: u64, message: &[u8]) {
+        self.next = number.saturating_add(1);
+        self.first.get_or_insert_with(|| (number, message.to_vec()));
     }
 
     /// The session as packets name it: one that begins anew under the name that it had is another one, and its name ends with
@@ -104,18 +161,19 @@ impl Position {
 
     fn wish(&self) -> (SessionId, u64) {
         match self.ask {
-            Ask::Same => (self.session, self.next),
+            Ask::Same | Ask::Behind => (self.session, self.next),
             Ask::Running => (RUNNING, self.next),
             Ask::First => (RUNNING, 1),
+            Ask::Look => (self.session, self.first.as_ref().map_or(1, |(first, _)| *first)),
         }
     }
 
     /// There is no such session. Returns whether it is worth asking for something else at once.
     fn refused(&mut self) -> bool {
         let (ask, at_once) = match self.ask {
-            Ask::Same => (Ask::Running, self.session != RUNNING),
+            Ask::Same | Ask::Behind => (Ask::Running, self.session != RUNNING),
             Ask::Running => (Ask::First, false),
-            Ask::First => (Ask::Running, false),
+            Ask::First | Ask::Look => (Ask::Running, false),
         };
         self.ask = ask;
         at_once
@@ -151,6 +209,8 @@ impl Stream {
                 }
                 End::Failed(error) => error.to_string(),
             };
+            // By the next login it may have begun anew.
+            self.position.forget_look();
             let wait = self.backoff.next_wait();
             let retry_in_ms = wait.as_millis();
             if first {
@@ -226,31 +286,40 @@ impl Stream {
             match event {
                 Event::Accepted { session, next } => {
                     let before = self.position.name();
-                    let goes_on = self.position.accept(session, next);
-                    if before != RUNNING && before != self.position.name() {
-                        forget(wanted);
+                    let then = self.position.accept(session, next);
+                    self.note_session(before, wanted);
+                    match then {
+                        Then::AskAgain => return Err(End::Elsewhere),
+                        Then::Look => debug!(venue = "bist", %session, next, "the session is looked at"),
+                        Then::GoOn => {
+                            self.go_on(connection, next, outlet, wanted);
+                            *opened = true;
+                        }
                     }
-                    if !goes_on {
+                }
+                Event::Message(number, message) if self.position.looks() => {
+                    let before = self.position.name();
+                    let then = self.position.look(number, &message);
+                    self.note_session(before, wanted);
+                    if then != Then::GoOn {
                         return Err(End::Elsewhere);
                     }
-                    if next > self.position.next {
-                        warn!(venue = "bist", messages = next - self.position.next, "messages are lost");
-                        wanted.send_modify(|from| *from = next);
-                    }
-                    info!(venue = "bist", connection, %session, next, "logged in");
+                    self.go_on(connection, number, outlet, wanted);
                     *opened = true;
-                    outlet.stats().open.add(1);
-                    outlet.stats().opened.add(1);
                 }
                 // What the server sends again is passed over.
                 Event::Message(number, _) if number < self.position.next => {}
                 Event::Message(number, message) => {
                     packets.push(self.position.name(), number, &message);
-                    self.position.next = number.saturating_add(1);
+                    self.position.pass(number, &message);
                 }
+                // A server that is behind says nothing of what comes next.
+                Event::Heartbeat(next) if next < self.position.next => {}
                 Event::Heartbeat(next) => packets.put(mold::heartbeat(self.position.name(), next).to_vec()),
                 Event::End(next) => {
-                    packets.put(mold::end_of_session(self.position.name(), next).to_vec());
+                    if next >= self.position.next {
+                        packets.put(mold::end_of_session(self.position.name(), next).to_vec());
+                    }
                     self.position.ask = Ask::Running;
                     return Err(End::Over);
                 }
@@ -258,6 +327,27 @@ impl Stream {
             }
         }
         Ok(())
+    }
+
+    /// What was wanted of another session is wanted no more.
+    fn note_session(&self, before: SessionId, wanted: &Wanted) {
+        if before != RUNNING && before != self.position.name() {
+            forget(wanted);
+        }
+    }
+
+    /// The connection goes on with the message of this number.
+    fn go_on(&self, connection: u32, next: u64, outlet: &Outlet, wanted: &Wanted) {
+        let Position { session, next: known, .. } = self.position;
+        if next > known {
+            warn!(venue = "bist", messages = next - known, "messages are lost");
+            wanted.send_modify(|from| *from = next);
+        } else if next < known {
+            warn!(venue = "bist", messages = known - next, "messages that are known come again and are passed over");
+        }
+        info!(venue = "bist", connection, %session, next, "logged in");
+        outlet.stats().open.add(1);
+        outlet.stats().opened.add(1);
     }
 }
 
@@ -304,45 +394,94 @@ mod tests {
     use crate::bist::soup::{self, accepted};
     use crate::registry::{Own, Settings};
 
+    /// A position behind these messages of one byte each, the first of which is `first`.
+    fn behind(session: SessionId, first: u8, next: u64) -> Position {
+        Position { session, next, first: Some((1, vec![first])), ..Position::START }
+    }
+
     #[test]
     fn a_login_goes_on_where_it_was_and_a_new_day_begins_at_its_first_message() {
         let (today, tomorrow) = (SessionId::new("TODAY"), SessionId::new("TOMORROW"));
         let mut position = Position::START;
         assert_eq!(position.wish(), (RUNNING, 1));
-        assert!(position.accept(today, 1));
-        position.next = 7;
+        assert_eq!(position.accept(today, 1), Then::GoOn);
+        position.pass(6, b"a");
         assert_eq!(position.wish(), (today, 7));
-        assert!(position.accept(today, 7));
+        assert_eq!(position.accept(today, 7), Then::GoOn);
         position.ask = Ask::Running;
         assert_eq!(position.wish(), (RUNNING, 7));
-        assert!(!position.accept(tomorrow, 7), "the seventh message of another day is not the next one");
+        assert_eq!(
+            position.accept(tomorrow, 7),
+            Then::AskAgain,
+            "the seventh message of another day is not the next one"
+        );
+        assert_eq!(position, Position { session: tomorrow, ..Position::START });
         assert_eq!(position.wish(), (tomorrow, 1));
     }
 
     #[test]
     fn a_session_that_is_gone_is_not_asked_for_again() {
         let today = SessionId::new("TODAY");
-        let mut position = Position { session: today, next: 7, ..Position::START };
+        let mut position = behind(today, b'a', 7);
         assert!(position.refused());
         assert_eq!(position.wish(), (RUNNING, 7));
         assert!(!position.refused(), "a pause before the next try");
         assert_eq!(position.wish(), (RUNNING, 1));
-        assert!(position.accept(today, 1));
-        assert_eq!(position.next, 7, "what comes again is passed over");
+        assert_eq!(position.accept(today, 1), Then::Look);
+        assert_eq!(position.look(1, b"a"), Then::GoOn, "it is the session of before");
+        assert_eq!((position.next, position.looks()), (7, false), "what comes again is passed over");
+    }
+
+    #[test]
+    fn a_session_that_is_gone_and_comes_anew_under_its_name_is_another_one() {
+        let today = SessionId::new("TODAY");
+        let mut position = behind(today, b'a', 50_000);
+        assert!(position.refused());
+        assert!(!position.refused());
+        assert_eq!(position.accept(today, 1), Then::Look);
+        assert_eq!(position.look(1, b"b"), Then::AskAgain);
+        assert_eq!((position.wish(), position.name()), ((today, 1), SessionId::new("TODAY    ~")));
     }
 
     #[test]
     fn a_session_that_begins_anew_under_its_name_is_another_one() {
         let today = SessionId::new("TR29620650");
-        let mut position = Position { session: today, next: 50_000, ..Position::START };
-        for name in ["TR2962065~", "TR29620650"] {
-            assert!(!position.accept(today, 100), "it has 99 messages, of which the first are not known");
+        let mut position = behind(today, b'a', 50_000);
+        for (name, first) in [("TR2962065~", b"b"), ("TR29620650", b"c")] {
+            assert_eq!(position.accept(today, 100), Then::AskAgain, "it has 99 messages: of which session?");
+            assert_eq!(position.wish(), (today, 1));
+            assert_eq!(position.accept(today, 1), Then::Look);
+            assert_eq!(position.look(1, first), Then::AskAgain);
             assert_eq!((position.wish(), position.name()), ((today, 1), SessionId::new(name)));
-            assert!(position.accept(today, 1));
+            assert_eq!(position.accept(today, 1), Then::GoOn);
+            position.pass(1, first);
             position.next = 200;
         }
-        assert!(position.accept(today, 300), "what is missing is a hole, and no beginning");
+        assert_eq!(position.accept(today, 300), Then::GoOn, "what is missing is a hole, and no beginning");
         assert_eq!((position.next, position.name()), (200, today));
+    }
+
+    #[test]
+    fn a_server_that_is_behind_tells_nothing_twice() {
+        let today = SessionId::new("TODAY");
+        let mut position = behind(today, b'a', 5_000_000);
+        assert_eq!(position.accept(today, 4_999_990), Then::AskAgain);
+        assert_eq!(position.accept(today, 1), Then::Look);
+        assert_eq!(position.look(1, b"a"), Then::AskAgain, "and not the whole day once more");
+        assert_eq!(position.wish(), (today, 5_000_000));
+        assert_eq!(position.accept(today, 4_999_990), Then::GoOn);
+        assert_eq!((position.next, position.name()), (5_000_000, today));
+        assert_eq!(position.accept(today, 4_999_990), Then::AskAgain, "by the next login it may have begun anew");
+    }
+
+    #[test]
+    fn a_session_whose_first_message_is_gone_is_another_one() {
+        let today = SessionId::new("TODAY");
+        let mut position = behind(today, b'a', 50_000);
+        position.accept(today, 300);
+        assert_eq!(position.accept(today, 200), Then::Look);
+        assert_eq!(position.look(200, b"a"), Then::AskAgain);
+        assert_eq!((position.next, position.is_again), (1, true), "told as lost, and not lost in silence");
     }
 
     #[test]
