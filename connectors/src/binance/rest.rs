@@ -273,8 +273,9 @@ impl Calls {
     }
 
     /// The first call of a lane has failed. It goes behind what waits, for what fails once may fail for ever, but behind candles
-    /// only when it fails again: there may be thousands. Nothing else is asked for a while unless it had failed before. Trades are asked for by many at once, and again while somebody waits for
-    /// them: they are dropped, and hold up nothing but each other.
+    /// only when it fails again: there may be thousands. Nothing else is asked for a while unless it had failed before. Trades
+    /// are asked for by many at once, and again while somebody waits for them: they are dropped, and hold up nothing but each
+    /// other.
     fn on_failure(&mut self, lane: Lane, reason: &str) {
         let Some(failed) = self.pop(lane) else { return };
         match lane {
