@@ -175,7 +175,6 @@ impl Shell {
         let mut step = Step::default();
         self.pipeline.set_active(self.is_active, &mut step);
         self.take(step, None);
-        self.judge();
         if self.is_active {
             self.backfill();
         }
@@ -188,9 +187,10 @@ impl Shell {
         self.take(step, None);
     }
 
-    /// Takes note of it once it is known whether data flows.
+    /// Says once that it could take over. Asked with ticks and not with frames: the mapper looks at all of its symbols.
     fn judge(&self) {
-        if self.pipeline.is_judged() && (self.is_active || self.pipeline.is_warm()) {
+        let is_news = !self.warm.is_cancelled() && self.pipeline.is_judged();
+        if is_news && (self.is_active || self.pipeline.is_warm()) {
             self.warm.cancel();
         }
     }
@@ -218,7 +218,6 @@ impl Shell {
         self.metrics.on_frame(frame);
         let is_back = step.turn == Some(Turn::Up);
         self.take(step, Some(frame));
-        self.judge();
         if is_back && self.is_active {
             self.backfill();
         }
