@@ -25,7 +25,7 @@ const PASSWORDS: [(&str, &str, &str); 2] = [
 const RARE: [&str; 3] = ["xread", "xinfo|consumers", "srem"];
 
 /// What an intruder with the password of a role would want.
-const REFUSED: [(&str, &[&str]); 14] = [
+const REFUSED: [(&str, &[&str]); 15] = [
     ("akis-gateway", &["SET", "akis:lease:binance", "me"]),
     ("akis-gateway", &["HSET", "{akis:lease:binance}:term", "n", "9"]),
     ("akis-gateway", &["KEYS", "*"]),
@@ -39,6 +39,7 @@ const REFUSED: [(&str, &[&str]); 14] = [
     ("akis-normalizer", &["XREADGROUP", "GROUP", "g", "c", "STREAMS", "akis:{p00}:feed", ">"]),
     ("akis-normalizer", &["FLUSHALL"]),
     ("akis-normalizer", &["SUBSCRIBE", "x"]),
+    ("akis-normalizer", &["SSUBSCRIBE", "x"]),
     ("akis-normalizer", &["ACL", "SETUSER", "me"]),
 ];
 

@@ -146,6 +146,17 @@ async fn no_trade_of_btcturk_is_missing_when_the_publisher_is_stopped() {
 }
 
 #[tokio::test]
+async fn who_is_killed_is_missed_before_its_lease_has_run_out() {
+    let mut system = System::start(Options { normalizers: 2, kinds: &["trades"], ..Options::default() }).await;
+    let seen = async || system.redis.command(&["HGET", "{akis:lease:binance}:term", "seen"]).await.unwrap();
+    wait_until(SOON, "the one that publishes has been seen", async || !seen().await.trim().is_empty()).await.unwrap();
+    // A day: it does not run out while this test runs.
+    system.redis.command(&["PEXPIRE", "akis:lease:binance", "86400000"]).await.unwrap();
+    system.normalizers[0].process.kill();
+    system.normalizers[1].process.wait_for_line("lease taken", SOON).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_publisher_that_no_longer_hears_its_venue_leaves_it_to_one_that_does() {
     let mut system = System::start(Options { kinds: &["trades"], ..Options::default() }).await;
     let way = Proxy::start(system.venue.parse().unwrap()).await.unwrap();

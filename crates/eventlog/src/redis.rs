@@ -10,8 +10,10 @@ mod feed;
 mod groups;
 mod joined;
 mod keys;
+mod lease;
 mod link;
 mod listing;
+mod presence;
 mod reply;
 mod script;
 
@@ -34,14 +36,15 @@ use self::groups::Group;
 use self::joined::Joined;
 use self::keys::Keys;
 use self::link::{At, Link};
+use self::presence::Presence;
 use self::reply::{array, entry, feed_id, number, optional, position, seq, text, tuple};
 use self::script::Scripts;
-use crate::hearing::{HEARD_LATER, Hearing};
+use crate::hearing::Hearing;
 use crate::listing::{CANDLES_KEPT, ChannelHead, StoredCandle, closed_candle};
 use crate::retention::{FEED_AGE, IDEMPOTENCY_TTL, history_len, retention};
 use crate::store::{
-    Append, ChannelEnd, Claim, Ends, Feed, FeedEnd, FeedStart, Fence, HANDOVER, Identity, Lease, Marker, Partition,
-    RANGE_BYTES, Range, Select, Store, StoreError, TERM_JUMP, Write,
+    Append, ChannelEnd, Claim, Ends, Feed, FeedEnd, FeedStart, Fence, Identity, Lease, Marker, Partition, RANGE_BYTES,
+    Range, Select, Store, StoreError, TERM_JUMP, Write,
 };
 
 /// A log in Redis.
@@ -52,6 +55,7 @@ pub struct RedisStore {
     link: Link,
     scripts: Scripts,
     joined: Joined,
+    presence: Presence,
 }
 
 impl RedisStore {
@@ -67,7 +71,8 @@ impl RedisStore {
         let link = Link::open_shared(&config).await?;
         check::check(&link, &keys, partitions).await?;
         let scripts = Scripts::load(&link).await?;
-        Ok(Arc::new(Self { config, keys, partitions, link, scripts, joined: Joined::default() }))
+        let (joined, presence) = (Joined::default(), Presence::new(&config));
+        Ok(Arc::new(Self { config, keys, partitions, link, scripts, joined, presence }))
     }
 
     /// Looks whether a URL is one that [`Self::connect`] can use, without connecting.
@@ -87,42 +92,6 @@ impl RedisStore {
     /// A call that may begin a channel.
     fn writing_call_on(&self, partition: Partition) -> Call {
         Call::on([self.keys.term(partition), self.keys.index(partition), self.keys.feed(partition)])
-    }
-
-    /// A call about the lease of a publisher.
-    fn lease_call(&self, publisher: &str, action: &str, owner: &str) -> Call {
-        let mut call = Call::on([self.keys.lease(publisher), self.keys.lease_term(publisher)]);
-        call.args.push(action);
-        call.args.push(owner);
-        call
-    }
-
-    async fn lease(
-        &self,
-        action: &'static str,
-        publisher: &str,
-        owner: &str,
-        ttl: Duration,
-        hearing: Hearing,
-    ) -> Result<Lease, StoreError> {
-        let mut call = self.lease_call(publisher, action, owner);
-        call.args.push(ttl.as_millis());
-        call.args.push(HANDOVER.as_millis());
-        let (hearing, ago) = match hearing {
-            Hearing::Unknown => ("unknown", Duration::ZERO),
-            Hearing::Hears(ago) => ("hears", ago),
-            Hearing::Deaf(ago) => ("deaf", ago.saturating_sub(HEARD_LATER)),
-        };
-        call.args.push(hearing);
-        call.args.push(ago.as_millis());
-        let reply = self.scripts.lease.run(&self.link, &call).await?;
-        match &reply {
-            Resp3Frame::Array { .. } => {
-                let [lease, continues, before] = tuple(&reply)?;
-                Ok(Lease { number: number(lease)?, continues: number(continues)? == 1, before: number(before)? })
-            }
-            _ => Err(refusal(&reply)),
-        }
     }
 }
 
@@ -329,7 +298,7 @@ impl Store for RedisStore {
         ttl: Duration,
         hearing: Hearing,
     ) -> Result<Lease, StoreError> {
-        self.lease("take", publisher, owner, ttl, hearing).await
+        self.call_lease("take", publisher, owner, ttl, hearing).await
     }
 
     async fn renew_lease(
@@ -339,12 +308,11 @@ impl Store for RedisStore {
         ttl: Duration,
         hearing: Hearing,
     ) -> Result<Lease, StoreError> {
-        self.lease("renew", publisher, owner, ttl, hearing).await
+        self.call_lease("renew", publisher, owner, ttl, hearing).await
     }
 
     async fn release_lease(&self, publisher: &str, owner: &str) -> Result<(), StoreError> {
-        self.scripts.lease.run(&self.link, &self.lease_call(publisher, "release", owner)).await?;
-        Ok(())
+        self.give_back_lease(publisher, owner).await
     }
 
     async fn open_feed(

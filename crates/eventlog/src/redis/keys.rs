@@ -63,6 +63,11 @@ impl Keys {
         format!("{{{}:lease:{publisher}}}:term", self.prefix)
     }
 
+    /// Sharded channel that the holder of a lease is subscribed to, in the slot of [`Keys::lease`]. Ends with the owner.
+    pub(super) fn presence(&self, publisher: &str, owner: &str) -> String {
+        format!("{{{}:lease:{publisher}}}:owner:{owner}", self.prefix)
+    }
+
     /// String: a replica is alive.
     pub(super) fn replica(&self, replica: &str) -> String {
         format!("{}:replica:{replica}", self.prefix)
@@ -117,7 +122,8 @@ mod tests {
         assert_eq!(keys.history(partition, &channel), "akis:{p07}:ch:job:1");
         assert_eq!(keys.idempotency(partition, &channel, "x"), "akis:{p07}:idem:job:1:x");
         assert_eq!(keys.idempotency(partition, &channel, "x:y"), "akis:{p07}:idem:job:1/x:y");
-        let (lease, companion) = (keys.lease("binance"), keys.lease_term("binance"));
-        assert_eq!(fred::util::redis_keyslot(lease.as_bytes()), fred::util::redis_keyslot(companion.as_bytes()));
+        let slot = |key: String| fred::util::redis_keyslot(key.as_bytes());
+        let lease = slot(keys.lease("binance"));
+        assert_eq!([slot(keys.lease_term("binance")), slot(keys.presence("binance", "me"))], [lease; 2]);
     }
 }

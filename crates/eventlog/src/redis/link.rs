@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fred::clients::Client;
+use fred::clients::{Client, SubscriberClient};
 use fred::interfaces::{ClientLike, ClusterInterface};
 use fred::types::config::{
     Config, ConnectionConfig, PerformanceConfig, ReconnectError, ReconnectPolicy, TcpConfig, UnresponsiveConfig,
@@ -64,8 +64,7 @@ pub(super) struct Link {
 impl Link {
     /// Opens a connection that comes back by itself when it is lost. A command is never sent a second time.
     pub(super) async fn open_shared(config: &Config) -> Result<Self, Unavailable> {
-        let mut builder = builder(config);
-        builder.set_policy(ReconnectPolicy::new_exponential(0, 50, 1_000, 2));
+        let mut builder = lasting(config);
         builder.with_connection_config(|connection| {
             connection.unresponsive =
                 UnresponsiveConfig { max_timeout: Some(UNRESPONSIVE), interval: Duration::from_millis(500) };
@@ -127,6 +126,18 @@ impl Drop for Link {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// A client for subscriptions, whose connection comes back by itself when it is lost. It is not connected yet.
+pub(super) fn subscriber(config: &Config) -> Result<SubscriberClient, fred::error::Error> {
+    lasting(config).build_subscriber_client()
+}
+
+/// Connections that come back by themselves when they are lost.
+fn lasting(config: &Config) -> Builder {
+    let mut builder = builder(config);
+    builder.set_policy(ReconnectPolicy::new_exponential(0, 50, 1_000, 2));
+    builder
 }
 
 fn builder(config: &Config) -> Builder {

@@ -8,6 +8,7 @@ mod follow;
 mod joined;
 mod log;
 mod model;
+mod presence;
 mod redis_faults;
 mod reigns;
 mod repeats;

@@ -353,6 +353,9 @@ async fn a_cluster_holds_a_log() {
     })
     .await
     .unwrap();
+    store.renew_lease("venue", "a", SECONDS, Hearing::Unknown).await.unwrap();
+    let seen = server.command(&["PUBSUB", "SHARDNUMSUB", "{akis:lease:venue}:owner:a"]).await.unwrap();
+    assert!(seen.trim().ends_with('1'), "those who stand by see that the holder is there: {seen}");
     store.announce_replica("gw", SECONDS, Duration::ZERO).await.unwrap();
     store.forget_replica("gw").await.unwrap();
     store.ping().await.unwrap();
