@@ -25,6 +25,9 @@ scripts/observe.sh
 step "format"
 cargo fmt --all --check
 
+step "no floating point on the way of a price"
+scripts/decimals.sh
+
 step "licences and sources"
 cargo deny --log-level error check licenses bans sources
 

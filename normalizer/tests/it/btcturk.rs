@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::live::{LONGEST_WAIT, Normalizer, WITHIN, assert_dense, trade_ids};
+use crate::live::{LONGEST_WAIT, Normalizer, WITHIN, assert_books, assert_dense, trade_ids};
 
 const SYMBOLS: [&str; 2] = ["BTCTRY", "ETHTRY"];
 
@@ -111,19 +111,6 @@ impl Venue {
     async fn stop(self) -> Result<()> {
         self.cancel.cancel();
         Ok(self.task.await?)
-    }
-}
-
-/// Best first, never crossed, no level without an amount.
-fn assert_books(events: &[(akis_model::Seq, Value)]) {
-    let number = |level: &Value, at: usize| level[at].as_str().unwrap().parse::<f64>().unwrap();
-    for (_, event) in events.iter().filter(|(_, event)| event["event"] == "orderbook") {
-        let side = |name: &str| event["data"][name].as_array().unwrap().clone();
-        let (bids, asks) = (side("bids"), side("asks"));
-        assert!(bids.is_sorted_by(|a, b| number(a, 0) > number(b, 0)), "{event}");
-        assert!(asks.is_sorted_by(|a, b| number(a, 0) < number(b, 0)), "{event}");
-        assert!(number(&bids[0], 0) < number(&asks[0], 0), "{event}");
-        assert!(bids.iter().chain(&asks).all(|level| number(level, 1) > 0.0), "{event}");
     }
 }
 

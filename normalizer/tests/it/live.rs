@@ -193,6 +193,19 @@ pub(crate) fn assert_dense(events: &[(Seq, Value)]) {
     }
 }
 
+/// Best first, never crossed, no level without an amount.
+pub(crate) fn assert_books(events: &[(Seq, Value)]) {
+    let number = |level: &Value, at: usize| level[at].as_str().unwrap().parse::<f64>().unwrap();
+    for (_, event) in events.iter().filter(|(_, event)| event["event"] == "orderbook") {
+        let side = |name: &str| event["data"][name].as_array().unwrap().clone();
+        let (bids, asks) = (side("bids"), side("asks"));
+        assert!(bids.is_sorted_by(|a, b| number(a, 0) > number(b, 0)), "{event}");
+        assert!(asks.is_sorted_by(|a, b| number(a, 0) < number(b, 0)), "{event}");
+        assert!(number(&bids[0], 0) < number(&asks[0], 0), "{event}");
+        assert!(bids.iter().chain(&asks).all(|level| number(level, 1) > 0.0), "{event}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_kind_of_every_symbol_flows_and_is_dense() -> Result<()> {
     let venue = Venue::start("127.0.0.1:0").await?;

@@ -134,19 +134,26 @@ async fn symbols_are_asked_for_once_and_books_on_request() {
 
 #[tokio::test]
 async fn a_refused_request_is_held_as_long_as_the_venue_says_and_made_again() {
-    let mut venue = Venue::start(&[], &[429, 500]).await;
-    let asked_at = Instant::now();
-    for _ in 0..3 {
-        venue.ask("BTCUSDT").await;
+    // Too many requests, and a ban.
+    for refusal in [429, 418] {
+        let mut venue = Venue::start(&[], &[refusal, 500]).await;
+        let asked_at = Instant::now();
+        for _ in 0..3 {
+            venue.ask("BTCUSDT").await;
+        }
+        venue.ask("ETHUSDT").await;
+        let (target, status, _) = venue.reply().await;
+        assert!(status == 200 && target.contains("ETHUSDT"), "what has failed goes behind all others: {target}");
+        assert!(asked_at.elapsed() >= Duration::from_secs(1), "held for Retry-After");
+        assert!(venue.reply().await.0.contains("BTCUSDT"), "what waits is not asked for twice");
+        let asked = venue.script.lock().unwrap().asked.clone();
+        assert_eq!(
+            asked.iter().filter(|target| target.contains("BTCUSDT")).count(),
+            3,
+            "{refusal}, 500, 200: {asked:?}"
+        );
+        assert_eq!((venue.stats.requests.get(), venue.stats.refused.get()), (5, 2));
     }
-    venue.ask("ETHUSDT").await;
-    let (target, status, _) = venue.reply().await;
-    assert!(status == 200 && target.contains("ETHUSDT"), "what has failed goes behind all others: {target}");
-    assert!(asked_at.elapsed() >= Duration::from_secs(1), "held for Retry-After");
-    assert!(venue.reply().await.0.contains("BTCUSDT"), "what waits is not asked for twice");
-    let asked = venue.script.lock().unwrap().asked.clone();
-    assert_eq!(asked.iter().filter(|target| target.contains("BTCUSDT")).count(), 3, "429, 500, 200: {asked:?}");
-    assert_eq!((venue.stats.requests.get(), venue.stats.refused.get()), (5, 2));
 }
 
 #[tokio::test]

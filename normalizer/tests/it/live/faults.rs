@@ -16,15 +16,65 @@ async fn flowing() -> Result<(Venue, Normalizer)> {
     Ok((venue, normalizer))
 }
 
-/// Waits until the channel has so many events more.
 /// Every trade is there once and in order, and nothing is missing between two events of a channel.
 async fn assert_whole(normalizer: &Normalizer) -> Result<()> {
     let events = normalizer.events(TRADES).await?;
     assert_dense(&events);
     assert_no_trade_is_missing(&events);
-    assert_dense(&normalizer.events(BOOK).await?);
+    let books = normalizer.events(BOOK).await?;
+    assert_dense(&books);
+    assert_books(&books);
     assert_eq!(normalizer.metric("akis_normalizer_lost_trades_total{venue=\"binance\"}"), 0);
     Ok(())
+}
+
+fn resync(cause: &str) -> String {
+    format!("{RESYNCS}{{cause=\"{cause}\",venue=\"binance\"}}")
+}
+
+fn session(what: &str) -> String {
+    format!("akis_venue_session_total{{venue=\"binance\",what=\"{what}\"}}")
+}
+
+/// Plays faults one behind the other, each with the metric that tells that it was noticed, where there is something to notice.
+async fn assert_whole_after(faults: &[(Value, Option<String>)]) -> Result<()> {
+    let (venue, normalizer) = flowing().await?;
+    for (fault, noticed) in faults {
+        let counted = noticed.as_deref().map(|metric| normalizer.metric(metric));
+        venue.fault(fault.clone()).await?;
+        if let Some((metric, counted)) = noticed.as_deref().zip(counted) {
+            let what = format!("{fault} is noticed");
+            wait_until(2 * WITHIN, &what, async || normalizer.metric(metric) > counted).await?;
+        }
+        for channel in [TRADES, BOOK] {
+            normalizer.wait_for_more(channel, 3).await?;
+        }
+    }
+    assert_whole(&normalizer).await?;
+    normalizer.stop().await?;
+    venue.stop().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn diffs_that_come_wrong_cost_a_book_for_a_moment_and_no_trade() -> Result<()> {
+    assert_whole_after(&[
+        (json!({"fault": "duplicate", "symbol": "BTCUSDT"}), None),
+        (json!({"fault": "reorder", "symbol": "BTCUSDT"}), Some(resync("gap"))),
+        (json!({"fault": "wrong_sequence", "symbol": "BTCUSDT"}), Some(resync("gap"))),
+        (json!({"fault": "silence", "ms": 1_500, "symbol": "BTCUSDT"}), Some(resync("gap"))),
+        // The book that is built anew by the next one asks in vain first.
+        (json!({"fault": "rest_status", "status": 500, "times": 1}), None),
+        (json!({"fault": "drop_diff", "symbol": "BTCUSDT"}), Some(session("requests_refused"))),
+        (json!({"fault": "close", "code": 1001, "reason": "maintenance"}), Some(resync("connection"))),
+    ])
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_stalls_is_asked_for_again_and_no_trade_is_missing() -> Result<()> {
+    assert_whole_after(&[(json!({"fault": "stall", "stream": "btcusdt@aggTrade"}), Some(session("stopped_streams")))])
+        .await
 }
 
 /// Waits until it has been told of the channel's state, whatever was told after that.
@@ -52,7 +102,7 @@ async fn frames_that_come_late_are_published_late_and_whole() -> Result<()> {
         normalizer.wait_for_more(channel, 5).await?;
         assert_eq!(statuses(&normalizer.events("binance:ETHUSDT:trades").await?), 0, "the other symbol goes on");
     }
-    assert_eq!(normalizer.metric(&format!("{RESYNCS}{{cause=\"gap\",venue=\"binance\"}}")), 0, "late is not lost");
+    assert_eq!(normalizer.metric(&resync("gap")), 0, "late is not lost");
     assert_whole(&normalizer).await?;
     normalizer.stop().await?;
     venue.stop().await?;
@@ -71,7 +121,7 @@ async fn a_venue_that_freezes_is_down_and_goes_on_without_a_loss() -> Result<()>
         normalizer.wait_for_state(channel, "up").await?;
         normalizer.wait_for_more(channel, 5).await?;
     }
-    assert_eq!(normalizer.metric("akis_venue_session_total{venue=\"binance\",what=\"lost\"}"), 0, "the socket stays");
+    assert_eq!(normalizer.metric(&session("lost")), 0, "the socket stays");
     assert_whole(&normalizer).await?;
     normalizer.stop().await?;
     venue.stop().await?;
@@ -83,13 +133,13 @@ async fn half_a_frame_costs_a_connection_and_no_trade() -> Result<()> {
     let (venue, normalizer) = flowing().await?;
     for lost in 1..=2 {
         venue.fault(json!({"fault": "half_frame"})).await?;
-        let counted = async || normalizer.metric("akis_venue_session_total{venue=\"binance\",what=\"lost\"}") >= lost;
+        let counted = async || normalizer.metric(&session("lost")) >= lost;
         wait_until(WITHIN, "the connection is lost", counted).await?;
         for channel in [TRADES, BOOK] {
             normalizer.wait_for_more(channel, 5).await?;
         }
     }
-    assert!(normalizer.metric(&format!("{RESYNCS}{{cause=\"connection\",venue=\"binance\"}}")) >= 2);
+    assert!(normalizer.metric(&resync("connection")) >= 2);
     assert_whole(&normalizer).await?;
     normalizer.stop().await?;
     venue.stop().await?;
@@ -102,12 +152,12 @@ async fn a_reply_that_drips_is_given_up_and_asked_for_again() -> Result<()> {
     // The book that is built anew needs a reply, and that one drips.
     venue.fault(json!({"fault": "slow_loris", "times": 1})).await?;
     venue.fault(json!({"fault": "drop_diff", "symbol": "BTCUSDT"})).await?;
-    normalizer.wait_for_metric(&format!("{RESYNCS}{{cause=\"gap\",venue=\"binance\"}}")).await?;
+    normalizer.wait_for_metric(&resync("gap")).await?;
     wait_until_told(&normalizer, BOOK, "resyncing").await?;
     for channel in [TRADES, "binance:ETHUSDT:book"] {
         normalizer.wait_for_more(channel, 5).await?;
     }
-    normalizer.wait_for_metric("akis_venue_session_total{venue=\"binance\",what=\"requests_refused\"}").await?;
+    normalizer.wait_for_metric(&session("requests_refused")).await?;
     wait_until_told(&normalizer, BOOK, "up").await?;
     let events = normalizer.events(BOOK).await?;
     let told: Vec<&Value> = events.iter().map(|(_, event)| &event["event"]).collect();
