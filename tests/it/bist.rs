@@ -18,7 +18,7 @@ use crate::system::{Options, SOON, System, token};
 const TRADES: usize = 150;
 
 /// The ids of the trades of a book, as the stand-in tells them from its first message on, until `last` has come.
-async fn told(soup: &str, symbol: &str, last: u64) -> Vec<u64> {
+pub(crate) async fn told(soup: &str, symbol: &str, last: u64) -> Vec<u64> {
     let mut socket = TcpStream::connect(soup).await.unwrap();
     let login = LoginRequest { user: String::new(), password: String::new(), session: SessionId::new(""), next: 1 };
     socket.write_all(&login.encode()).await.unwrap();
@@ -93,15 +93,9 @@ async fn every_trade_reaches_the_client_although_both_lines_lose_packets() {
 /// Over SoupBinTCP the session comes again from its first message.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_normalizer_that_is_started_anew_in_the_middle_of_a_session_tells_every_trade_once() {
-    let dir = tempfile::tempdir().unwrap();
-    let args = ["sim", "bist", "--listen", "127.0.0.1:0", "--symbols", "THYAO,GARAN,ASELS", "--rate", "300"];
-    let mut sim = Process::start(akis(dir.path()).args(args)).unwrap();
-    let soup = sim.wait_for_line("soup: ", SOON).await.unwrap().trim_start_matches("soup: ").to_owned();
-    let config = format!(
-        "[venues.bist]\nsymbols = [\"THYAO\"]\nkinds = [\"trades\"]\ntransport = \"soupbintcp\"\nsoup = \"{soup}\"\n"
-    );
-    let mut system =
-        System::start(Options { symbols: &["BTCUSDT"], kinds: &["trades"], config, ..Options::default() }).await;
+    let options =
+        Options { venue: "bist", symbols: &["THYAO", "GARAN"], kinds: &["trades"], rate: 300, ..Options::default() };
+    let mut system = System::start(options).await;
     let mut client = system.gateways[0].door.connect(&token("reader", &["bist:*"], &[])).await.unwrap();
     client.send(&json!({"type": "subscribe", "channels": ["bist:THYAO:trades"]})).await.unwrap();
     let mut ids: Vec<u64> = Vec::new();
@@ -119,7 +113,7 @@ async fn a_normalizer_that_is_started_anew_in_the_middle_of_a_session_tells_ever
             }
         }
     }
-    let told = told(&soup, "THYAO.E", *ids.last().unwrap()).await;
+    let told = told(&system.venue, "THYAO.E", *ids.last().unwrap()).await;
     let from = told.iter().position(|id| *id == ids[0]).expect("a trade of the exchange");
     assert_eq!(ids, told[from..], "every trade since the first one, in the order of the exchange");
 }

@@ -154,7 +154,7 @@ pub(crate) struct System {
     /// What lies between the roles and Redis, when it was asked for.
     pub(crate) proxy: Option<Proxy>,
     http: reqwest::Client,
-    /// The stand-in's address.
+    /// Where the stand-in serves its data: at Borsa Istanbul over SoupBinTCP.
     pub(crate) venue: String,
     _sim: Process,
     dir: TempDir,
@@ -171,11 +171,14 @@ impl System {
         };
         let proxy = if options.proxied { Some(Proxy::start(redis.address()).await.unwrap()) } else { None };
         let dir = tempfile::tempdir().unwrap();
-        let (symbols, rate) = (options.symbols.join(","), options.rate.to_string());
+        let is_bist = options.venue == "bist";
+        // The last one of Borsa Istanbul's is listed in the middle of the day.
+        let symbols = options.symbols.join(",") + if is_bist { ",ASELS" } else { "" };
+        let rate = options.rate.to_string();
         let args = ["sim", options.venue, "--listen", "127.0.0.1:0", "--symbols", &symbols, "--rate", &rate];
         let mut sim = Process::start(akis(dir.path()).args(args)).unwrap();
-        let line = sim.wait_for_line("rest_url: http://", SOON).await.unwrap();
-        let venue = line.trim_start_matches("rest_url: http://").to_owned();
+        let what = if is_bist { "soup: " } else { "rest_url: http://" };
+        let venue = sim.wait_for_line(what, SOON).await.unwrap().trim_start_matches(what).to_owned();
         let log = proxy.as_ref().map_or(redis.address(), Proxy::address);
         std::fs::write(dir.path().join("akis.toml"), config(&options, &venue, log)).unwrap();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -330,6 +333,11 @@ pub(crate) fn token(subject: &str, channels: &[&str], publish: &[&str]) -> Strin
 }
 
 fn config(options: &Options, venue: &str, log: SocketAddr) -> String {
+    let reached = if options.venue == "bist" {
+        format!("transport = \"soupbintcp\"\nsoup = \"{venue}\"")
+    } else {
+        format!("ws_url = \"ws://{venue}\"\nrest_url = \"http://{venue}\"")
+    };
     format!(
         r#"log_format = "json"
 [redis]
@@ -342,8 +350,7 @@ secret = "{SECRET}"
 enabled = true
 symbols = {:?}
 kinds = {:?}
-ws_url = "ws://{venue}"
-rest_url = "http://{venue}"
+{reached}
 {}
 "#,
         options.venue, options.symbols, options.kinds, options.config

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::bist::told;
 use crate::follower::{Follower, finish_all, wait_for_all};
 use crate::system::{Options, Role, SOON, System, token};
 
@@ -19,30 +20,32 @@ async fn ids(system: &System, channel: &str) -> Vec<u64> {
     trades.map(|trade| trade["data"]["id"].as_str().unwrap().parse().unwrap()).collect()
 }
 
+/// Waits until a normalizer has heard its venue for a while.
+async fn wait_until_warm(role: &Role) {
+    let hears = async || role.metric("akis_normalizer_events_total").await > 50.0;
+    wait_until(SOON, "it hears the venue", hears).await.unwrap();
+}
+
 /// Two normalizers look at one venue; `end` ends the one that publishes. `check` is given the ids of a channel's trades.
 async fn assert_nothing_is_missing_after(
     end: impl FnOnce(&mut Role),
     mut system: System,
     channels: [&str; 2],
-    check: impl Fn(&str, &[u64]),
+    check: impl AsyncFn(&str, &[u64]),
 ) {
     let door = system.gateways[0].door.clone();
     let followers = vec![Follower::start(vec![door], token("a", &["*"], &[]), &channels)];
     for channel in channels {
         system.wait_for_events(channel, 20).await;
     }
-    wait_until(SOON, "the standby is warm", async || {
-        system.normalizers[1].metric("akis_normalizer_events_total").await > 50.0
-    })
-    .await
-    .unwrap();
+    wait_until_warm(&system.normalizers[1]).await;
 
     end(&mut system.normalizers[0]);
     system.normalizers[1].process.wait_for_line("lease taken", SOON).await.unwrap();
     for channel in channels {
         let taken_at = system.history(channel).await.len();
         system.wait_for_events(channel, taken_at + 20).await;
-        check(channel, &ids(&system, channel).await);
+        check(channel, &ids(&system, channel).await).await;
     }
     for channel in channels {
         let goal = system.history(channel).await.into_keys().last().unwrap();
@@ -66,7 +69,10 @@ fn assert_dense(channel: &str, ids: &[u64]) {
 async fn assert_binance_goes_on_after(end: impl FnOnce(&mut Role)) {
     let options = Options { normalizers: 2, kinds: &["trades"], rate: 400, ..Options::default() };
     let channels = ["binance:BTCUSDT:trades", "binance:ETHUSDT:trades"];
-    assert_nothing_is_missing_after(end, System::start(options).await, channels, assert_dense).await;
+    assert_nothing_is_missing_after(end, System::start(options).await, channels, async |channel, ids| {
+        assert_dense(channel, ids)
+    })
+    .await;
 }
 
 /// Every trade that BtcTurk told of, by a client that knows nothing of normalizers.
@@ -114,13 +120,28 @@ async fn assert_btcturk_goes_on_after(end: impl FnOnce(&mut Role)) {
     let system = System::start(options).await;
     let told = Told::follow(&system.venue, symbols).await;
     let channels = ["btcturk:BTCTRY:trades", "btcturk:ETHTRY:trades"];
-    assert_nothing_is_missing_after(end, system, channels, |channel, ids| {
+    assert_nothing_is_missing_after(end, system, channels, async |channel, ids| {
         assert!(ids.is_sorted_by(|a, b| a < b), "{channel}: each once and in order, {ids:?}");
         let [first, .., last] = ids else { panic!("{channel}: {ids:?}") };
         let told = told.of(channel.split(':').nth(1).unwrap());
         let missing: Vec<_> = told.range(first..=last).filter(|id| !ids.contains(id)).collect();
         assert_eq!(missing, Vec::<&u64>::new(), "{channel} of {} trades", ids.len());
         assert!(told.range(first..=last).count() > 40, "{channel}: the venue told of so many");
+    })
+    .await;
+}
+
+/// Borsa Istanbul tells the whole session again to whoever asks.
+async fn assert_bist_goes_on_after(end: impl FnOnce(&mut Role)) {
+    let (venue, symbols) = ("bist", &["THYAO", "GARAN"]);
+    let options = Options { venue, symbols, normalizers: 2, kinds: &["trades"], rate: 300, ..Options::default() };
+    let system = System::start(options).await;
+    let (soup, channels) = (system.venue.clone(), ["bist:THYAO:trades", "bist:GARAN:trades"]);
+    assert_nothing_is_missing_after(end, system, channels, async |channel, ids| {
+        let [first, .., last] = ids else { panic!("{channel}: {ids:?}") };
+        let told = told(&soup, &format!("{}.E", channel.split(':').nth(1).unwrap()), *last).await;
+        let from = told.iter().position(|id| id == first).expect("a trade of the exchange");
+        assert_eq!(ids, &told[from..], "{channel}: each once and in the order of the exchange");
     })
     .await;
 }
@@ -146,6 +167,16 @@ async fn no_trade_of_btcturk_is_missing_when_the_publisher_is_stopped() {
 }
 
 #[tokio::test]
+async fn no_trade_of_bist_is_missing_when_the_publisher_is_killed() {
+    assert_bist_goes_on_after(|publisher| publisher.process.kill()).await;
+}
+
+#[tokio::test]
+async fn no_trade_of_bist_is_missing_when_the_publisher_is_stopped() {
+    assert_bist_goes_on_after(|publisher| publisher.process.pause().unwrap()).await;
+}
+
+#[tokio::test]
 async fn who_is_killed_is_missed_before_its_lease_has_run_out() {
     let mut system = System::start(Options { normalizers: 2, kinds: &["trades"], ..Options::default() }).await;
     let seen = async || system.redis.command(&["HGET", "{akis:lease:binance}:term", "seen"]).await.unwrap();
@@ -157,21 +188,45 @@ async fn who_is_killed_is_missed_before_its_lease_has_run_out() {
 }
 
 #[tokio::test]
+async fn of_three_the_last_one_goes_on_where_the_others_ended() {
+    let mut system = System::start(Options { normalizers: 3, kinds: &["trades"], ..Options::default() }).await;
+    let channels = ["binance:BTCUSDT:trades", "binance:ETHUSDT:trades"];
+    while !system.normalizers.is_empty() {
+        for role in &system.normalizers {
+            wait_until_warm(role).await;
+        }
+        let mut active = None;
+        wait_until(SOON, "one of them publishes", async || {
+            for (number, role) in system.normalizers.iter().enumerate() {
+                if role.metric("akis_publisher_active").await > 0.0 {
+                    active = Some(number);
+                }
+            }
+            active.is_some()
+        })
+        .await
+        .unwrap();
+        for channel in channels {
+            let taken_at = system.history(channel).await.len();
+            system.wait_for_events(channel, taken_at + 20).await;
+            assert_dense(channel, &ids(&system, channel).await);
+        }
+        system.normalizers.remove(active.unwrap()).process.kill();
+    }
+}
+
+#[tokio::test]
 async fn a_publisher_that_no_longer_hears_its_venue_leaves_it_to_one_that_does() {
     let mut system = System::start(Options { kinds: &["trades"], ..Options::default() }).await;
     let way = Proxy::start(system.venue.parse().unwrap()).await.unwrap();
     let (ws_url, rest_url) = (format!("ws://{}", way.address()), format!("http://{}", way.address()));
     let env = [("AKIS_VENUES__BINANCE__WS_URL", ws_url.as_str()), ("AKIS_VENUES__BINANCE__REST_URL", &rest_url)];
-    let is_warm = async |role: &Role| {
-        let hears = async || role.metric("akis_normalizer_events_total").await > 50.0;
-        wait_until(SOON, "it hears the venue", hears).await.unwrap();
-    };
     let mut deaf = system.start_role(&["normalizer"], &env).await;
-    is_warm(&deaf).await;
+    wait_until_warm(&deaf).await;
     system.stop_normalizer(0).await;
     deaf.process.wait_for_line("lease taken", SOON).await.unwrap();
     let mut other = system.start_normalizer().await;
-    is_warm(&other).await;
+    wait_until_warm(&other).await;
 
     way.blackhole(Direction::ToClient, true);
     deaf.process.wait_for_line("the lease is left to it", SOON).await.unwrap();
