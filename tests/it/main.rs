@@ -18,6 +18,7 @@ mod history;
 mod open_files;
 mod parts;
 mod readiness;
+mod recordings;
 mod redis_away;
 mod replicas;
 mod rolling;
