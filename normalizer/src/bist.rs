@@ -79,8 +79,6 @@ impl Mapper for Bist {
     fn on_header(&mut self, header: &Header) {
         self.market.set_recorded();
         self.recorded.get_or_insert_default().on_header(header);
-        // Nobody takes a recording for what is now.
-        self.market.catch_up.end();
     }
 
     fn channels(&self) -> Vec<Channel> {

@@ -1,4 +1,5 @@
-//! Whether a session is still being replayed, which one that is joined late is from its first message on.
+//! Whether a session is being replayed: one that is joined late is from its first message on, and one that was away from what it
+//! missed.
 //!
 //! Its trades are told all the same: what the log has of them the publisher knows. But states, books and prices of this
 //! morning are nobody's news, and closed candles belong to the past.
@@ -8,6 +9,9 @@ use crate::update::Payload;
 
 /// A session whose clock is further behind than this is replayed.
 const BEHIND_MS: i64 = 10_000;
+
+/// So is one that falls so much further behind from one second to the next: longer than packets are held for one that is missing.
+const BREAK_MS: i64 = 60_000;
 
 /// A clock that is further behind is not that of this day: of a stand-in, which plays another one.
 const OTHER_DAY_MS: i64 = 24 * 3_600_000;
@@ -29,28 +33,36 @@ pub(super) enum CatchUp {
     Behind { began: i64, looked_at: i64, lag: i64 },
     /// What comes is of now.
     Done,
+    /// Nobody takes a recording for what is now.
+    Recorded,
 }
 
 impl CatchUp {
-    /// Takes the venue's clock, which was read at `received_at`; both milliseconds since the epoch.
-    pub(super) fn on_second(&mut self, venue_ms: i64, received_at: i64) {
+    /// Takes the venue's clock, which was read at `received_at`, both milliseconds since the epoch; `lag_before` is how far it was
+    /// behind ours at its last second.
+    pub(super) fn on_second(&mut self, venue_ms: i64, received_at: i64, lag_before: Option<i64>) {
         let now_lag = received_at.saturating_sub(venue_ms);
         let is_behind = (BEHIND_MS..OTHER_DAY_MS).contains(&now_lag);
-        *self = match *self {
-            Self::Unknown if is_behind => Self::Behind { began: received_at, looked_at: received_at, lag: now_lag },
-            Self::Behind { began, looked_at, lag } if is_behind && received_at.saturating_sub(began) < LONGEST_MS => {
+        let begins = match *self {
+            Self::Unknown => is_behind,
+            Self::Done => is_behind && lag_before.is_some_and(|before| now_lag.saturating_sub(before) >= BREAK_MS),
+            Self::Behind { began, looked_at, lag } => {
                 let passed = received_at.saturating_sub(looked_at);
-                if passed < LOOK_MS {
-                    return;
+                if is_behind && received_at.saturating_sub(began) < LONGEST_MS {
+                    if passed < LOOK_MS {
+                        return;
+                    }
+                    if lag - now_lag > passed {
+                        *self = Self::Behind { began, looked_at: received_at, lag: now_lag };
+                        return;
+                    }
                 }
-                if lag - now_lag > passed {
-                    Self::Behind { began, looked_at: received_at, lag: now_lag }
-                } else {
-                    Self::Done
-                }
+                false
             }
-            Self::Unknown | Self::Behind { .. } | Self::Done => Self::Done,
+            Self::Recorded => return,
         };
+        *self =
+            if begins { Self::Behind { began: received_at, looked_at: received_at, lag: now_lag } } else { Self::Done };
     }
 
     /// Takes note of the time, for a replay may break off.
@@ -62,9 +74,27 @@ impl CatchUp {
         }
     }
 
+    /// Takes note that this machine's clock was set.
+    pub(super) fn on_clock_set(&mut self, by_ms: i64) {
+        if let Self::Behind { began, looked_at, lag } = self {
+            for moment in [began, looked_at, lag] {
+                *moment = moment.saturating_add(by_ms);
+            }
+        }
+    }
+
     /// Nothing more waits to be read.
     pub(super) fn end(&mut self) {
-        *self = Self::Done;
+        if matches!(self, Self::Unknown | Self::Behind { .. }) {
+            *self = Self::Done;
+        }
+    }
+
+    /// Another session has begun, of which nothing is known yet.
+    pub(super) fn begin(&mut self) {
+        if *self != Self::Recorded {
+            *self = Self::Unknown;
+        }
     }
 
     pub(super) fn is_behind(self) -> bool {
@@ -96,9 +126,11 @@ mod tests {
 
     /// Whether it is behind after each of these seconds, read so many milliseconds after the first.
     fn behind(seconds: &[(i64, i64)]) -> Vec<bool> {
-        let mut catch_up = CatchUp::default();
-        let states = seconds.iter().map(|&(second, received_at)| {
-            catch_up.on_second(second * 1_000, 1_000_000_000 + received_at);
+        let (mut catch_up, mut lag_before) = (CatchUp::default(), None);
+        let states = seconds.iter().map(|&(second, later_ms)| {
+            let received_at = 1_000_000_000 + later_ms;
+            catch_up.on_second(second * 1_000, received_at, lag_before);
+            lag_before = Some(received_at - second * 1_000);
             catch_up.is_behind()
         });
         states.collect()
@@ -107,17 +139,23 @@ mod tests {
     #[test]
     fn a_replay_is_one_until_its_clock_has_come_near_ours() {
         let now = 1_000_000;
-        assert_eq!(behind(&[(now, 0), (now - 60, 1)]), [false, false], "it was never behind");
+        assert_eq!(behind(&[(now, 0), (now, 9_000)]), [false, false], "it was never behind");
         assert_eq!(
-            behind(&[
-                (now - 9_000, 0),
-                (now - 5_000, 1_900),
-                (now - 1_000, 4_000),
-                (now - 5, 4_500),
-                (now - 90, 4_600)
-            ]),
+            behind(&[(now - 9_000, 0), (now - 5_000, 1_900), (now - 1_000, 4_000), (now - 5, 4_500), (now, 4_600)]),
             [true, true, true, false, false]
         );
+    }
+
+    #[test]
+    fn who_falls_behind_at_once_gets_a_replay() {
+        let now = 1_000_000;
+        assert_eq!(
+            behind(&[(now, 0), (now + 1, 3_600_000), (now + 1_800, 3_601_000), (now + 3_601, 3_601_500)]),
+            [false, true, true, false],
+            "away for an hour"
+        );
+        let slow: Vec<(i64, i64)> = (0..60).map(|n| (now + n, n * 3_000)).collect();
+        assert!(behind(&slow).iter().all(|behind| !behind), "ours runs away from the venue's");
     }
 
     #[test]

@@ -54,6 +54,11 @@ impl Clock {
         self.offset_ms = self.offset_ms.saturating_add(by_ms);
     }
 
+    /// How far the venue's clock was behind that of receive times at the last `T`, milliseconds.
+    pub(super) fn lag(&self) -> Option<i64> {
+        self.latest.map(|_| self.offset_ms)
+    }
+
     /// Messages were lost, and a `T` may have been among them.
     pub(super) fn forget_second(&mut self) {
         self.second = None;

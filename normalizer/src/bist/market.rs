@@ -143,6 +143,7 @@ impl Market {
 
     pub(super) fn set_recorded(&mut self) {
         self.is_recorded = true;
+        self.catch_up = CatchUp::Recorded;
     }
 
     /// See [`crate::mapper::Mapper::believed_ahead_ms`].
@@ -346,6 +347,7 @@ impl Market {
     /// See [`crate::mapper::Mapper::on_clock_set`].
     pub(super) fn on_clock_set(&mut self, by_ms: i64) {
         self.clock.on_set(by_ms);
+        self.catch_up.on_clock_set(by_ms);
     }
 
     /// Asks for a snapshot: of all books, whichever is named.
@@ -408,10 +410,8 @@ impl Market {
         if !self.is_over {
             self.lose_messages(received_at, out);
         }
-        if !self.is_recorded {
-            // Whoever was away when it began is told it from its first message.
-            self.catch_up = CatchUp::default();
-        }
+        // Whoever was away when it began is told it from its first message.
+        self.catch_up.begin();
         self.begin_day(received_at, out);
     }
 

@@ -222,6 +222,7 @@ impl Market {
     }
 
     fn on_second(&mut self, second: u32, entry: Entry<'_>, out: &mut Output) -> Result<(), Reason> {
+        let lag_before = self.clock.lag();
         // Every candle that is open would be closed by it, or all that is traded until the next one left out.
         let goes_back = entry.telling == Telling::News && self.clock.goes_back(second, entry.received_at);
         if goes_back || !self.clock.on_second(second, entry.received_at, self.believed_ahead_ms()) {
@@ -230,7 +231,7 @@ impl Market {
         }
         if entry.telling == Telling::News {
             let moment = self.clock.at(0, entry.received_at);
-            self.catch_up.on_second(moment.ts, entry.received_at);
+            self.catch_up.on_second(moment.ts, entry.received_at, lag_before);
             self.close_candles(moment, out);
             if std::mem::take(&mut self.gave_up_candles) {
                 self.instruments.iter_mut().for_each(|instrument| instrument.resume_candles(moment.ts));

@@ -262,6 +262,15 @@ fn a_later_session_that_is_joined_late_is_a_replay_too() {
 }
 
 #[test]
+fn what_was_missed_in_an_hour_of_one_session_is_a_replay() {
+    let mut feed = traded();
+    feed.now += 3_600_000;
+    let out = feed.packet(&[second(MORNING + 2), add(5, Side::Sell, 130, 5, 0), executed(5, Side::Sell, 2, 71)]);
+    assert_eq!((books(&out).len(), trades(&out).len()), (0, 1), "that was an hour ago");
+    assert_eq!(books(&feed.heartbeat()).len(), 1, "nothing more waits");
+}
+
+#[test]
 fn a_clock_that_is_set_forward_closes_no_candle() {
     let mut feed = traded();
     feed.now += 600_000;
@@ -269,6 +278,15 @@ fn a_clock_that_is_set_forward_closes_no_candle() {
     assert_eq!(candles(&feed.heartbeat(), "1m", true), [], "the venue's clock has not gone on");
     feed.now += 62_000;
     assert_eq!(candles(&feed.heartbeat(), "1m", true).len(), 1);
+}
+
+#[test]
+fn a_clock_that_is_set_forward_begins_no_replay() {
+    let mut feed = traded();
+    feed.now += 600_000;
+    feed.mapper.on_clock_set(600_000);
+    let out = feed.packet(&[second(MORNING + 1), add(5, Side::Sell, 130, 5, 0)]);
+    assert_eq!(books(&out).len(), 1);
 }
 
 #[test]
