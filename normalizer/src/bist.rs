@@ -185,6 +185,9 @@ impl Bist {
         let packet = Packet::parse(bytes).map_err(|_| Reason::BadShape)?;
         // Heartbeats too: the feed is there.
         out.data = true;
+        if self.stream.is_another(packet.session) {
+            self.snapshots.on_session();
+        }
         self.stream.on_packet(&packet, received_at, &mut self.market, out)
     }
 }

@@ -46,6 +46,8 @@ enum Failure {
     Cut,
     #[error("it is of message {0}, before the loss")]
     Early(u64),
+    #[error("its session is over")]
+    OtherSession,
     #[error(transparent)]
     Link(#[from] LinkError),
 }
@@ -62,9 +64,15 @@ impl Glimpse {
     pub(super) async fn keep(mut self, outlet: &Outlet, wanted: &Wanted, cancel: &CancellationToken) {
         let mut wishes = wanted.subscribe();
         while !cancel.is_cancelled() {
-            let Ok(Ok(_)) = outlet.unless_stopped(wishes.wait_for(|&from| from > 0)).await else { return };
-            let taken = match outlet.unless_stopped(self.take(outlet)).await {
-                Ok(Ok(next)) if next < *wanted.borrow() => Err(Failure::Early(next)),
+            let Ok(Ok(wish)) =
+                outlet.unless_stopped(wishes.wait_for(|wish| wish.from > 0)).await.map(|met| met.map(|wish| *wish))
+            else {
+                return;
+            };
+            let is_over = || wanted.borrow().session != wish.session;
+            let taken = match outlet.unless_stopped(self.take(outlet, &is_over)).await {
+                Ok(Ok(_)) if is_over() => Err(Failure::OtherSession),
+                Ok(Ok(next)) if next < wanted.borrow().from => Err(Failure::Early(next)),
                 Ok(taken) => taken,
                 Err(Stopped) => Err(Failure::Stopped),
             };
@@ -74,9 +82,9 @@ impl Glimpse {
                     info!(venue = "bist", next, "snapshot taken");
                     self.backoff.reset();
                     // What was lost meanwhile, behind this snapshot, needs another one.
-                    wanted.send_if_modified(|from| {
-                        let met = *from <= next;
-                        *from = if met { 0 } else { *from };
+                    wanted.send_if_modified(|now| {
+                        let met = now.session == wish.session && now.from <= next;
+                        now.from = if met { 0 } else { now.from };
                         met
                     });
                     SPACING
@@ -98,13 +106,13 @@ impl Glimpse {
         }
     }
 
-    /// Takes one, and gives the number that the live feed goes on with.
-    async fn take(&self, outlet: &Outlet) -> Result<u64, Failure> {
+    /// Takes one, unless its session ends meanwhile, and gives the number that the live feed goes on with.
+    async fn take(&self, outlet: &Outlet, is_over: &impl Fn() -> bool) -> Result<u64, Failure> {
         outlet.stats().requests.add(1);
         let mut link = Link::open(&self.address, &self.login).await?;
         let connection = outlet.next_connection();
         let mut accepted = false;
-        let taken = match timeout(WITHIN, Self::read(&mut link, connection, &mut accepted, outlet)).await {
+        let taken = match timeout(WITHIN, Self::read(&mut link, connection, &mut accepted, outlet, is_over)).await {
             Ok(taken) => taken,
             Err(_) => Err(Failure::Timeout),
         };
@@ -117,10 +125,19 @@ impl Glimpse {
     }
 
     /// Hands on everything from the accepted login on, until the message that ends the snapshot.
-    async fn read(link: &mut Link, connection: u32, accepted: &mut bool, outlet: &Outlet) -> Result<u64, Failure> {
+    async fn read(
+        link: &mut Link,
+        connection: u32,
+        accepted: &mut bool,
+        outlet: &Outlet,
+        is_over: &impl Fn() -> bool,
+    ) -> Result<u64, Failure> {
         let mut held = Vec::new();
         loop {
             held.extend_from_slice(link.read().await?);
+            if is_over() {
+                return Err(Failure::OtherSession);
+            }
             let mut end = None;
             while let Some(event) = link.event()? {
                 match event {
@@ -151,7 +168,54 @@ fn next_live(message: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::mpsc;
+
+    use super::super::session::{Wish, forget, want};
+    use super::super::soup::{accepted, packet};
     use super::*;
+    use crate::registry::{Own, Settings};
+
+    /// The next client is let in.
+    async fn let_in(listener: &TcpListener) -> TcpStream {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        socket.write_all(&accepted(SessionId::new("DAY"), 1)).await.unwrap();
+        socket
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_of_a_session_that_ends_meanwhile_is_taken_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let own = [("transport", "soupbintcp"), ("soup", "127.0.0.1:1")];
+        let own = Own(own.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+        let config = Config::read(&Settings { own, ..Settings::default() }).unwrap();
+        let glimpse = Glimpse::new(listener.local_addr().unwrap().to_string(), &config);
+        let (frames, mut handed_on) = mpsc::channel(16);
+        let cancel = CancellationToken::new();
+        let outlet = Outlet::new(frames, Arc::default(), cancel.clone());
+        let wanted = Wanted::default();
+        want(&wanted, 20);
+        let venue = async {
+            let mut old = let_in(&listener).await;
+            assert!(matches!(handed_on.recv().await.unwrap().content, Content::Binary { .. }));
+            forget(&wanted);
+            want(&wanted, 5);
+            old.write_all(&packet(b'S', b"G                  27")).await.unwrap();
+            let content = handed_on.recv().await.unwrap().content;
+            assert!(matches!(content, Content::Closed { code: ABNORMAL, .. }), "{content:?}");
+            let mut new = let_in(&listener).await;
+            new.write_all(&packet(b'S', b"G                   6")).await.unwrap();
+            let mut wishes = wanted.subscribe();
+            assert_eq!(*wishes.wait_for(|wish| wish.from == 0).await.unwrap(), Wish { session: 1, from: 0 });
+        };
+        tokio::select! {
+            () = glimpse.keep(&outlet, &wanted, &cancel) => panic!("it never ends"),
+            done = timeout(Duration::from_secs(20), venue) => done.unwrap(),
+        }
+    }
 
     #[test]
     fn the_end_of_a_snapshot_names_the_next_message() {

@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 use super::arbiter::{Arbiter, Step, Unused};
 use super::config::Lines;
 use super::mold::{Request, SessionId};
-use super::session::{Wanted, forget};
+use super::session::{Wanted, forget, want};
 use crate::frame::Content;
 use crate::outlet::{Outlet, Stopped};
 
@@ -312,8 +312,7 @@ impl<'a> Feed<'a> {
 
     /// The state is unknown until there is a snapshot from behind the loss.
     fn lost(&self) {
-        let from = self.arbiter.next_sequence();
-        self.wanted.send_modify(|wanted| *wanted = from);
+        want(self.wanted, self.arbiter.next_sequence());
     }
 
     /// A line that fell silent is told; when all of them have, the feed is down.
@@ -348,20 +347,21 @@ mod tests {
 
     use super::*;
     use crate::bist::mold::{end_of_session, heartbeat};
+    use crate::bist::session::Wish;
 
     #[test]
     fn what_was_lost_of_another_session_is_not_wanted_of_this_one() {
         let (frames, _frames) = mpsc::channel(1);
         let outlet = Outlet::new(frames, Arc::default(), CancellationToken::new());
-        let wanted = Wanted::new(0);
+        let wanted = Wanted::default();
         let mut feed = Feed::new(false, &outlet, &wanted);
         let [first, second] = ["DAY1", "DAY2"].map(SessionId::new);
         feed.take(From::A, &heartbeat(first, 1));
-        wanted.send_replace(500);
+        want(&wanted, 500);
         feed.take(From::A, &heartbeat(first, 2));
-        assert_eq!(*wanted.borrow(), 500, "it is the same session");
+        assert_eq!(*wanted.borrow(), Wish { session: 0, from: 500 }, "it is the same session");
         feed.take(From::A, &end_of_session(first, 2));
         feed.take(From::A, &heartbeat(second, 1));
-        assert_eq!(*wanted.borrow(), 0);
+        assert_eq!(*wanted.borrow(), Wish { session: 1, from: 0 });
     }
 }

@@ -12,12 +12,26 @@ use crate::outlet::Outlet;
 use crate::ports::{Ports, Request};
 use crate::registry::{Settings, StartError};
 
-/// What the feed wants of GLIMPSE: a snapshot whose `G` is at or above this number. 0: none is wanted.
-pub(super) type Wanted = watch::Sender<u64>;
+/// What the feed wants of GLIMPSE, which is the same task's to write and another's to read.
+pub(super) type Wanted = watch::Sender<Wish>;
+
+/// A snapshot, or none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Wish {
+    /// How many sessions have ended before the one that it is of: their snapshots do not meet it.
+    pub(super) session: u32,
+    /// The `G` of the snapshot is at or above this number. 0: none is wanted.
+    pub(super) from: u64,
+}
+
+/// A snapshot from behind `number` is wanted.
+pub(super) fn want(wanted: &Wanted, number: u64) {
+    wanted.send_modify(|wish| wish.from = number);
+}
 
 /// Another session begins: its numbers begin anew, so what is wanted of it is nothing yet.
 pub(super) fn forget(wanted: &Wanted) {
-    wanted.send_replace(0);
+    wanted.send_modify(|wish| *wish = Wish { session: wish.session.wrapping_add(1), from: 0 });
 }
 
 /// Keeps the session until `cancel`, or until nobody takes its frames any more.
@@ -33,7 +47,7 @@ pub async fn run(settings: Settings, ports: Ports, cancel: CancellationToken) ->
     let Ports { frames, requests, stats } = ports;
     let nobody = frames.clone();
     let outlet = Arc::new(Outlet::new(frames, stats, cancel.clone()));
-    let wanted = Arc::new(watch::Sender::new(0));
+    let wanted = Arc::new(Wanted::default());
     let mut tasks = JoinSet::new();
     match config.transport.clone() {
         Transport::Mold(at) => {
@@ -67,6 +81,6 @@ pub async fn run(settings: Settings, ports: Ports, cancel: CancellationToken) ->
 /// A book can only be had with all others, so any number of requests is one snapshot.
 async fn take_requests(mut requests: mpsc::Receiver<Request>, wanted: &Wanted) {
     while let Some(Request::Book { .. }) = requests.recv().await {
-        wanted.send_modify(|from| *from = (*from).max(1));
+        wanted.send_modify(|wish| wish.from = wish.from.max(1));
     }
 }

@@ -10,7 +10,7 @@ use tracing::{debug, info, warn};
 use super::config::Config;
 use super::link::{Link, LinkError};
 use super::mold::{self, Builder, SessionId};
-use super::session::{Wanted, forget};
+use super::session::{Wanted, forget, want};
 use super::soup::{Event, LoginRequest, Refusal};
 use crate::frame::Content;
 use crate::outlet::{Outlet, Stopped};
@@ -341,7 +341,7 @@ impl Stream {
         let Position { session, next: known, .. } = self.position;
         if next > known {
             warn!(venue = "bist", messages = next - known, "messages are lost");
-            wanted.send_modify(|from| *from = next);
+            want(wanted, next);
         } else if next < known {
             warn!(venue = "bist", messages = known - next, "messages that are known come again and are passed over");
         }
@@ -517,7 +517,7 @@ mod tests {
         let (frames, mut handed_on) = mpsc::channel(16);
         let cancel = CancellationToken::new();
         let outlet = Outlet::new(frames, Arc::default(), cancel.clone());
-        let wanted = Wanted::new(0);
+        let wanted = Wanted::default();
         let session = async {
             let (mut socket, _) = listener.accept().await.unwrap();
             // A login is accepted once.
@@ -540,13 +540,13 @@ mod tests {
         let (frames, _frames) = mpsc::channel(16);
         let cancel = CancellationToken::new();
         let outlet = Outlet::new(frames, Arc::default(), cancel.clone());
-        let wanted = Wanted::new(0);
+        let wanted = Wanted::default();
         let session = async {
             for (session, next) in [("DAY1", 500), ("DAY2", 1)] {
                 let (mut socket, _) = listener.accept().await.unwrap();
                 socket.write_all(&accepted(SessionId::new(session), next)).await.unwrap();
                 let due = if next > 1 { next } else { 0 };
-                wanted.subscribe().wait_for(|&from| from == due).await.unwrap();
+                wanted.subscribe().wait_for(|wish| wish.from == due).await.unwrap();
             }
         };
         tokio::select! {

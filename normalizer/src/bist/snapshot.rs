@@ -35,6 +35,8 @@ pub(super) struct Snapshots(BTreeMap<u32, Reading>);
 struct Reading {
     splitter: Splitter,
     messages: Pile,
+    /// It is of a session that is over: what still comes of it is not read.
+    is_over: bool,
 }
 
 impl Snapshots {
@@ -57,10 +59,14 @@ impl Snapshots {
         if !self.has(connection) && self.0.len() == MAX_CONNECTIONS {
             self.0.pop_first();
         }
-        let reading = self
-            .0
-            .entry(connection)
-            .or_insert_with(|| Reading { splitter: Splitter::default(), messages: Pile::new(MAX_BYTES) });
+        let reading = self.0.entry(connection).or_insert_with(|| Reading {
+            splitter: Splitter::default(),
+            messages: Pile::new(MAX_BYTES),
+            is_over: false,
+        });
+        if reading.is_over {
+            return Ok(None);
+        }
         let read = reading.read(bytes);
         match read {
             Ok(None) => Ok(None),
@@ -73,6 +79,13 @@ impl Snapshots {
                 reading.messages = Pile::new(0);
                 Err(reason)
             }
+        }
+    }
+
+    /// Another session has begun, whose numbers are others: none that is being read fits it.
+    pub(super) fn on_session(&mut self) {
+        for reading in self.0.values_mut() {
+            (reading.messages, reading.is_over) = (Pile::new(0), true);
         }
     }
 

@@ -96,6 +96,11 @@ impl Stream {
         Ok(())
     }
 
+    /// Whether a packet of this session begins another one than the one that is followed.
+    pub(super) fn is_another(&self, session: SessionId) -> bool {
+        self.session.is_some_and(|followed| followed != session)
+    }
+
     /// Another session is another day.
     fn follow(&mut self, packet: &Packet<'_>, received_at: i64, market: &mut Market, out: &mut Output) {
         if self.session == Some(packet.session) {

@@ -260,6 +260,22 @@ fn a_hole_takes_the_book_until_a_snapshot_is_joined() {
 }
 
 #[test]
+fn a_snapshot_of_the_session_before_is_joined_nowhere() {
+    let mut feed = Feed::open();
+    let out = feed.snapshot_during(&[directory("THYAO.E", THYAO), add(9, Side::Sell, 120, 9, 0)], 6, |feed| {
+        feed.end();
+        feed.new_session("DAY2");
+        let morning = Message::Seconds(Seconds { second: MORNING + 86_400 });
+        feed.packet(&[morning, directory("THYAO.E", THYAO), add(1, Side::Sell, 110, 5, 0)]);
+        feed.next += 1; // Books wait for a snapshot, and its number would be right.
+        feed.packet(&[add(2, Side::Sell, 111, 5, 0)]);
+    });
+    assert_eq!(out, Output::default());
+    let out = feed.snapshot(&[add(1, Side::Sell, 110, 5, 0), add(2, Side::Sell, 111, 5, 0)], feed.next);
+    assert_eq!(prices(&books(&out)[0].asks), [("1.1".into(), "5".into()), ("1.11".into(), "5".into())]);
+}
+
+#[test]
 fn a_snapshot_that_is_ahead_waits_for_the_live_messages() {
     let mut feed = Feed::open();
     feed.packet(&[add(1, Side::Sell, 110, 5, 0)]);

@@ -113,12 +113,23 @@ impl Feed {
 
     /// A whole snapshot of these messages, in pieces.
     pub(super) fn snapshot(&mut self, messages: &[Message<'_>], next_sequence: u64) -> Output {
+        self.snapshot_during(messages, next_sequence, |_| {})
+    }
+
+    /// The same, and what happens before its second piece.
+    pub(super) fn snapshot_during(
+        &mut self,
+        messages: &[Message<'_>],
+        next_sequence: u64,
+        meanwhile: impl FnOnce(&mut Self),
+    ) -> Output {
         let end = Message::EndOfSnapshot(EndOfSnapshot { next_sequence });
         let bytes = snapshot_bytes(messages.iter().chain([&end]));
         self.snapshots += 1;
         let (first, second) = bytes.split_at(bytes.len() / 2);
         let before = self.frame(self.snapshots, first.to_vec());
         assert_eq!(before, Output::default());
+        meanwhile(self);
         let out = self.frame(self.snapshots, second.to_vec());
         self.close_snapshot();
         out
