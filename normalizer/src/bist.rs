@@ -133,6 +133,7 @@ impl Mapper for Bist {
             let mut given = Vec::new();
             if let Some(recorded) = &mut this.recorded {
                 recorded.on_end(this.now_ms, &mut given);
+                out.skipped.extend(std::iter::repeat_n(Reason::OtherSession, recorded.take_passed_over()));
             }
             given.iter().for_each(|frame| this.take(frame, out));
             this.stream.on_end(this.now_ms, &mut this.market, out);

@@ -46,17 +46,6 @@ const OTHER_PACKETS: usize = 3;
 /// How many sessions that have ended are remembered, so that a late packet of theirs does not bring them back.
 const PAST_SESSIONS: usize = 8;
 
-/// Why a datagram is of no use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unused {
-    /// It is no packet.
-    #[error(transparent)]
-    NoPacket(#[from] MoldError),
-    /// It belongs to another session, while the one that is followed goes on: to another channel, most likely.
-    #[error("a packet of the session {0}, while another one goes on")]
-    OtherSession(SessionId),
-}
-
 /// What the arbiter says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -77,6 +66,7 @@ pub(crate) struct Arbiter {
     other: Option<Other>,
     /// Those that have ended. One that only fell silent may come back.
     past: VecDeque<SessionId>,
+    passed_over: PassedOver,
     steps: VecDeque<Step>,
 }
 
@@ -126,9 +116,25 @@ struct Other {
     bytes: usize,
 }
 
+/// Packets of other sessions than the one that is followed: of another channel, most likely.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct PassedOver {
+    /// How many.
+    pub(crate) packets: usize,
+    /// What the last of them was of.
+    pub(crate) session: Option<SessionId>,
+}
+
+impl PassedOver {
+    fn add(&mut self, session: SessionId, packets: usize) {
+        (self.packets, self.session) = (self.packets + packets, Some(session));
+    }
+}
+
 impl Arbiter {
     pub(crate) fn new(has_rewinder: bool) -> Self {
-        Self { has_rewinder, session: None, other: None, past: VecDeque::new(), steps: VecDeque::new() }
+        let (past, steps, passed_over) = (VecDeque::new(), VecDeque::new(), PassedOver::default());
+        Self { has_rewinder, session: None, other: None, past, steps, passed_over }
     }
 
     /// What to do next; to be asked until there is nothing.
@@ -151,29 +157,35 @@ impl Arbiter {
         self.session.as_ref().map(|running| running.id)
     }
 
-    /// Takes a datagram of any line or of the rewinder. One that is late of a session that has ended is passed over.
-    pub(crate) fn on_datagram(&mut self, bytes: &[u8], now: Instant) -> Result<(), Unused> {
+    /// What was passed over since this was asked last. Packets that are kept, for the case that their session is followed, are not.
+    pub(crate) fn take_passed_over(&mut self) -> PassedOver {
+        std::mem::take(&mut self.passed_over)
+    }
+
+    /// Takes a datagram of any line or of the rewinder. One that is late of a session that has ended is of no use to anybody.
+    pub(crate) fn on_datagram(&mut self, bytes: &[u8], now: Instant) -> Result<(), MoldError> {
         let packet = Packet::parse(bytes)?;
         let id = packet.session;
         if self.past.contains(&id) {
             return Ok(());
         }
         match &self.session {
-            Some(running) if running.id == id => self.other = None,
+            Some(running) if running.id == id => self.pass_over_other(),
             Some(running) if !running.ended => {
-                let other = self.hear_other(&packet, bytes, now).ok_or(Unused::OtherSession(id))?;
-                self.begin(id, now);
-                for bytes in other.packets {
-                    // It was a packet when it was kept.
-                    if let Ok(packet) = Packet::parse(&bytes) {
-                        self.take(&packet, &bytes, now);
-                    }
+                if !self.hear_other(&packet, bytes, now) {
+                    return Ok(());
                 }
+                self.begin(id, now);
             }
             Some(_) | None => self.begin(id, now),
         }
         self.take(&packet, bytes, now);
         Ok(())
+    }
+
+    /// Nothing more comes.
+    pub(crate) fn end(&mut self) {
+        self.pass_over_other();
     }
 
     /// Asks, asks again, or gives up, whatever is due.
@@ -183,15 +195,30 @@ impl Arbiter {
         }
     }
 
-    /// Follows a session from its first message on.
+    /// Follows a session from its first message on, with what was kept of it.
     fn begin(&mut self, id: SessionId, now: Instant) {
-        self.other = None;
-        let Some(old) = self.session.replace(Running::new(id, now)) else { return };
-        if old.ended {
+        let kept = self.other.take_if(|other| other.id == id);
+        self.pass_over_other();
+        if let Some(old) = self.session.replace(Running::new(id, now))
+            && old.ended
+        {
             if self.past.len() == PAST_SESSIONS {
                 self.past.pop_front();
             }
             self.past.push_back(old.id);
+        }
+        for bytes in kept.into_iter().flat_map(|other| other.packets) {
+            // It was a packet when it was kept.
+            if let Ok(packet) = Packet::parse(&bytes) {
+                self.take(&packet, &bytes, now);
+            }
+        }
+    }
+
+    /// The session that may have been the next one is not.
+    fn pass_over_other(&mut self) {
+        if let Some(other) = self.other.take() {
+            self.passed_over.add(other.id, other.count);
         }
     }
 
@@ -203,26 +230,30 @@ impl Arbiter {
         }
     }
 
-    /// Takes a packet of another session than the one that is followed. Gives what came of it before once it is to be followed.
-    fn hear_other(&mut self, packet: &Packet<'_>, bytes: &[u8], now: Instant) -> Option<Other> {
-        let is_of = |other: &Other| other.id == packet.session;
+    /// Takes a packet of another session than the one that is followed; whether it is to be followed now.
+    fn hear_other(&mut self, packet: &Packet<'_>, bytes: &[u8], now: Instant) -> bool {
+        let id = packet.session;
         // Of several the first is heard out, until it is silent itself.
-        let is_free = |other: &Other| now.duration_since(other.heard_at) >= SESSION_SILENCE;
-        if self.other.as_ref().is_none_or(|other| !is_of(other) && is_free(other)) {
-            let id = packet.session;
-            self.other = Some(Other { id, since: now, heard_at: now, count: 0, packets: Vec::new(), bytes: 0 });
+        let is_free = |other: &mut Other| other.id != id && now.duration_since(other.heard_at) >= SESSION_SILENCE;
+        if let Some(silent) = self.other.take_if(is_free) {
+            self.passed_over.add(silent.id, silent.count);
         }
-        let other = self.other.as_mut().filter(|other| is_of(other))?;
+        let new = || Other { id, since: now, heard_at: now, count: 0, packets: Vec::new(), bytes: 0 };
+        let other = self.other.get_or_insert_with(new);
+        if other.id != id {
+            self.passed_over.add(id, 1);
+            return false;
+        }
         (other.count, other.heard_at) = (other.count + 1, now);
         if other.count >= OTHER_PACKETS && now.duration_since(other.since) >= SESSION_SILENCE {
-            return self.other.take();
+            return true;
         }
         // What does not fit is asked for later.
         other.bytes += bytes.len() + PENDING_OVERHEAD;
         if other.bytes <= MOST_PENDING {
             other.packets.push(bytes.to_vec());
         }
-        None
+        false
     }
 }
 

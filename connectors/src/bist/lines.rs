@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::arbiter::{Arbiter, Step, Unused};
+use super::arbiter::{Arbiter, PassedOver, Step};
 use super::config::Lines;
 use super::mold::{Request, SessionId};
 use super::session::{Wanted, forget, want};
@@ -268,17 +268,18 @@ impl<'a> Feed<'a> {
         let now = Instant::now();
         match self.arbiter.on_datagram(bytes, now.into_std()) {
             Ok(()) => self.note_session(),
-            Err(Unused::NoPacket(error)) => {
+            Err(error) => {
                 self.outlet.stats().malformed.add(1);
                 debug!(venue = "bist", %error, ?from, "a datagram is no packet");
                 return;
             }
-            Err(Unused::OtherSession(session)) => {
-                self.outlet.stats().other_session.add(1);
-                if !std::mem::replace(&mut self.told_other, true) {
-                    warn!(venue = "bist", %session, ?from, "another session beside the one that is followed is passed over");
-                }
-            }
+        }
+        let PassedOver { packets, session } = self.arbiter.take_passed_over();
+        self.outlet.stats().other_session.add(packets as u64);
+        if let Some(session) = session
+            && !std::mem::replace(&mut self.told_other, true)
+        {
+            warn!(venue = "bist", %session, "another session beside the one that is followed is passed over");
         }
         match from {
             From::A => self.a.heard(now),
@@ -291,6 +292,7 @@ impl<'a> Feed<'a> {
         let session = self.arbiter.session();
         let before = std::mem::replace(&mut self.session, session);
         if before.is_some() && before != session {
+            self.told_other = false;
             forget(self.wanted);
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::arbiter::{Arbiter, Step, Unused};
+use super::arbiter::{Arbiter, Step};
 use super::mold::{self, Builder, SessionId};
 use super::soup::{FromServer, Splitter};
 use crate::recording::{FeedLine, Header, Transport};
@@ -31,7 +31,6 @@ pub struct Recorded {
     /// How many messages came without a number.
     unnumbered: u64,
     /// Packets of other sessions that were passed over and not asked for yet.
-    passed_over: usize,
     /// A moment of the arbiter's clock, and the same one in the recording.
     began: Option<(Instant, i64)>,
 }
@@ -100,11 +99,14 @@ impl Recorded {
             arbiter.on_time(due);
         }
         self.take_packets(now_ms, out);
+        if let Some(arbiter) = &mut self.arbiter {
+            arbiter.end();
+        }
     }
 
     /// How many packets of another session than the one that is followed were passed over since this was asked last.
     pub fn take_passed_over(&mut self) -> usize {
-        std::mem::take(&mut self.passed_over)
+        self.arbiter.as_mut().map_or(0, |arbiter| arbiter.take_passed_over().packets)
     }
 
     fn on_time(&mut self, now_ms: i64, out: &mut Vec<RawFrame>) -> Instant {
@@ -135,14 +137,7 @@ impl Recorded {
 
     /// `false` when the packet is none.
     fn arbitrate(&mut self, packet: &[u8], now: Instant) -> bool {
-        match self.arbiter.as_mut().map(|arbiter| arbiter.on_datagram(packet, now)) {
-            Some(Ok(())) => true,
-            Some(Err(Unused::OtherSession(_))) => {
-                self.passed_over += 1;
-                true
-            }
-            Some(Err(Unused::NoPacket(_))) | None => false,
-        }
+        self.arbiter.as_mut().is_some_and(|arbiter| arbiter.on_datagram(packet, now).is_ok())
     }
 
     fn take_packets(&mut self, received_at: i64, out: &mut Vec<RawFrame>) {

@@ -167,8 +167,7 @@ fn another_session_takes_over_when_the_first_one_is_over() {
     let next = SessionId(*b"TR26112501");
     let mut bed = Bed::new(true);
     bed.hear(&packet(SESSION, 1, 2));
-    let other = bed.arbiter.on_datagram(&packet(next, 1, 1), bed.now);
-    assert_eq!(other, Err(Unused::OtherSession(next)));
+    beside(&mut bed, &packet(next, 1, 1));
     bed.hear(&packet(SESSION, 3, 1));
     assert_eq!(bed.heard.numbers, [1, 2, 3], "the running session goes on beside it");
     bed.hear(&mold::end_of_session(SESSION, 4));
@@ -181,9 +180,15 @@ fn another_session_takes_over_when_the_first_one_is_over() {
 
 /// What is heard of a session beside the one that is followed.
 fn beside(bed: &mut Bed, bytes: &[u8]) {
-    let other = Packet::parse(bytes).unwrap().session;
-    assert_eq!(bed.arbiter.on_datagram(bytes, bed.now), Err(Unused::OtherSession(other)));
-    bed.heard.take(&mut bed.arbiter);
+    let before = bed.heard.numbers.len();
+    bed.hear(bytes);
+    assert_eq!(bed.heard.numbers.len(), before, "nothing is handed on");
+}
+
+/// How many packets were passed over, all of this session.
+#[track_caller]
+fn assert_passed_over(bed: &mut Bed, packets: usize, session: Option<SessionId>) {
+    assert_eq!(bed.arbiter.take_passed_over(), PassedOver { packets, session });
 }
 
 #[test]
@@ -198,6 +203,7 @@ fn a_session_that_is_heard_while_the_one_before_is_silent_takes_over_and_loses_n
     }
     bed.hear(&packet(again, 4, 1));
     assert_eq!((&bed.heard.numbers[..], bed.heard.lost), (&[1, 2, 3, 1, 2, 3, 4][..], 0));
+    assert_passed_over(&mut bed, 0, None);
 }
 
 #[test]
@@ -212,6 +218,11 @@ fn a_session_that_fell_silent_is_followed_on_whatever_is_heard_first_after_it() 
     beside(&mut bed, &packet(other, 9, 1));
     bed.hear(&packet(SESSION, 3, 1));
     assert_eq!((&bed.heard.numbers[..], bed.heard.lost), (&[1, 2, 3][..], 0));
+    assert_passed_over(&mut bed, 9, Some(other));
+    beside(&mut bed, &packet(other, 10, 1));
+    assert_passed_over(&mut bed, 0, None);
+    bed.arbiter.end();
+    assert_passed_over(&mut bed, 1, Some(other));
 }
 
 #[test]
