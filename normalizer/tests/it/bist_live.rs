@@ -1,5 +1,7 @@
 //! Borsa Istanbul's whole way, from the stand-in's sockets into a log in memory, when the venue refuses or breaks off.
 
+mod day;
+
 use std::net::{SocketAddr, UdpSocket};
 
 use akis_connectors::bist::sim::{self, Addresses, Day, SimConfig, Sockets};
@@ -24,12 +26,16 @@ struct Venue {
 
 impl Venue {
     async fn start() -> Result<Self> {
+        Self::playing(Day::Present).await
+    }
+
+    async fn playing(day: Day) -> Result<Self> {
         let sockets = Sockets::above(TcpListener::bind("127.0.0.1:0").await?)?;
         let free = || UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
         let (at, lines) = (sockets.addresses()?, [free()?, free()?]);
         let symbols = ["THYAO", "GARAN"].map(str::to_owned).to_vec();
         let source = Source::Generated { symbols, rate: 200, seed: 11 };
-        let config = SimConfig { source, day: Day::Present, line_a: vec![lines[0]], line_b: vec![lines[1]] };
+        let config = SimConfig { source, day, line_a: vec![lines[0]], line_b: vec![lines[1]] };
         let cancel = CancellationToken::new();
         tokio::spawn(sim::serve(sockets, config, cancel.clone()));
         Ok(Self { at, lines, _stop: cancel.drop_guard() })
@@ -44,7 +50,12 @@ impl Venue {
 
     fn settings(keys: &[(&str, String)]) -> Settings {
         let own = Own(keys.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect());
-        Settings { symbols: vec!["THYAO".to_owned()], own, longest_wait: Some(LONGEST_WAIT), ..Settings::default() }
+        Settings {
+            symbols: ["THYAO", "GARAN"].map(str::to_owned).to_vec(),
+            own,
+            longest_wait: Some(LONGEST_WAIT),
+            ..Settings::default()
+        }
     }
 
     fn soup(&self) -> Settings {
