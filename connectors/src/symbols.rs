@@ -19,7 +19,7 @@ use akis_model::Decimal;
 
 use crate::registry::Part;
 
-pub(crate) use lookup::Lookup;
+pub(crate) use lookup::{Lookup, Refresh};
 
 /// How often it is looked up what symbols there are.
 pub(crate) const REFRESH_EVERY: Duration = Duration::from_secs(24 * 3600);

@@ -22,7 +22,7 @@ use crate::frame::Content;
 use crate::http;
 use crate::outlet::{Outlet, Stopped, now_ms};
 use crate::ports::Request;
-use crate::symbols::{Listed, Lookup, SEARCH_EVERY};
+use crate::symbols::{Listed, Lookup, Refresh};
 use weight::Weight;
 
 /// The most that one request may name, so that the address stays short.
@@ -63,11 +63,9 @@ pub(super) struct Calls {
     held_until: Instant,
     /// What is asked for again and again: what the symbols are made of.
     infos: Vec<Call>,
-    refresh_every: Duration,
-    refresh_at: Instant,
+    refresh: Refresh,
     measure_at: Instant,
     clock: Clock,
-    lookup: Option<Lookup>,
     weight: Weight,
     backoff: Backoff,
 }
@@ -112,6 +110,7 @@ impl Calls {
             (false, true) => names.chunks(SYMBOLS_PER_INFO).map(|symbols| Call::info_of(market, symbols)).collect(),
             (false, false) => vec![Call::info(market)],
         };
+        let lookup = looks_up.then(|| Lookup::new(listing::ROUTES, listing::read, config.symbols.clone(), found));
         let now = Instant::now();
         Self {
             client,
@@ -124,11 +123,9 @@ impl Calls {
             later_at: now,
             held_until: now,
             infos,
-            refresh_every: config.refresh_every,
-            refresh_at: now,
+            refresh: Refresh::new(config.refresh_every, lookup),
             measure_at: now,
             clock: Clock::default(),
-            lookup: looks_up.then(|| Lookup::new(listing::ROUTES, listing::read, config.symbols.clone(), found)),
             weight: Weight::new(market.weight_limit),
             backoff: config.backoff.clone(),
         }
@@ -143,7 +140,7 @@ impl Calls {
             self.enqueue_due();
             self.drop_given_up();
             if self.first(now_ms()).is_none() {
-                let due = sleep_until(self.refresh_at.min(self.measure_at));
+                let due = sleep_until(self.refresh.at().min(self.measure_at));
                 let next = async {
                     tokio::select! { request = requests.recv() => Some(request), () = due => None }
                 };
@@ -161,16 +158,7 @@ impl Calls {
     /// Queues what is asked for by the clock.
     fn enqueue_due(&mut self) {
         let now = Instant::now();
-        if self.refresh_at <= now {
-            let every = match &mut self.lookup {
-                Some(lookup) => {
-                    lookup.begin();
-                    // Until it finds something.
-                    self.refresh_every.min(SEARCH_EVERY)
-                }
-                None => self.refresh_every,
-            };
-            self.refresh_at = now + every;
+        if self.refresh.is_due(now) {
             self.infos.clone().into_iter().for_each(|info| self.enqueue_soon(info));
         }
         if self.measure_at <= now {
@@ -225,7 +213,7 @@ impl Calls {
                 self.pop(lane);
                 self.backoff.reset();
                 self.enqueue_whole_list(&call, &reply);
-                self.look_up(&reply);
+                self.refresh.take(&reply);
                 if let Some(offset) = self.clock.offset() {
                     outlet.stats().clock_offset_ms.set(offset);
                 }
@@ -313,13 +301,6 @@ impl Calls {
         let whole = Call::info(self.market);
         if matches!(reply, Content::Reply { status: 400, .. }) && self.infos.contains(call) && *call != whole {
             self.enqueue_soon(whole);
-        }
-    }
-
-    /// Takes note of a reply, in case it says what symbols there are.
-    fn look_up(&mut self, reply: &Content) {
-        if self.lookup.as_mut().is_some_and(|lookup| lookup.take(reply)) {
-            self.refresh_at = Instant::now() + self.refresh_every;
         }
     }
 

@@ -19,7 +19,7 @@ use crate::clock::{Clock, MEASURE_EVERY};
 use crate::frame::Content;
 use crate::http;
 use crate::outlet::{Outlet, Stopped, now_ms};
-use crate::symbols::{Listed, Lookup, SEARCH_EVERY};
+use crate::symbols::{Listed, Lookup, Refresh};
 
 /// Time between two requests: 500 in 10 minutes.
 const PACE: Duration = Duration::from_millis(1_200);
@@ -92,11 +92,9 @@ pub(super) struct Calls {
     next_at: Instant,
     /// What is asked for again and again: what pairs there are.
     infos: Vec<Call>,
-    refresh_every: Duration,
-    refresh_at: Instant,
+    refresh: Refresh,
     measure_at: Instant,
     clock: Clock,
-    lookup: Option<Lookup>,
     backoff: Backoff,
 }
 
@@ -115,6 +113,7 @@ impl Calls {
     pub(super) fn new(client: reqwest::Client, config: &Config, found: mpsc::Sender<Vec<Listed>>) -> Self {
         let looks_up = config.symbols.looks_up();
         let [pairs, days] = listing::ROUTES.map(Call::api);
+        let lookup = looks_up.then(|| Lookup::new(listing::ROUTES, listing::read, config.symbols.clone(), found));
         let now = Instant::now();
         Self {
             client,
@@ -125,11 +124,9 @@ impl Calls {
             later_at: now,
             next_at: now,
             infos: if looks_up { vec![pairs, days] } else { vec![pairs] },
-            refresh_every: config.refresh_every,
-            refresh_at: now,
+            refresh: Refresh::new(config.refresh_every, lookup),
             measure_at: now,
             clock: Clock::default(),
-            lookup: looks_up.then(|| Lookup::new(listing::ROUTES, listing::read, config.symbols.clone(), found)),
             backoff: config.backoff.clone(),
         }
     }
@@ -142,8 +139,8 @@ impl Calls {
             }
             self.enqueue_due();
             if self.queue.is_empty() {
-                let later_at = if self.later.is_empty() { self.refresh_at } else { self.later_at };
-                let due = sleep_until(self.refresh_at.min(self.measure_at).min(later_at));
+                let later_at = if self.later.is_empty() { self.refresh.at() } else { self.later_at };
+                let due = sleep_until(self.refresh.at().min(self.measure_at).min(later_at));
                 let next = async {
                     tokio::select! { call = asked.recv() => Some(call), () = due => None }
                 };
@@ -165,16 +162,7 @@ impl Calls {
             self.measure_at = now + MEASURE_EVERY;
             self.enqueue(Call::api(TIME));
         }
-        if self.refresh_at <= now {
-            let every = match &mut self.lookup {
-                Some(lookup) => {
-                    lookup.begin();
-                    // Until it finds something.
-                    self.refresh_every.min(SEARCH_EVERY)
-                }
-                None => self.refresh_every,
-            };
-            self.refresh_at = now + every;
+        if self.refresh.is_due(now) {
             self.infos.clone().into_iter().for_each(|call| self.enqueue(call));
         }
         if self.queue.is_empty()
@@ -204,7 +192,7 @@ impl Calls {
             Outcome::Done(reply) => {
                 self.queue.pop_front();
                 self.backoff.reset();
-                self.look_up(&reply);
+                self.refresh.take(&reply);
                 if let Some(offset) = self.clock.offset() {
                     outlet.stats().clock_offset_ms.set(offset);
                 }
@@ -225,13 +213,6 @@ impl Calls {
             }
         };
         self.next_at = Instant::now() + wait;
-    }
-
-    /// Takes note of a reply, in case it says what pairs there are.
-    fn look_up(&mut self, reply: &Content) {
-        if self.lookup.as_mut().is_some_and(|lookup| lookup.take(reply)) {
-            self.refresh_at = Instant::now() + self.refresh_every;
-        }
     }
 
     async fn make(&mut self, call: &Call) -> Outcome {
@@ -354,7 +335,7 @@ mod tests {
                 r#"{"data":{"symbols":[{"name":"BTCTRY","status":"TRADING","denominator":"TRY"}]}}"#,
                 r#"{"data":[]}"#,
             ]) {
-                calls.look_up(&reply(target, body));
+                calls.refresh.take(&reply(target, body));
             }
             tokio::time::advance(MEASURE_EVERY).await;
             calls.enqueue_due();
@@ -373,9 +354,9 @@ mod tests {
             calls.queue.retain(|call| call.target != TIME);
             assert_eq!(targets(&calls), listing::ROUTES);
             calls.queue.clear();
-            calls.look_up(&reply(listing::ROUTES[1], r#"{"data":[]}"#));
-            calls.look_up(&reply(listing::ROUTES[0], body));
-            tokio::time::advance(SEARCH_EVERY).await;
+            calls.refresh.take(&reply(listing::ROUTES[1], r#"{"data":[]}"#));
+            calls.refresh.take(&reply(listing::ROUTES[0], body));
+            tokio::time::advance(crate::symbols::SEARCH_EVERY).await;
         }
     }
 

@@ -1,9 +1,12 @@
 //! What symbols there are, for those who ask for them by pattern or volume.
 
+use std::time::Duration;
+
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tracing::warn;
 
-use super::{Listed, Symbols};
+use super::{Listed, SEARCH_EVERY, Symbols};
 use crate::frame::Content;
 
 /// Makes a listing of the venue's list of symbols and of their last 24 hours.
@@ -62,6 +65,51 @@ impl Lookup {
                 warn!(target, %error, "what symbols there are cannot be read");
                 false
             }
+        }
+    }
+}
+
+/// When it is looked up next what symbols there are.
+#[derive(Debug)]
+pub(crate) struct Refresh {
+    every: Duration,
+    at: Instant,
+    /// `None`: symbols are asked for by their names, and what is said of those is for others to read.
+    lookup: Option<Lookup>,
+}
+
+impl Refresh {
+    /// It is due now, and then every `every`.
+    pub(crate) fn new(every: Duration, lookup: Option<Lookup>) -> Self {
+        Self { every, at: Instant::now(), lookup }
+    }
+
+    /// When it is due.
+    pub(crate) fn at(&self) -> Instant {
+        self.at
+    }
+
+    /// Whether it is due; then it begins, and the next one is due later.
+    pub(crate) fn is_due(&mut self, now: Instant) -> bool {
+        if now < self.at {
+            return false;
+        }
+        let every = match &mut self.lookup {
+            Some(lookup) => {
+                lookup.begin();
+                // Until it finds something.
+                self.every.min(SEARCH_EVERY)
+            }
+            None => self.every,
+        };
+        self.at = now + every;
+        true
+    }
+
+    /// Takes note of a reply, in case it says what symbols there are.
+    pub(crate) fn take(&mut self, reply: &Content) {
+        if self.lookup.as_mut().is_some_and(|lookup| lookup.take(reply)) {
+            self.at = Instant::now() + self.every;
         }
     }
 }

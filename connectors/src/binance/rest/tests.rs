@@ -14,7 +14,7 @@ use crate::binance::{SPOT, USDM};
 use crate::frame::RawFrame;
 use crate::ports::Stats;
 use crate::registry::Settings;
-use crate::symbols::REFRESH_EVERY;
+use crate::symbols::{REFRESH_EVERY, SEARCH_EVERY};
 
 const WITHIN: Duration = Duration::from_secs(10);
 
@@ -237,10 +237,10 @@ async fn until_symbols_are_found_they_are_looked_up_every_minute() {
         calls.queue.retain(|call| *call != Call::time(&SPOT));
         let asked: Vec<String> = calls.queue.drain(..).map(|call| call.target).collect();
         assert_eq!(asked, [info, days]);
-        replies.iter().for_each(|reply| calls.look_up(reply));
+        replies.iter().for_each(|reply| calls.refresh.take(reply));
         tokio::time::advance(SEARCH_EVERY).await;
         let due = if is_found { REFRESH_EVERY - SEARCH_EVERY } else { Duration::ZERO };
-        assert_eq!(calls.refresh_at, Instant::now() + due, "{replies:?}");
+        assert_eq!(calls.refresh.at(), Instant::now() + due, "{replies:?}");
         let _ = listings.try_recv();
         tokio::time::advance(due).await;
     }
