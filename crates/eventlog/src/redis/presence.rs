@@ -53,7 +53,11 @@ impl Presence {
         let why = match shown {
             Ok(Ok(())) => return,
             Ok(Err(unavailable)) => unavailable.message,
-            Err(_) => "no answer".to_owned(),
+            Err(_) => {
+                // Else what was asked for in vain would pile up in it.
+                link.subscriber = None;
+                "no answer".to_owned()
+            }
         };
         if !std::mem::replace(&mut link.has_warned, true) {
             warn!(
