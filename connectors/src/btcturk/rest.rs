@@ -69,6 +69,11 @@ impl Call {
         Self { subject: target.to_owned(), target: target.to_owned(), candles_s: None }
     }
 
+    /// Whether it goes to the server of candles.
+    fn is_of_graph(&self) -> bool {
+        self.candles_s.is_some()
+    }
+
     /// Path and query of a call at this moment, in seconds.
     fn target_at(&self, now_s: i64) -> String {
         match self.candles_s {
@@ -78,11 +83,19 @@ impl Call {
     }
 }
 
+/// One of the venue's servers: that of candles fails by itself.
+struct Host {
+    base: String,
+    backoff: Backoff,
+    /// After a failure, until then.
+    rests_until: Instant,
+}
+
 /// The calls that wait to be made.
 pub(super) struct Calls {
     client: reqwest::Client,
-    api: String,
-    graph: String,
+    api: Host,
+    graph: Host,
     /// At most one for each subject.
     queue: VecDeque<Call>,
     /// What is only asked for while nothing else waits: trades, to compare them with what came, and what has failed. At most one
@@ -95,7 +108,6 @@ pub(super) struct Calls {
     refresh: Refresh,
     measure_at: Instant,
     clock: Clock,
-    backoff: Backoff,
 }
 
 /// What the answer to a call means for the queue.
@@ -104,8 +116,8 @@ enum Outcome {
     Done(Content),
     /// Nothing is asked for so long, then the same again.
     Held(Duration),
-    /// Nothing is asked for so long, and the same behind all others: what fails once may fail for ever.
-    Failed(Duration),
+    /// The same is asked behind all others, for what fails once may fail for ever, and nothing of its server for a while.
+    Failed,
 }
 
 impl Calls {
@@ -115,10 +127,11 @@ impl Calls {
         let [pairs, days] = listing::ROUTES.map(Call::api);
         let lookup = looks_up.then(|| Lookup::new(listing::ROUTES, listing::read, config.symbols.clone(), found));
         let now = Instant::now();
+        let host = |base: &str| Host { base: base.to_owned(), backoff: config.backoff.clone(), rests_until: now };
         Self {
             client,
-            api: config.rest_url.clone(),
-            graph: config.graph_url.clone(),
+            api: host(&config.rest_url),
+            graph: host(&config.graph_url),
             queue: VecDeque::new(),
             later: VecDeque::new(),
             later_at: now,
@@ -127,7 +140,6 @@ impl Calls {
             refresh: Refresh::new(config.refresh_every, lookup),
             measure_at: now,
             clock: Clock::default(),
-            backoff: config.backoff.clone(),
         }
     }
 
@@ -138,9 +150,18 @@ impl Calls {
                 self.enqueue(call);
             }
             self.enqueue_due();
-            if self.queue.is_empty() {
-                let later_at = if self.later.is_empty() { self.refresh.at() } else { self.later_at };
-                let due = sleep_until(self.refresh.at().min(self.measure_at).min(later_at));
+            if let Some(at) = self.ready() {
+                if outlet.unless_stopped(self.make_next(at, outlet)).await.is_err() {
+                    return;
+                }
+            } else {
+                let rested = self.queue.iter().map(|call| self.rests_until(call)).min();
+                let later_at = (!self.later.is_empty()).then_some(self.later_at);
+                let due = [Some(self.refresh.at()), rested, later_at]
+                    .into_iter()
+                    .flatten()
+                    .fold(self.measure_at, Instant::min);
+                let due = sleep_until(due);
                 let next = async {
                     tokio::select! { call = asked.recv() => Some(call), () = due => None }
                 };
@@ -149,8 +170,6 @@ impl Calls {
                     Ok(None) => {}
                     Ok(Some(None)) | Err(Stopped) => return,
                 }
-            } else if outlet.unless_stopped(self.make_first(outlet)).await.is_err() {
-                return;
             }
         }
     }
@@ -165,7 +184,7 @@ impl Calls {
         if self.refresh.is_due(now) {
             self.infos.clone().into_iter().for_each(|call| self.enqueue(call));
         }
-        if self.queue.is_empty()
+        if self.ready().is_none()
             && self.later_at <= now
             && let Some(call) = self.later.pop_front()
         {
@@ -183,15 +202,30 @@ impl Calls {
         }
     }
 
-    async fn make_first(&mut self, outlet: &Outlet) {
+    /// The place of the first call whose server does not rest.
+    fn ready(&self) -> Option<usize> {
+        let now = Instant::now();
+        self.queue.iter().position(|call| self.rests_until(call) <= now)
+    }
+
+    fn rests_until(&self, call: &Call) -> Instant {
+        if call.is_of_graph() { self.graph.rests_until } else { self.api.rests_until }
+    }
+
+    fn host(&mut self, call: &Call) -> &mut Host {
+        if call.is_of_graph() { &mut self.graph } else { &mut self.api }
+    }
+
+    /// Makes the call at this place of the queue.
+    async fn make_next(&mut self, at: usize, outlet: &Outlet) {
         sleep_until(self.next_at).await;
-        let Some(call) = self.queue.front().cloned() else { return };
+        let Some(call) = self.queue.get(at).cloned() else { return };
         outlet.stats().requests.add(1);
         let outcome = self.make(&call).await;
         let wait = match outcome {
             Outcome::Done(reply) => {
-                self.queue.pop_front();
-                self.backoff.reset();
+                self.queue.remove(at);
+                self.host(&call).backoff.reset();
                 self.refresh.take(&reply);
                 if let Some(offset) = self.clock.offset() {
                     outlet.stats().clock_offset_ms.set(offset);
@@ -204,24 +238,26 @@ impl Calls {
                 outlet.stats().refused.add(1);
                 hold.max(PACE)
             }
-            Outcome::Failed(wait) => {
+            Outcome::Failed => {
                 outlet.stats().refused.add(1);
-                if let Some(failed) = self.queue.pop_front() {
+                let host = self.host(&call);
+                host.rests_until = Instant::now() + host.backoff.next_wait();
+                if let Some(failed) = self.queue.remove(at) {
                     enqueue_in(&mut self.later, failed);
                 }
-                wait.max(PACE)
+                PACE
             }
         };
         self.next_at = Instant::now() + wait;
     }
 
     async fn make(&mut self, call: &Call) -> Outcome {
-        let base = if call.candles_s.is_some() { &self.graph } else { &self.api };
         let asked_at = now_ms();
         let target = call.target_at(asked_at.div_euclid(1_000));
-        let response = match self.client.get(format!("{base}{target}")).send().await {
+        let url = format!("{}{target}", self.host(call).base);
+        let response = match self.client.get(url).send().await {
             Ok(response) => response,
-            Err(error) => return self.failed(&target, &error),
+            Err(error) => return self.failed(call, &error),
         };
         let status = response.status();
         if status == StatusCode::TOO_MANY_REQUESTS {
@@ -231,7 +267,7 @@ impl Calls {
         }
         // 400 and 404 are about what was asked for and stay so; everything else may pass.
         if !(status.is_success() || status == StatusCode::BAD_REQUEST || status == StatusCode::NOT_FOUND) {
-            return self.failed(&target, &status);
+            return self.failed(call, &status);
         }
         match http::body(response).await {
             Ok(body) => {
@@ -240,15 +276,15 @@ impl Calls {
                 }
                 Outcome::Done(Content::Reply { target: target.clone(), status: status.as_u16(), body })
             }
-            Err(error) => self.failed(&target, &error),
+            Err(error) => self.failed(call, &error),
         }
     }
 
-    fn failed(&mut self, target: &str, reason: &dyn std::fmt::Display) -> Outcome {
-        if self.backoff.is_fresh() {
-            info!(venue = "btcturk", target, %reason, "request failed, trying again behind all others");
+    fn failed(&mut self, call: &Call, reason: &dyn std::fmt::Display) -> Outcome {
+        if self.host(call).backoff.is_fresh() {
+            info!(venue = "btcturk", target = call.target, %reason, "request failed, trying again behind all others");
         }
-        Outcome::Failed(self.backoff.next_wait())
+        Outcome::Failed
     }
 }
 
@@ -361,7 +397,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_that_always_fails_stops_no_other() {
+    async fn a_server_that_always_fails_stops_no_call_to_the_other_one() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let answer = |uri: axum::http::Uri| async move {
@@ -370,7 +406,9 @@ mod tests {
         let cancel = tokio_util::sync::CancellationToken::new();
         let server = axum::serve(listener, axum::Router::new().fallback(answer));
         tokio::spawn(server.with_graceful_shutdown(cancel.clone().cancelled_owned()).into_future());
-        let config = Config { rest_url: url.clone(), graph_url: url, ..Config::from(&Settings::default()) };
+        let hours = Duration::from_secs(3_600);
+        let backoff = Backoff::new(hours, hours * 2);
+        let config = Config { rest_url: url.clone(), graph_url: url, backoff, ..Config::from(&Settings::default()) };
         let calls = Calls::new(http::client().unwrap(), &config, mpsc::channel(1).0);
         let ((frames_in, mut frames), (ask, asked)) = (mpsc::channel(8), mpsc::channel(8));
         let stats = std::sync::Arc::new(crate::ports::Stats::default());
