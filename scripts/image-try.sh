@@ -14,7 +14,7 @@ else
   # What podman itself would raise is often not allowed where root is not all-mighty.
   run=(podman --runtime runc run --ulimit nofile=1024:20000 --ulimit nproc=1000:1000)
 fi
-run+=(--no-healthcheck --read-only --cap-drop ALL --security-opt no-new-privileges --user 65532:65532 --network host)
+run+=(--no-healthcheck --read-only --cap-drop ALL --security-opt no-new-privileges --network host)
 
 fail() { echo "$image: $*" >&2; exit 1; }
 now_ms() { date +%s%3N; }
@@ -45,6 +45,7 @@ done
 ready=$(now_ms)
 $container exec "$name" /usr/bin/akis healthcheck || fail "its health check says no"
 pid=$($container inspect --format '{{.State.Pid}}' "$name")
+grep -q '^Uid:[[:space:]]*65532[[:space:]]' "/proc/$pid/status" || fail "it is not user 65532"
 grep -q '^CapEff:[[:space:]]*0*$' "/proc/$pid/status" || fail "it has capabilities"
 # Who may run containers may not always look into the memory of another user's process.
 memory=$(awk '/^Pss:/ { print int($2 / 1024) }' "/proc/$pid/smaps_rollup" 2>/dev/null) || memory='?'

@@ -27,6 +27,7 @@ else
   buildah build --quiet --isolation chroot --format docker --layers=false "${build[@]}" "$context" >/dev/null
   bytes=$(podman image inspect --format '{{.Size}}' "$image")
 fi
+if ((bytes >= 40000000)); then echo "$image: $bytes bytes are too many, 40 MB are the limit" >&2; exit 1; fi
 echo "$image: $((bytes / 1000000)).$((bytes / 100000 % 10)) MB"
 need redis-server redis-server
 scripts/image-try.sh "$image"

@@ -11,6 +11,19 @@ run() { k6 run --quiet "$@"; }
 work=$(mktemp -d)
 trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$work"' EXIT
 
+# One line that says what is wrong, and no waiting.
+refuses() { # WORD ENVIRONMENT… -- SCENARIO
+  local word=$1 variables=()
+  shift
+  while [ "$1" != -- ]; do variables+=("$1"); shift; done
+  if env "${variables[@]}" scripts/load.sh "${@:2}" >"$work/said" 2>&1; then die "${*:2} is run"; fi
+  if ! grep -q "$word" "$work/said" || [ "$(wc -l <"$work/said")" != 1 ]; then die "$word is not all that is said: $(cat "$work/said")"; fi
+}
+refuses 'there is no scenario "nonsense"' -- nonsense
+refuses 'there is no scenario "lib/client"' -- lib/client
+refuses 'TOKEN is not' URL=ws://127.0.0.1:9/live -- smoke
+refuses 'cannot be reached' URL=ws://127.0.0.1:9/live TOKEN=x -- smoke
+
 # A terminal is told a stack in lines of its own, other readers in the same line.
 for wrong in TOKEN= CLIENTS=many SECONDS=0; do
   if run -e TOKEN=x -e "$wrong" loadtest/k6/smoke.ts >"$work/said" 2>&1; then die "$wrong is taken"; fi

@@ -12,7 +12,7 @@ fail() { echo "make load: $*" >&2; exit 2; }
 scenarios() { find loadtest/k6 -maxdepth 1 -name '*.ts' -printf '%f\n' | sed 's/\.ts$//' | sort | tr '\n' ' '; }
 
 scenario=${1:-}
-if [ -z "$scenario" ] || [ ! -f "loadtest/k6/$scenario.ts" ]; then
+if [[ -z "$scenario" || " $(scenarios)" != *" $scenario "* ]]; then
   fail "there is no scenario \"$scenario\"; there are: $(scenarios)"
 fi
 shift
@@ -95,7 +95,7 @@ fi
 curl --silent --output /dev/null --max-time 5 "http${URL#ws}" || fail "$URL cannot be reached"
 
 machine="$(nproc) cores of $(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo | head -n 1), Linux $(uname -r)"
-machine+=", $(k6 version | cut -d' ' -f1,2), $("${AKIS:-echo}" --version 2>/dev/null || echo "a gateway elsewhere")"
+machine+=", $(k6 version | cut -d' ' -f1,2), $("${AKIS:-false}" --version 2>/dev/null || echo "a gateway elsewhere")"
 machine+=", commit $(git describe --always --dirty --exclude '*'), load average at the start $(cut -d' ' -f1 /proc/loadavg)"
 
 ulimit -n "$(ulimit -Hn)"

@@ -167,6 +167,7 @@ judge --set image.tag=test-1 >"$out/judged" || die "the API server refuses the c
 if grep -q 'would violate PodSecurity' "$out/judged"; then die "not restricted: $(cat "$out/judged")"; fi
 say "the API server takes the chart, and finds it restricted"
 if judge --set gateway.resources.requests.memory=2Gi >"$out/judged"; then die "the API server took a request above its limit"; fi
+grep -q 'Invalid value' "$out/judged" || die "it was not the API server that refused: $(cat "$out/judged")"
 say "the API server refuses wrong values: $(grep -o 'Invalid value.*' "$out/judged" | head -n 1)"
 
 # The first pods come up beside the victim, so that Redis and its volume are not on it.

@@ -115,6 +115,7 @@ async fn rolling_every_gateway_behind_haproxy_loses_nothing_and_leaves_no_client
             assert_eq!((&report.violations, &report.missing, report.restarts), (&vec![], &vec![], 0), "{channel}");
         }
     }
+    assert!(moves > 0, "a drain asks clients to move before it ends");
     assert!(moves + closed >= CLIENTS, "everybody was on one of the two that ended");
     assert!(longest < LONGEST_HOLE, "a client went {longest:?} without data");
     drop((first, third));

@@ -75,7 +75,8 @@ fn is_harmless(metadata: &Metadata<'_>) -> bool {
 
 /// A span of the log, so that what is logged in it carries the ids of the trace.
 pub fn log_span(context: TraceContext) -> tracing::Span {
-    tracing::info_span!("trace", trace_id = %context.trace_hex(), span_id = %context.span_hex())
+    // As loud as can be: at `RUST_LOG=warn` what is told of the trace has its ids, too.
+    tracing::error_span!("trace", trace_id = %context.trace_hex(), span_id = %context.span_hex())
 }
 
 /// JSON lines in which what is logged inside a trace begins with `trace_id` and `span_id`, where collectors look for them.
@@ -143,6 +144,7 @@ mod tests {
         let lines = Lines::default();
         let subscriber = tracing_subscriber::fmt()
             .with_writer(lines.clone())
+            .with_env_filter("warn")
             .json()
             .map_event_format(|_| WithTrace::default())
             .finish();
