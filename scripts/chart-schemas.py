@@ -15,8 +15,8 @@ import yaml
 
 OUT = pathlib.Path(__file__).resolve().parent.parent / "helm" / "schemas"
 
-# The oldest and the newest release that the chart supports.
-KUBERNETES = {"v1.29.0": "v1.29.15", "v1.35.0": "v1.35.4"}
+# The oldest and the newest release that the chart supports, and the one that it has been seen to run on.
+KUBERNETES = {"v1.29.0": "v1.29.15", "v1.35.0": "v1.35.4", "v1.37.0": "v1.37.2"}
 
 # What the chart and the cluster test make of Kubernetes' own kinds.
 KINDS = [

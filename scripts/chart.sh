@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks the chart: lints, renders it for the oldest and the newest Kubernetes, validates what comes out against the API's own
+# Checks the chart: lints, renders it for the oldest, the tried and the newest Kubernetes, validates what comes out against the API's own
 # schemas, runs the unit tests, lets akis read the configurations, and looks whether the README is up to date. No network.
 #
 # Usage: scripts/chart.sh [AKIS]    (the binary; default: the one that `cargo build` makes)
@@ -34,7 +34,7 @@ configurations() { # RENDERED FOLDER
   for toml in "$2"/*.toml; do sed -i "s#\"/etc/akis/#\"$2/#" "$toml"; done
 }
 
-for kubernetes in 1.29.0 1.35.0; do
+for kubernetes in 1.29.0 1.35.0 1.37.0; do
   for name in defaults ha external-redis everything; do
     read -ra values < <(values_of "$name")
     helm lint --quiet --strict --kube-version "$kubernetes" "$chart" "${values[@]}"
@@ -47,7 +47,7 @@ done
 
 for name in defaults ha external-redis everything; do
   mkdir "$work/$name"
-  configurations "$work/$name-1.35.0.yaml" "$work/$name"
+  configurations "$work/$name-1.37.0.yaml" "$work/$name"
   for toml in "$work/$name"/*.toml; do
     if ! "$akis" check-config --config "$toml" >"$work/said" 2>&1; then
       echo "$name: akis refuses the configuration that the chart makes:"
