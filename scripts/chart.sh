@@ -57,6 +57,16 @@ for name in defaults ha external-redis everything; do
   done
 done
 
+# A change of the configuration rolls what reads it.
+checksum() {
+  helm template live "$chart" --kube-version 1.37.0 --values "$chart/ci/defaults-values.yaml" --show-only templates/gateway/deployment.yaml "$@" |
+    grep 'checksum/config:'
+}
+if [ "$(checksum)" = "$(checksum --set gateway.coalesce=7ms)" ]; then
+  echo "a changed configuration leaves its checksum as it was"
+  exit 1
+fi
+
 helm-unittest "$chart"
 
 helm-docs --log-level warning --chart-search-root "$chart" --dry-run >"$work/README.md"

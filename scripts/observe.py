@@ -47,6 +47,7 @@ def alerts(wrong):
 
 def panels(wrong):
     """Every panel has a title, a description, a unit and expressions, and exemplars are shown. Gives the expressions."""
+    recorded = set(re.findall(r"^ +- record: (\S+)", RULES.read_text(), flags=re.M))
     expressions, exemplars = [], []
     for path in sorted(DASHBOARDS.glob("*.json")):
         for panel in json.loads(path.read_text())["panels"]:
@@ -61,6 +62,8 @@ def panels(wrong):
                 for metric in re.finditer(r"\b(?:akis|process)[_:][\w:]+", target["expr"]):
                     if not target["expr"][metric.end():].startswith('{namespace=~"$namespace"'):
                         wrong.append(f"{where}: {metric[0]} is of all namespaces, not of those that are chosen")
+                    if metric[0].startswith("akis:") and metric[0] not in recorded:
+                        wrong.append(f"{where}: nothing records {metric[0]}")
                 expression = target["expr"].replace("$__rate_interval", "5m").replace("$__interval", "5m")
                 expressions.append(re.sub(r"\$\w+", ".*", expression))
                 if target.get("exemplar"):
