@@ -55,7 +55,7 @@ def main() -> None:
     for key, value in re.findall(r"^\s*(\w*(?:SECRET|PASSWORD|TOKEN)\w*):\s*(.*)$", text, re.MULTILINE):
         if not value.startswith("${"):
             found.append(f"{key} is in the file")
-    wanted = {"redis", "haproxy", "gateway-1", "gateway-2", "normalizer-1", "normalizer-2", "binance", "page"}
+    wanted = {"redis", "haproxy", "gateway-1", "gateway-2", "normalizer-1", "normalizer-2", "binance", "btcturk", "bist", "page"}
     if missing := wanted - {name for name, service in model["services"].items() if not service.get("profiles")}:
         found.append(f"without a profile, {', '.join(sorted(missing))} would not start")
     grafana = model["services"]["grafana"]["environment"]

@@ -58,7 +58,7 @@ say "nothing is root, has capabilities, or can write to its root"
 
 # ---- events, with every position checked to the end
 
-channels=(binance:BTCUSDT:trades binance:ETHUSDT:trades binance:BTCUSDT:book)
+channels=(binance:BTCUSDT:trades binance:ETHUSDT:trades binance:BTCUSDT:book btcturk:BTCTRY:trades bist:THYAO:trades)
 tail_events --count 20 "${channels[@]}" >"$out/first.log" 2>&1 || die "no events: $(tail -n 3 "$out/first.log")"
 for watcher in 1 2 3 4; do tail_events "${channels[@]}" >"$out/watch-$watcher.log" 2>"$out/watch-$watcher-news.log" & done
 watched() { [ "$(cat "$out"/watch-?.log | wc -l)" -gt "$1" ]; }
